@@ -1,0 +1,115 @@
+"""JSON text from outside, made into Python values or into a message that says what is wrong and where.
+
+What `json.loads` lets through or trips over is refused here in words: NaN and Infinity, numbers too large for a
+float, integers too long, nesting too deep, doubled keys, lone surrogates, text too long.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+__all__ = ["MAX_DEPTH", "MAX_INTEGER_DIGITS", "BadJson", "load_json", "load_json_object"]
+
+MAX_DEPTH = 64
+MAX_INTEGER_DIGITS = 100
+
+
+class BadJson(ValueError):
+    """The text is not JSON that we take; the message says why and, for a slip of syntax, at which line and column."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadJson(f"{name} is not a JSON number")
+
+
+def _parse_int(digits: str) -> int:
+    if len(digits) > MAX_INTEGER_DIGITS:
+        raise BadJson(f"an integer of {len(digits)} digits; the limit is {MAX_INTEGER_DIGITS}")
+    return int(digits)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise BadJson(f"the number {text[:40]} is too large")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise BadJson(f"the key {double!r} stands twice in one object")
+    return made
+
+
+def _check_depth(text: str) -> None:
+    """Count brackets outside strings, so that the parser's own recursion never meets text that is too deep."""
+    depth = 0
+    inside = escaped = False
+    for mark in text:
+        if inside:
+            if escaped:
+                escaped = False
+            elif mark == "\\":
+                escaped = True
+            elif mark == '"':
+                inside = False
+        elif mark == '"':
+            inside = True
+        elif mark in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise BadJson(f"nested deeper than {MAX_DEPTH} levels")
+        elif mark in "]}":
+            depth -= 1
+
+
+def load_json(text: str, *, max_bytes: int) -> Any:
+    """Parse JSON text.
+
+    Raises:
+      BadJson: it is not JSON, or breaks one of the rules of this module.
+    """
+    if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
+        raise BadJson(f"longer than {max_bytes} bytes")
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(text)
+    try:
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_int=_parse_int,
+            parse_float=_parse_float,
+            object_pairs_hook=_object,
+        )
+    except json.JSONDecodeError as error:
+        raise BadJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise BadJson("a string holds half of a surrogate pair") from None
+    return value
+
+
+def load_json_object(text: str, *, max_bytes: int) -> dict[str, Any]:
+    """Parse JSON text whose top is an object; empty text is the empty object.
+
+    Raises:
+      BadJson: it is not JSON, or not an object.
+    """
+    if not text.strip():
+        return {}
+    value = load_json(text, max_bytes=max_bytes)
+    if not isinstance(value, dict):
+        raise BadJson(f"must be a JSON object, got {_name(value)}")
+    return value
+
+
+def _name(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

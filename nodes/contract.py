@@ -1,0 +1,338 @@
+"""What a node is: the one module that a node author needs, and the only one that the engine knows of nodes.
+
+The rules of the contract:
+
+* A node is an attrs class. Its parameters are its fields, declared with `parameter(...)`; building one is cheap and
+  holds no resource.
+* `process` gets one item (a `Join` gets the items of one row) and yields what comes of it, which may be nothing.
+* `finish` yields the tail and leaves the node as fresh as it was built; `close` is called exactly once, at the end.
+* A node refuses an item by raising `InvalidInput` *before* it has changed its state. Any other exception is a failure
+  and ends the session.
+* Everything is synchronous. A node that is slow or blocks says `placement = "thread"`.
+* Samples are worked on as float32 (`Audio.as_float32`) and given back in the format they came in (`Audio.derive`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_SAMPLE_RATE",
+    "AnyNode",
+    "Audio",
+    "Data",
+    "Float32",
+    "InvalidInput",
+    "Item",
+    "Join",
+    "Kind",
+    "Node",
+    "Samples",
+    "from_float32",
+    "parameter",
+    "to_float32",
+]
+
+MAX_CHANNELS = 128
+MAX_SAMPLE_RATE = 768_000
+
+Samples = NDArray[Any]
+Float32 = NDArray[np.float32]
+SampleFormat = Literal["f32", "i16", "i32"]
+
+_FORMATS: Mapping[Any, SampleFormat] = {
+    np.dtype(np.float32): "f32",
+    np.dtype(np.int16): "i16",
+    np.dtype(np.int32): "i32",
+}
+
+
+class Kind(enum.Flag):
+    """What travels on an edge."""
+
+    AUDIO = enum.auto()
+    DATA = enum.auto()
+    BOTH = AUDIO | DATA
+
+    def __str__(self) -> str:
+        return " and ".join(
+            kind.name.lower() for kind in (Kind.AUDIO, Kind.DATA) if kind in self and kind.name
+        )
+
+
+class InvalidInput(Exception):
+    """A node refuses an item: this row gets an error, the session goes on.
+
+    Raise it before the node's state has changed.
+    """
+
+
+def to_float32(frames: Samples) -> Float32:
+    """Scale samples to float32 in [-1, 1): i16 by 2^15, i32 by 2^31 (24 significant bits are kept).
+
+    Args:
+      frames: float32, int16 or int32, any shape. float32 is returned as it is, without a copy.
+    """
+    if frames.dtype == np.float32:
+        return np.asarray(frames, dtype=np.float32)
+    scale = np.float32(1.0 / 32768.0) if frames.dtype == np.int16 else np.float32(1.0 / 2147483648.0)
+    scaled: Float32 = np.multiply(frames, scale, dtype=np.float32)
+    return scaled
+
+
+def from_float32(frames: Float32, sample_format: SampleFormat) -> Samples:
+    """Scale float32 samples to a format, rounding to nearest and clipping at full scale instead of wrapping round."""
+    if sample_format == "f32":
+        return np.asarray(frames, dtype=np.float32)
+    if sample_format == "i16":
+        return np.clip(np.rint(frames * np.float32(32768.0)), -32768, 32767).astype(np.int16)
+    wide = np.rint(frames.astype(np.float64) * 2147483648.0)
+    return np.clip(wide, -2147483648, 2147483647).astype(np.int32)
+
+
+def _read_only(frames: Any) -> Samples:
+    view: Samples = np.asarray(frames).view()
+    view.flags.writeable = False
+    return view
+
+
+@attrs.frozen(eq=False, repr=False)
+class Audio:
+    """A block of audio at a position of its stream.
+
+    Attributes:
+      frames: shape (n_frames, channels), float32 nominally in [-1, 1], int16 or int32; read-only. n_frames may be 0.
+      sample_rate: in Hz.
+      start: position of the first frame, in frames at this block's own rate, since the session began.
+
+    Raises:
+      ValueError: the shape, dtype, channel count (1 to 128) or sample rate is not one of these.
+    """
+
+    frames: Samples = attrs.field(converter=_read_only)
+    sample_rate: int
+    start: int = 0
+    _float32: Float32 | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        frames = self.frames
+        if frames.ndim != 2 or not 1 <= frames.shape[1] <= MAX_CHANNELS:
+            raise ValueError(f"frames must have shape (n, 1..{MAX_CHANNELS}), got {frames.shape}")
+        if frames.dtype not in _FORMATS:
+            raise ValueError(f"samples must be float32, int16 or int32, got {frames.dtype}")
+        if not 0 < self.sample_rate <= MAX_SAMPLE_RATE:
+            raise ValueError(f"sample rate must be 1 to {MAX_SAMPLE_RATE} Hz, got {self.sample_rate}")
+
+    def __repr__(self) -> str:
+        return (
+            f"<Audio {len(self.frames)}x{self.channels} {self.sample_format}"
+            f" {self.sample_rate} Hz from frame {self.start}>"
+        )
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, 1 to 128."""
+        return int(self.frames.shape[1])
+
+    @property
+    def sample_format(self) -> SampleFormat:
+        """ "f32", "i16" or "i32"."""
+        return _FORMATS[self.frames.dtype]
+
+    @property
+    def stop(self) -> int:
+        """Position just after the last frame, in frames."""
+        return self.start + len(self.frames)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples over all channels."""
+        return int(self.frames.size)
+
+    def as_float32(self) -> Float32:
+        """The samples as read-only float32, shape (n_frames, channels); converted once, shared by all."""
+        if self._float32 is None:
+            object.__setattr__(self, "_float32", _read_only(to_float32(self.frames)))
+        assert self._float32 is not None
+        return self._float32
+
+    def derive(self, frames: Float32, *, sample_rate: int | None = None, start: int | None = None) -> Audio:
+        """New audio in this block's sample format: what a node gives back.
+
+        Args:
+          frames: float32, shape (n_frames, channels); values beyond full scale are clipped in integer formats.
+          sample_rate: in Hz; this block's if not given.
+          start: in frames at that rate; this block's if not given.
+        """
+        return Audio(
+            from_float32(frames, self.sample_format),
+            self.sample_rate if sample_rate is None else sample_rate,
+            self.start if start is None else start,
+        )
+
+    def placed(self, start: int) -> Audio:
+        """The same samples (shared, not copied) at another position."""
+        copy = object.__new__(Audio)
+        put = object.__setattr__
+        put(copy, "frames", self.frames)
+        put(copy, "sample_rate", self.sample_rate)
+        put(copy, "start", start)
+        put(copy, "_float32", self._float32)
+        return copy
+
+
+@attrs.frozen
+class Data:
+    """A JSON object, for a moment or a stretch of the stream.
+
+    Attributes:
+      value: what `json.dumps` takes: str keys; no NaN or Infinity.
+      at: where it begins, in seconds since the session began; None if it belongs to no moment.
+      until: where it ends, in seconds.
+    """
+
+    value: Mapping[str, Any]
+    at: float | None = None
+    until: float | None = None
+
+
+Item = Audio | Data
+
+
+def parameter(
+    default: Any = attrs.NOTHING,
+    *,
+    help: str,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    choices: Sequence[Any] | None = None,
+) -> Any:
+    """Declare a node's parameter: its default (required without one), its meaning and what it may be.
+
+    The declared type (`int`, `float`, `bool`, `str`, `list[...]`, `dict[str, ...]`, `... | None`) is checked where
+    parameters come in; these bounds are checked whenever the node is built.
+
+    Args:
+      default: a value, or nothing for a required parameter; a mutable one is copied for each node.
+      help: one line, with the unit.
+      at_least: lowest allowed number.
+      at_most: highest allowed number.
+      above: the number has to be greater than this.
+      choices: the only values allowed.
+    """
+
+    def check(node: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        del node, attribute
+        if value is None:
+            return
+        if choices is not None and value not in choices:
+            raise ValueError(f"must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        if above is not None and not value > above:
+            raise ValueError(
+                f"must be {'positive' if above == 0 else f'greater than {above}'}, got {value!r}"
+            )
+        if at_least is not None and not value >= at_least:
+            raise ValueError(f"must be at least {at_least}, got {value!r}")
+        if at_most is not None and not value <= at_most:
+            raise ValueError(f"must be at most {at_most}, got {value!r}")
+
+    facts = {"help": help, "at_least": at_least, "at_most": at_most, "above": above, "choices": choices}
+    if isinstance(default, (dict, list)):
+        made: Callable[[], Any] = default.copy
+        return attrs.field(factory=made, validator=check, metadata=facts)
+    return attrs.field(default=default, validator=check, metadata=facts)
+
+
+class _Common:
+    """What `Node` and `Join` share."""
+
+    __slots__ = ()
+
+    placement: ClassVar[Literal["inline", "thread"]] = "inline"
+
+    @property
+    def takes(self) -> Kind:
+        """The kinds of item that `process` accepts. A class attribute will do: `takes = Kind.BOTH`."""
+        return Kind.AUDIO
+
+    @property
+    def gives(self) -> Kind:
+        """The kinds of item that `process` and `finish` yield."""
+        return Kind.AUDIO
+
+    @property
+    def delay(self) -> float:
+        """By how many seconds the output lags the input; an upper bound until the format is known."""
+        return 0.0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of state held between items."""
+        return 0
+
+    def connect(self, upstreams: Sequence[str]) -> None:
+        """Be told once, before anything runs, which nodes feed this one, in the order of the connections.
+
+        Raises:
+          ValueError: the parameters do not fit these upstream nodes.
+        """
+
+    def finish(self) -> Iterable[Item]:
+        """Yield what is still held back, and become as fresh as a new node."""
+        return ()
+
+    def close(self) -> None:
+        """Free what the node holds. Called exactly once, however the session ends."""
+
+    def custom_metrics(self) -> Mapping[str, Any]:
+        """Figures of this node's own, as a JSON object."""
+        return {}
+
+    def join(self, items: Sequence[Data]) -> Data:
+        """Make one data item of several, at least one: one is itself, several become `{"items": [...]}`."""
+        if len(items) == 1:
+            return items[0]
+        return Data({"items": [dict(item.value) for item in items]}, items[0].at, items[-1].until)
+
+
+class Node(_Common):
+    """A node that treats its items one by one; with several upstream nodes, in the order of the connections."""
+
+    __slots__ = ()
+
+    def process(self, item: Any) -> Iterable[Item]:
+        """Take one item of a kind in `takes` and yield what comes of it.
+
+        Raises:
+          InvalidInput: the item is refused; the node's state has not changed.
+        """
+        raise NotImplementedError
+
+
+class Join(_Common):
+    """A node that sees the items of one row from all its upstream nodes together."""
+
+    __slots__ = ()
+
+    def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[Item]:
+        """Take one row and yield what comes of it.
+
+        Args:
+          row: upstream node id → its items of this row, perhaps none; every upstream node is there. A `Join` that
+            is itself a source finds its chunk under the empty id.
+
+        Raises:
+          InvalidInput: the row is refused; the node's state has not changed.
+        """
+        raise NotImplementedError
+
+
+AnyNode = Node | Join
