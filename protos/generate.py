@@ -43,8 +43,8 @@ def _install_tools(directory: Path) -> Path:
     """Make the tools' own virtual environment and return its directory of programs."""
     venv.create(directory, with_pip=True)
     programs = directory / ("Scripts" if os.name == "nt" else "bin")
-    pip = [programs / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, *TOOLS], check=True)
+    pip = [str(programs / "python"), "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--quiet", *TOOLS], check=True)
     return programs
 
 
