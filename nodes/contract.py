@@ -2,14 +2,16 @@
 
 The rules of the contract:
 
-* A node is an attrs class. Its parameters are its fields, declared with `parameter(...)`; building one is cheap and
-  holds no resource.
-* `process` gets one item (a `Join` gets the items of one row) and yields what comes of it, which may be nothing.
-* `finish` yields the tail and leaves the node as fresh as it was built; `close` is called exactly once, at the end.
-* A node refuses an item by raising `InvalidInput` *before* it has changed its state. Any other exception is a failure
-  and ends the session.
+* A node is an attrs class. Its parameters are its fields, declared with `parameter(...)`; building one is
+  cheap and holds no resource.
+* `process` gets one item (a `Join` gets the items of one row) and yields what comes of it, maybe nothing.
+* `finish` yields the tail and leaves the node as fresh as it was built; `close` is called exactly once, at
+  the end.
+* A node refuses an item by raising `InvalidInput` *before* it has changed its state. Any other exception is a
+  failure and ends the session.
 * Everything is synchronous. A node that is slow or blocks says `placement = "thread"`.
-* Samples are worked on as float32 (`Audio.as_float32`) and given back in the format they came in (`Audio.derive`).
+* Samples are worked on as float32 (`Audio.as_float32`) and given back in the format they came in
+  (`Audio.derive`).
 """
 
 from __future__ import annotations
@@ -88,13 +90,15 @@ def to_float32(frames: Samples) -> Float32:
 
 
 def from_float32(frames: Float32, sample_format: SampleFormat) -> Samples:
-    """Scale float32 samples to a format, rounding to nearest and clipping at full scale instead of wrapping round."""
+    """Scale float32 samples to a format, rounding to nearest and clipping at full scale, not wrapping."""
     if sample_format == "f32":
         return np.asarray(frames, dtype=np.float32)
+    rounded: Samples
     if sample_format == "i16":
-        return np.clip(np.rint(frames * np.float32(32768.0)), -32768, 32767).astype(np.int16)
-    wide = np.rint(frames.astype(np.float64) * 2147483648.0)
-    return np.clip(wide, -2147483648, 2147483647).astype(np.int32)
+        rounded = np.clip(np.rint(frames * np.float32(32768.0)), -32768, 32767)
+        return rounded.astype(np.int16)
+    rounded = np.rint(frames.astype(np.float64) * 2147483648.0)
+    return np.clip(rounded, -2147483648, 2147483647).astype(np.int32)
 
 
 def _read_only(frames: Any) -> Samples:
@@ -108,7 +112,7 @@ class Audio:
     """A block of audio at a position of its stream.
 
     Attributes:
-      frames: shape (n_frames, channels), float32 nominally in [-1, 1], int16 or int32; read-only. n_frames may be 0.
+      frames: shape (n, channels), float32 nominally in [-1, 1], int16 or int32; read-only. n may be 0.
       sample_rate: in Hz.
       start: position of the first frame, in frames at this block's own rate, since the session began.
 
@@ -143,7 +147,7 @@ class Audio:
 
     @property
     def sample_format(self) -> SampleFormat:
-        """ "f32", "i16" or "i32"."""
+        """Which of "f32", "i16" and "i32" the frames are."""
         return _FORMATS[self.frames.dtype]
 
     @property
@@ -167,7 +171,7 @@ class Audio:
         """New audio in this block's sample format: what a node gives back.
 
         Args:
-          frames: float32, shape (n_frames, channels); values beyond full scale are clipped in integer formats.
+          frames: float32, shape (n, channels); values beyond full scale are clipped in integer formats.
           sample_rate: in Hz; this block's if not given.
           start: in frames at that rate; this block's if not given.
         """
@@ -217,8 +221,8 @@ def parameter(
 ) -> Any:
     """Declare a node's parameter: its default (required without one), its meaning and what it may be.
 
-    The declared type (`int`, `float`, `bool`, `str`, `list[...]`, `dict[str, ...]`, `... | None`) is checked where
-    parameters come in; these bounds are checked whenever the node is built.
+    The declared type (`int`, `float`, `bool`, `str`, `list[...]`, `dict[str, ...]`, `... | None`) is checked
+    where parameters come in; these bounds are checked whenever the node is built.
 
     Args:
       default: a value, or nothing for a required parameter; a mutable one is copied for each node.
@@ -304,7 +308,7 @@ class _Common:
 
 
 class Node(_Common):
-    """A node that treats its items one by one; with several upstream nodes, in the order of the connections."""
+    """A node that treats its items one by one; of several upstream nodes, in the order of the connections."""
 
     __slots__ = ()
 
@@ -326,8 +330,8 @@ class Join(_Common):
         """Take one row and yield what comes of it.
 
         Args:
-          row: upstream node id → its items of this row, perhaps none; every upstream node is there. A `Join` that
-            is itself a source finds its chunk under the empty id.
+          row: upstream node id → its items of this row, perhaps none; every upstream node is there. A `Join`
+            that is itself a source finds its chunk under the empty id.
 
         Raises:
           InvalidInput: the row is refused; the node's state has not changed.
