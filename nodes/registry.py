@@ -1,0 +1,19 @@
+"""The nodes that come with Headrace, by the name a manifest calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from nodes.gain import Gain
+from nodes.pass_through import PassThrough
+
+__all__ = ["BUILTIN"]
+
+BUILTIN: Mapping[str, type] = MappingProxyType(
+    {
+        "Gain": Gain,
+        "PassThrough": PassThrough,
+    }
+)
+"""Node type → class. Handed to the engine by whoever wires it; importing this module registers nothing."""

@@ -1,0 +1,61 @@
+"""What several nodes ask of a stream: one format, no overlap, finite samples, no overflow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nodes.contract import Audio, Float32, InvalidInput
+
+__all__ = ["StreamFormat", "bounded", "mono", "require_finite", "require_format", "scaled"]
+
+_LARGEST = np.finfo(np.float32).max
+
+StreamFormat = tuple[int, int]
+"""Sample rate in Hz and channel count."""
+
+
+def require_format(audio: Audio, expected: StreamFormat) -> None:
+    """Refuse a block whose rate or channel count is not the stream's.
+
+    Raises:
+      InvalidInput: they differ.
+    """
+    if (audio.sample_rate, audio.channels) != expected:
+        rate, channels = expected
+        raise InvalidInput(
+            f"the stream is {rate} Hz with {channels} channels,"
+            f" this block is {audio.sample_rate} Hz with {audio.channels}"
+        )
+
+
+def require_finite(audio: Audio) -> None:
+    """Refuse NaN and infinity, for nodes that cannot express them.
+
+    Raises:
+      InvalidInput: a float32 sample is not finite.
+    """
+    if audio.sample_format == "f32" and not np.isfinite(audio.frames).all():
+        raise InvalidInput("the block holds samples that are not finite")
+
+
+def bounded(frames: Float32) -> Float32:
+    """Clip, in place, what overflowed float32 to its largest value; NaN stays NaN."""
+    np.minimum(frames, _LARGEST, out=frames)
+    np.maximum(frames, -_LARGEST, out=frames)
+    return frames
+
+
+def scaled(frames: Float32, factor: float) -> Float32:
+    """The samples times a factor, clipped to float32's range."""
+    with np.errstate(over="ignore"):
+        product: Float32 = np.multiply(frames, np.float32(factor), dtype=np.float32)
+    return bounded(product) if abs(factor) > 1.0 else product
+
+
+def mono(audio: Audio) -> Float32:
+    """The mean of the channels as float32, shape (n_frames,); for one channel a view."""
+    frames = audio.as_float32()
+    if audio.channels == 1:
+        return frames[:, 0]
+    mean: Float32 = frames.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return mean
