@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from nodes.audio_resample import AudioResample
 from nodes.gain import Gain
 from nodes.pass_through import PassThrough
 
@@ -12,6 +13,7 @@ __all__ = ["BUILTIN"]
 
 BUILTIN: Mapping[str, type] = MappingProxyType(
     {
+        "AudioResample": AudioResample,
         "Gain": Gain,
         "PassThrough": PassThrough,
     }

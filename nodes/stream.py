@@ -6,7 +6,7 @@ import numpy as np
 
 from nodes.contract import Audio, Float32, InvalidInput
 
-__all__ = ["StreamFormat", "bounded", "mono", "require_finite", "require_format", "scaled"]
+__all__ = ["StreamFormat", "bounded", "continues", "mono", "require_finite", "require_format", "scaled"]
 
 _LARGEST = np.finfo(np.float32).max
 
@@ -26,6 +26,19 @@ def require_format(audio: Audio, expected: StreamFormat) -> None:
             f"the stream is {rate} Hz with {channels} channels,"
             f" this block is {audio.sample_rate} Hz with {audio.channels}"
         )
+
+
+def continues(audio: Audio, expected: int) -> bool:
+    """Whether a block goes on where the stream stood; False says that there is a gap before it.
+
+    One frame off is not a gap: positions that came through a change of rate are rounded.
+
+    Raises:
+      InvalidInput: the block begins before `expected`, the position where the stream stood.
+    """
+    if audio.start < expected - 1:
+        raise InvalidInput(f"the block starts at frame {audio.start}, the stream is at frame {expected}")
+    return audio.start <= expected + 1
 
 
 def require_finite(audio: Audio) -> None:

@@ -37,7 +37,7 @@ class Outcome:
       runs: (start, frames) of every unbroken run of output audio.
       rate: of the output audio in Hz, 0 if there was none.
       data: every data item in order.
-      lag: the most, in seconds, that the output was behind the input after a block, as far as it can be told.
+      lag: the most, in seconds, that audio and `Data.until` were behind the input after a block.
     """
 
     runs: list[tuple[int, Samples]]
@@ -100,16 +100,17 @@ def run(node: AnyNode, blocks: Iterable[Audio], feed: Feed | None = None) -> Out
     """Feed a stream, finish, and collect what came; the node stays open."""
     taken = _taken(feed)
     items: list[Item] = []
-    lag = 0.0
+    progress = _Progress()
     for block in blocks:
         before = block.frames.tobytes()
-        items.extend(_checked(node.process(taken(block))))
+        given = _checked(node.process(taken(block)))
         assert block.frames.tobytes() == before, "the node wrote into its input"
-        lag = max(lag, block.stop / block.sample_rate - _reached(items))
+        progress.note(block, given)
+        items.extend(given)
     if feed is not None and (rest := feed(None)) is not None:
         items.extend(_checked(node.process(rest)))
     items.extend(_checked(node.finish()))
-    return _outcome(items, lag)
+    return _outcome(items, progress.lag)
 
 
 def _taken(feed: Feed | None) -> Callable[[Audio | None], Any]:
@@ -128,15 +129,26 @@ def _checked(items: Iterable[Item]) -> list[Item]:
     return given
 
 
-def _reached(items: Sequence[Item]) -> float:
-    """Up to which second the output goes; infinity when the last items do not say."""
-    ends: dict[type, float] = {}
-    for item in items:
-        if isinstance(item, Audio):
-            ends[Audio] = item.stop / item.sample_rate
-        else:
-            ends[Data] = math.inf if item.until is None else item.until
-    return min(ends.values(), default=-math.inf)
+@attrs.define
+class _Progress:
+    """How far the output is behind the input; a gap in the input is not lag."""
+
+    lag: float = 0.0
+    _stop: int = -1
+    _stretch_seconds: float = 0.0
+    _ends: dict[type, float] = attrs.field(factory=dict)
+
+    def note(self, block: Audio, given: Sequence[Item]) -> None:
+        if block.start != self._stop:
+            self._stretch_seconds = block.start / block.sample_rate
+        self._stop = block.stop
+        for item in given:
+            if isinstance(item, Audio):
+                self._ends[Audio] = item.stop / item.sample_rate
+            elif item.until is not None:
+                self._ends[Data] = item.until
+        reached = max(min(self._ends.values(), default=0.0), self._stretch_seconds)
+        self.lag = max(self.lag, block.stop / block.sample_rate - reached)
 
 
 def _outcome(items: Sequence[Item], lag: float) -> Outcome:
@@ -218,8 +230,8 @@ class _Case:
                 first = outcome
             _same(first, outcome, node, self.tolerance, self.findings)
             self.check_places(outcome, stretches)
-            frame = 1.0 / min(self.rate, outcome.rate or self.rate)
-            assert outcome.lag <= node.delay + frame or not self._timed(outcome), (
+            rounding = 2.0 / min(self.rate, outcome.rate or self.rate)
+            assert outcome.lag <= node.delay + rounding or not self._timed(outcome), (
                 f"the output lags by {outcome.lag} s, said to be {node.delay} s"
             )
             node.close()
@@ -231,8 +243,7 @@ class _Case:
         if self.length is None or not outcome.rate:
             return
         wanted = [
-            (start * outcome.rate // self.rate, self.length(len(frames), self.rate))
-            for start, frames in stretches
+            (start * outcome.rate // self.rate, self.length(len(frames), self.rate)) for start, frames in stretches
         ]
         assert [(start, len(frames)) for start, frames in outcome.runs] == wanted, "positions or length"
 
@@ -318,7 +329,7 @@ def check_node(
       formats: sample formats to try.
       rates: sample rates to try, in Hz.
       channels: channel counts to try.
-      tolerance: how far samples may differ between cuts, as a share of full scale (integers: at least a step).
+      tolerance: how far samples may differ between cuts, as a share of full scale (integers: at least 1).
       length: exact output frames for an unbroken stretch of so many frames at such a rate; None if the node
         drops audio.
       findings: picks what must not depend on the cutting from the joined data items; nothing by default.
