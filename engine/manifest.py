@@ -181,10 +181,7 @@ def manifest_from_dict(value: Any) -> Manifest:
     shape = _Shape(value, "", faults, "version metadata nodes connections")
     metadata = shape.sub("metadata", "name description created_at")
     nodes = [_node(node, f"nodes[{i}]", faults) for i, node in enumerate(shape.list("nodes"))]
-    edges = [
-        _Shape(edge, f"connections[{i}]", faults, "from to")
-        for i, edge in enumerate(shape.list("connections"))
-    ]
+    edges = [_Shape(edge, f"connections[{i}]", faults, "from to") for i, edge in enumerate(shape.list("connections"))]
     manifest = Manifest(
         shape.text("version"),
         tuple(nodes),

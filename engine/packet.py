@@ -12,10 +12,11 @@ from time import perf_counter
 
 import attrs
 
-from engine.errors import EngineError
+from engine.errors import ChunkRefused, EngineError
 from nodes.contract import Audio, Data, Item
 
 __all__ = [
+    "BadChunk",
     "Chunk",
     "NodeFigures",
     "NodeOutcome",
@@ -39,6 +40,7 @@ class Chunk:
       timestamp_ms: capture time, echoed in the result; 0 is none.
       received_at: when its bytes had been read.
       parse_seconds: what parsing it took.
+      data_bytes: length of a data item's JSON text, for the accounts.
     """
 
     item: Item
@@ -47,6 +49,32 @@ class Chunk:
     timestamp_ms: int = 0
     received_at: float = attrs.field(factory=perf_counter)
     parse_seconds: float = 0.0
+    data_bytes: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Accounted bytes."""
+        return self.item.frames.nbytes if isinstance(self.item, Audio) else self.data_bytes
+
+
+@attrs.frozen
+class BadChunk:
+    """A chunk that could not be made sense of at the border; it is answered and counted like any that is refused.
+
+    Attributes:
+      error: what is wrong with it.
+      sequence: its number, which is then no hole; None if even that is unknown.
+      source: the node it was for.
+    """
+
+    error: ChunkRefused
+    sequence: int | None = None
+    source: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """It is not kept."""
+        return 0
 
 
 class NodeStatus(enum.Enum):
@@ -120,6 +148,7 @@ class Result:
       sequence: the row's number; of a flush, the last row's, or None if there was none.
       flush: it answers a FLUSH or CLOSE and has the nodes' tails.
       outputs: node id → what it gave; sinks and `is_output` nodes that gave something.
+      items: node id → the same, before they were joined.
       errors: one for each node that refused this row; they precede the result on the wire.
       status: SUCCESS if every node did something, else PARTIAL_SUCCESS.
       nodes: one outcome per node in topological order; empty when lean.
@@ -134,6 +163,7 @@ class Result:
     sequence: int | None
     flush: bool
     outputs: Mapping[str, Output]
+    items: Mapping[str, Sequence[Item]] = attrs.field(factory=dict)
     errors: Sequence[EngineError] = ()
     status: Status = Status.SUCCESS
     nodes: Sequence[NodeOutcome] = ()

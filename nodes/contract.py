@@ -64,9 +64,7 @@ class Kind(enum.Flag):
     BOTH = AUDIO | DATA
 
     def __str__(self) -> str:
-        return " and ".join(
-            kind.name.lower() for kind in (Kind.AUDIO, Kind.DATA) if kind in self and kind.name
-        )
+        return " and ".join(kind.name.lower() for kind in (Kind.AUDIO, Kind.DATA) if kind in self and kind.name)
 
 
 class InvalidInput(Exception):
@@ -83,7 +81,8 @@ def to_float32(frames: Samples) -> Float32:
       frames: float32, int16 or int32, any shape. float32 is returned as it is, without a copy.
     """
     if frames.dtype == np.float32:
-        return np.asarray(frames, dtype=np.float32)
+        same: Float32 = frames
+        return same
     scale = np.float32(1.0 / 32768.0) if frames.dtype == np.int16 else np.float32(1.0 / 2147483648.0)
     scaled: Float32 = np.multiply(frames, scale, dtype=np.float32)
     return scaled
@@ -240,9 +239,7 @@ def parameter(
         if choices is not None and value not in choices:
             raise ValueError(f"must be one of {', '.join(map(repr, choices))}, got {value!r}")
         if above is not None and not value > above:
-            raise ValueError(
-                f"must be {'positive' if above == 0 else f'greater than {above}'}, got {value!r}"
-            )
+            raise ValueError(f"must be {'positive' if above == 0 else f'greater than {above}'}, got {value!r}")
         if at_least is not None and not value >= at_least:
             raise ValueError(f"must be at least {at_least}, got {value!r}")
         if at_most is not None and not value <= at_most:

@@ -1,0 +1,489 @@
+"""Which chunks enter the graph, when, and in what order: sequence, holes, sources, credits and overflow.
+
+Sans-io: the session tells it what happens and how time passes, and takes the rows that may enter. The rules:
+
+* A session has W credits. A chunk that is read takes one, and so does a FLUSH and a refusal; handing its response over
+  returns it. Without a credit nothing more is read.
+* Numbers are shared by all sources and rise by one from the first that is seen. A row is complete when every source
+  that has ever spoken has given its chunk; a refused chunk settles its number for its source.
+* A row enters when it is complete and all before it have gone. If it is not: when its time is over (which runs only
+  while the reader waits for input), when the reorder window is full, at FLUSH and CLOSE, and when the session could
+  otherwise not go on. What is absent then is missing: counted, and its position skipped.
+* A source not heard yet is waited for in the session's first `reorder_timeout` only. A source of data only, beside
+  sources of audio, is never waited for: its chunks join the next row, or the flush.
+* Duplicates, late chunks and jumps beyond MAX_JUMP are refused. A smaller jump is counted, never looped over.
+* With an overflow policy or a maximum age, few rows are let into the graph at a time and the others wait here, where
+  they can be dropped whole; positions move on by what was dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from fractions import Fraction
+from time import perf_counter
+
+import attrs
+
+from engine.errors import (
+    ChunkRefused,
+    DuplicateChunk,
+    LateChunk,
+    MemoryLimitExceeded,
+    SequenceJump,
+    SourceTooFarAhead,
+)
+from engine.ledger import Ledger, MemoryAccount
+from engine.limits import Overflow, SessionOptions
+from engine.packet import Chunk
+from engine.row import Row
+from nodes.contract import Audio, Kind
+
+__all__ = ["MAX_JUMP", "ROWS_INSIDE", "Admission"]
+
+MAX_JUMP = 65_536
+ROWS_INSIDE = 2
+"""Rows in the graph at a time where rows may be dropped: one at work and one at the door."""
+
+_RECENT = (1 << 64) - 1
+
+
+class _Position:
+    """Where a source's next chunk begins, exact across changes of rate."""
+
+    __slots__ = ("frames", "last_frames", "sample_rate")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.last_frames = 0
+        self.sample_rate = 0
+
+    def place(self, audio: Audio) -> Audio:
+        """Give a chunk its position, and move on by its length."""
+        if audio.sample_rate != self.sample_rate:
+            if self.sample_rate:
+                self.frames = round(Fraction(self.frames * audio.sample_rate, self.sample_rate))
+            self.sample_rate = audio.sample_rate
+        self.last_frames = len(audio.frames)
+        start = self.frames
+        self.frames += self.last_frames
+        return audio.placed(start)
+
+    def skip(self, chunks: int) -> None:
+        """Move on by chunks that never came, each as long as the last."""
+        self.frames += chunks * self.last_frames
+
+
+class _Source:
+    """One source of the session.
+
+    Attributes:
+      beside: it gives data only, beside sources of audio: never waited for.
+      newest: highest number seen, or -1.
+      recent: bit i tells whether it gave number `next - 1 - i`: to tell a duplicate from a late chunk.
+      ended: it will give no more (one-shot calls know).
+      waiting: chunks of a `beside` source that wait for the next row.
+    """
+
+    __slots__ = ("beside", "ended", "heard", "id", "newest", "position", "recent", "waiting")
+
+    def __init__(self, source_id: str, beside: bool) -> None:
+        self.id = source_id
+        self.beside = beside
+        self.heard = False
+        self.ended = False
+        self.newest = -1
+        self.recent = 0
+        self.position = _Position()
+        self.waiting: list[Chunk] = []
+
+
+class _Held:
+    """A row that has not gone yet: what each source gave for it; None where its chunk was refused or dropped."""
+
+    __slots__ = ("dropped", "given", "since")
+
+    def __init__(self, since: float) -> None:
+        self.given: dict[str, Chunk | None] = {}
+        self.since = since
+        self.dropped = False
+
+
+@attrs.frozen
+class AdmissionState:
+    """A look inside, for tests and metrics."""
+
+    credits_used: int
+    rows_held: int
+    rows_ready: int
+    rows_inside: int
+    next_sequence: int | None
+
+
+class Admission:
+    """The gate of one session. See the rules above.
+
+    Args:
+      sources: source id → the kinds it takes.
+      options: with the defaults filled in.
+      ledger: where chunks are counted.
+      memory: where chunks' bytes are accounted.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Kind], options: SessionOptions, ledger: Ledger, memory: MemoryAccount
+    ) -> None:
+        audio = any(Kind.AUDIO in takes for takes in sources.values())
+        self._sources = {name: _Source(name, audio and takes is Kind.DATA) for name, takes in sources.items()}
+        self._counted = [source for source in self._sources.values() if not source.beside]
+        self._alone = len(self._sources) == 1
+        beside = len(self._counted) < len(self._sources)
+        self.capacity = max(options.input_capacity, 2 if beside else 1)
+        self._window = min(options.reorder_window, self.capacity)
+        self._timeout = options.reorder_timeout_ms / 1000
+        self._overflow = options.overflow
+        self._max_age = options.max_age_ms / 1000
+        self._rows_inside_limit = (
+            min(ROWS_INSIDE, self.capacity)
+            if options.overflow is not Overflow.BLOCK or options.max_age_ms
+            else self.capacity
+        )
+        self._ledger = ledger
+        self._memory = memory
+        self._next: int | None = None
+        self._last: int | None = None
+        self._held: dict[int, _Held] = {}
+        self._ready: deque[Row] = deque()
+        self._clock = 0.0
+        self._first_heard = 0.0
+        self._rows_inside = 0
+        self._credits = 0
+        self._beside_waiting = 0
+        self._replies = 0
+
+    # What the session asks
+
+    @property
+    def state(self) -> AdmissionState:
+        """How full it is."""
+        return AdmissionState(self._credits, len(self._held), len(self._ready), self._rows_inside, self._next)
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether a FLUSH may be offered now."""
+        return self._credits < self.capacity
+
+    def has_room(self, nbytes: int = 0) -> bool:
+        """Whether a chunk of so many bytes may be offered now; if not, wait until something is returned.
+
+        Asking may drop rows, where the overflow policy says so, and lets go of waiting rows when nothing else could
+        ever make room: look at `take_ready` afterwards. A chunk that can never fit is let in, and then refused.
+        """
+        if self._is_free(nbytes):
+            return True
+        if self._overflow is Overflow.DROP_NEWEST:
+            return self._replies < self.capacity
+        while self._overflow is Overflow.DROP_OLDEST and self._drop_oldest():
+            if self._is_free(nbytes):
+                return True
+        while self._held and not (self._rows_inside or self._ready or self._replies):
+            self._let_go(min(self._held))
+        if self._rows_inside or self._ready or self._replies:
+            return self._is_free(nbytes)
+        return self._credits < self.capacity
+
+    # What happens
+
+    def offer(self, chunk: Chunk) -> None:
+        """Take a chunk, after `has_room` said yes.
+
+        Raises:
+          ChunkRefused: it is a duplicate, late, too far ahead or too large. The ledger has it as refused.
+        """
+        source = self._sources[chunk.source]
+        self._ledger.received += 1
+        try:
+            self._check(source, chunk)
+        except ChunkRefused:
+            self._ledger.refused += 1
+            raise
+        self._ledger.accepted += 1
+        if isinstance(chunk.item, Audio):
+            self._ledger.samples += chunk.item.samples
+        if self._overflow is Overflow.DROP_NEWEST and not self._is_free(chunk.nbytes):
+            self._drop_newest(source, chunk)
+            return
+        self._credits += 1
+        self._memory.add(chunk.nbytes)
+        if source.beside:
+            source.waiting.append(chunk)
+            source.newest = chunk.sequence
+            self._beside_waiting += 1
+        else:
+            self._hold(source, chunk.sequence, chunk)
+            self._settle()
+
+    def refuse(self, source_id: str, sequence: int | None) -> None:
+        """Count a chunk that was refused before it came here; its number is no hole."""
+        self._ledger.received += 1
+        self._ledger.refused += 1
+        source = self._sources.get(source_id)
+        if source is None or source.beside or sequence is None:
+            return
+        try:
+            self._check_number(source, sequence)
+        except ChunkRefused:
+            return
+        self._hold(source, sequence, None)
+        self._settle()
+
+    def flush(self, *, final: bool) -> None:
+        """Settle every hole at once, and let a barrier in after all rows. Takes a credit."""
+        while self._held:
+            self._let_go(min(self._held))
+        row = Row(self._last, flush=True, final=final)
+        row.received_at = perf_counter()
+        self._credits += 1
+        self._take_beside(row)
+        self._ready.append(row)
+
+    def end_source(self, source_id: str) -> None:
+        """This source will give no more: it is not waited for, and nothing of it is missing."""
+        self._sources[source_id].ended = True
+        self._settle()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; to be called only for time in which the reader was waiting for input."""
+        self._clock += seconds
+        self._settle()
+
+    def take_ready(self, now: float) -> list[Row]:
+        """The rows that enter the graph now, in order; those that have become too old are dropped.
+
+        Args:
+          now: on the clock of `Chunk.received_at`.
+        """
+        entering: list[Row] = []
+        while self._ready and self._rows_inside < self._rows_inside_limit:
+            row = self._ready.popleft()
+            if self._max_age and not row.flush and now - row.received_at > self._max_age:
+                self._drop(row)
+                continue
+            self._rows_inside += 1
+            entering.append(row)
+        return entering
+
+    def take_reply(self) -> None:
+        """A refusal waits to be handed over; it takes a credit."""
+        self._credits += 1
+        self._replies += 1
+
+    def return_reply(self) -> None:
+        """A refusal has been handed over."""
+        self._credits -= 1
+        self._replies -= 1
+
+    def return_row(self, row: Row) -> None:
+        """A row's response has been handed over."""
+        self._credits -= row.credits
+        self._rows_inside -= 1
+
+    def abandon(self) -> int:
+        """Throw away all that waits here, and say how many chunks that was."""
+        held = [chunk for row in self._held.values() if not row.dropped for chunk in row.given.values()]
+        chunks = [chunk for chunk in held if chunk is not None]
+        for source in self._sources.values():
+            chunks += source.waiting
+            source.waiting = []
+        nbytes = sum(chunk.nbytes for chunk in chunks) + sum(row.nbytes for row in self._ready)
+        count = len(chunks) + sum(row.chunk_count for row in self._ready)
+        self._held.clear()
+        self._ready.clear()
+        self._memory.release(nbytes)
+        return count
+
+    # Checks
+
+    def _is_free(self, nbytes: int) -> bool:
+        return self._credits < self.capacity and self._memory.fits(nbytes)
+
+    def _check(self, source: _Source, chunk: Chunk) -> None:
+        if source.beside:
+            self._check_beside(source, chunk.sequence)
+        else:
+            self._check_number(source, chunk.sequence)
+        if self._overflow is not Overflow.DROP_NEWEST and not self._memory.fits(chunk.nbytes):
+            raise MemoryLimitExceeded(
+                f"a chunk of {chunk.nbytes} bytes does not fit: {self._memory.used} of {self._memory.limit}"
+                " accounted bytes are in use, and nothing under way will free enough",
+                context={"bytes": chunk.nbytes, "used": self._memory.used, "limit": self._memory.limit},
+            )
+
+    def _check_number(self, source: _Source, number: int) -> None:
+        if self._next is None:
+            return
+        ahead = number - self._next
+        if ahead < 0:
+            self._refuse_passed(source, number, -ahead - 1)
+        if ahead > MAX_JUMP:
+            raise SequenceJump(
+                f"sequence {number} is {ahead} ahead of {self._next}, the next expected;"
+                f" a jump may be at most {MAX_JUMP}",
+                context={"expected": self._next, "max_jump": MAX_JUMP},
+            )
+        held = self._held.get(number)
+        if held is not None and source.id in held.given:
+            raise DuplicateChunk(f"sequence {number} has been received from source {source.id!r} before")
+
+    def _refuse_passed(self, source: _Source, number: int, back: int) -> None:
+        context = {"expected": self._next}
+        if back < 64 and source.recent >> back & 1:
+            zeros = number == 0 and source.newest == 0
+            hint = "; is every chunk numbered 0? Numbers rise by one: 0, 1, 2, ..." if zeros else ""
+            raise DuplicateChunk(
+                f"sequence {number} has been received from source {source.id!r} before{hint}", context=context
+            )
+        raise LateChunk(f"sequence {number} is late: {self._next} is the next expected", context=context)
+
+    def _check_beside(self, source: _Source, number: int) -> None:
+        if number <= source.newest:
+            raise DuplicateChunk(
+                f"sequence {number} of data source {source.id!r} is not above its last, {source.newest}"
+            )
+        if self._beside_waiting >= self.capacity - 1:
+            raise SourceTooFarAhead(
+                f"{self._beside_waiting} data chunks wait for a row of audio; of {self.capacity} credits one is kept"
+                f" for audio, so {source.id!r} may send no more until audio comes",
+                context={"waiting": self._beside_waiting, "input_capacity": self.capacity},
+            )
+
+    # Rows that wait
+
+    def _hold(self, source: _Source, number: int, chunk: Chunk | None) -> _Held:
+        if self._next is None:
+            self._next = number
+            self._first_heard = self._clock
+        source.heard = True
+        source.newest = max(source.newest, number)
+        held = self._held.get(number)
+        if held is None:
+            held = self._held[number] = _Held(self._clock)
+        held.given[source.id] = chunk
+        if held.dropped and chunk is not None:
+            self._forget(chunk)
+        return held
+
+    def _settle(self) -> None:
+        """Let go of all rows that need wait no longer."""
+        held = self._held
+        while held:
+            number = min(held)
+            if (
+                (number == self._next and self._is_complete(held[number]))
+                or len(held) >= self._window
+                or self._is_overdue()
+            ):
+                self._let_go(number)
+            else:
+                return
+
+    def _is_complete(self, held: _Held) -> bool:
+        if self._alone:
+            return True
+        grace = self._clock < self._first_heard + self._timeout
+        given = held.given
+        return all(source.id in given or source.ended or not (source.heard or grace) for source in self._counted)
+
+    def _is_overdue(self) -> bool:
+        """Whether some row's time is over; the first in the dict has waited longest."""
+        first = next(iter(self._held.values()))
+        return first.since + self._timeout <= self._clock + 1e-9
+
+    def _let_go(self, number: int) -> None:
+        """Send one waiting row on its way; what is missing below it or in it is settled."""
+        assert self._next is not None
+        held = self._held.pop(number)
+        missed = number - self._next
+        row = Row(number)
+        for source in self._counted:
+            if missed:
+                self._miss(source, missed)
+                source.recent = source.recent << missed & _RECENT if missed < 64 else 0
+            self._place(source, held, row)
+        self._next = number + 1
+        if row.chunk_count:
+            self._last = number
+            self._take_beside(row)
+            self._ready.append(row)
+
+    def _place(self, source: _Source, held: _Held, row: Row) -> None:
+        """Put one source's chunk into a row at its position, or note that there is none."""
+        given = source.id in held.given
+        source.recent = (source.recent << 1 | given) & _RECENT
+        chunk = held.given.get(source.id)
+        if chunk is None:
+            if given:
+                source.position.skip(1)
+            else:
+                self._miss(source, 1)
+            return
+        item = source.position.place(chunk.item) if isinstance(chunk.item, Audio) else chunk.item
+        if not held.dropped:
+            row.take(chunk, source.id, item)
+
+    def _miss(self, source: _Source, chunks: int) -> None:
+        if source.heard and not source.ended:
+            self._ledger.missing += chunks
+            source.position.skip(chunks)
+
+    def _take_beside(self, row: Row) -> None:
+        if self._beside_waiting:
+            for source in self._sources.values():
+                for chunk in source.waiting:
+                    row.take(chunk, source.id, chunk.item)
+                source.waiting = []
+            self._beside_waiting = 0
+
+    # Dropping
+
+    def _drop(self, row: Row) -> None:
+        self._credits -= row.credits
+        self._memory.release(row.nbytes)
+        self._ledger.dropped += row.chunk_count
+
+    def _forget(self, chunk: Chunk) -> None:
+        self._credits -= 1
+        self._memory.release(chunk.nbytes)
+        self._ledger.dropped += 1
+
+    def _drop_oldest(self) -> bool:
+        """Drop the oldest row that has not entered; False if there is none."""
+        for row in self._ready:
+            if not row.flush:
+                self._ready.remove(row)
+                self._drop(row)
+                return True
+        if not self._held:
+            return False
+        number = min(self._held)
+        self._drop_held(self._held[number])
+        self._let_go(number)
+        return True
+
+    def _drop_held(self, held: _Held) -> None:
+        if not held.dropped:
+            held.dropped = True
+            for chunk in held.given.values():
+                if chunk is not None:
+                    self._forget(chunk)
+
+    def _drop_newest(self, source: _Source, chunk: Chunk) -> None:
+        """Drop a chunk as it comes, and with it the row it would have been part of."""
+        self._ledger.dropped += 1
+        if source.beside:
+            source.newest = chunk.sequence
+            return
+        held = self._hold(source, chunk.sequence, None)
+        self._drop_held(held)
+        held.given[source.id] = chunk
+        self._settle()

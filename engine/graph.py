@@ -1,0 +1,313 @@
+"""From a manifest to a plan: every rule checked, every fault reported, with a path for each.
+
+A `Plan` exists only if it is valid. It holds the nodes themselves, built for one session.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import attrs
+
+from engine.capabilities import Machine, probe_machine, unmet
+from engine.errors import Fault, ManifestInvalid
+from engine.jsontext import BadJson, load_json_object
+from engine.manifest import Connection, Manifest, NodeSpec
+from engine.parameters import build_node
+from nodes.contract import AnyNode, Kind
+
+__all__ = ["Caps", "Edge", "Plan", "PlannedNode", "Registry", "make_plan"]
+
+Registry = Mapping[str, type[AnyNode]]
+
+
+@attrs.frozen
+class Caps:
+    """How large a manifest may be."""
+
+    nodes: int = 128
+    edges: int = 512
+    id_bytes: int = 128
+    params_bytes: int = 64 << 10
+
+
+@attrs.frozen
+class Edge:
+    """A connection whose ends are known, by their places in the plan.
+
+    Attributes:
+      kinds: what travels on it: what the source gives and the target takes.
+      filters: the source gives more than that.
+    """
+
+    source: int
+    target: int
+    kinds: Kind
+    filters: bool
+
+
+@attrs.frozen(eq=False)
+class PlannedNode:
+    """A node in its place.
+
+    Attributes:
+      index: place in topological order.
+      params: as given, for error reports.
+      inbound: edges to it, in the order of the manifest's connections.
+      is_output: what it gives is returned: it is a sink, or asked for.
+      metadata: where and on what it runs, JSON text.
+    """
+
+    index: int
+    id: str
+    node_type: str
+    node: AnyNode
+    params: Mapping[str, Any]
+    inbound: tuple[Edge, ...]
+    outbound: tuple[Edge, ...]
+    is_output: bool
+    metadata: str
+
+    @property
+    def is_source(self) -> bool:
+        """Nothing leads to it: chunks are addressed to it."""
+        return not self.inbound
+
+    @property
+    def is_sink(self) -> bool:
+        """It leads to nothing: a row is done when all of these have done it."""
+        return not self.outbound
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """A valid pipeline for one session.
+
+    Attributes:
+      nodes: in topological order.
+      sources: id → node, in the manifest's order.
+      name: the manifest's, may be empty.
+    """
+
+    name: str
+    nodes: tuple[PlannedNode, ...]
+    sources: Mapping[str, PlannedNode]
+
+    def delay_seconds(self) -> float:
+        """The nodes' delays added up along the longest path; exact once the nodes know their formats."""
+        lag = [0.0] * len(self.nodes)
+        for planned in self.nodes:
+            before = max((lag[edge.source] for edge in planned.inbound), default=0.0)
+            lag[planned.index] = before + planned.node.delay
+        return max(lag)
+
+    def close(self) -> None:
+        """Close nodes that never ran."""
+        for planned in self.nodes:
+            planned.node.close()
+
+
+def make_plan(
+    manifest: Manifest, registry: Registry, *, caps: Caps | None = None, machine: Machine | None = None
+) -> Plan:
+    """Check a manifest whole, and build its nodes.
+
+    Args:
+      manifest: as asked for.
+      registry: node type → class.
+      caps: how large the manifest may be.
+      machine: what nodes' capabilities are held against; this one, if not given.
+
+    Raises:
+      ManifestInvalid: it has faults; all of them are listed.
+    """
+    checker = _Checker(manifest, registry, caps or Caps(), machine)
+    plan = checker.check()
+    if plan is None:
+        for node in checker.built:
+            if node is not None:
+                node.close()
+        raise ManifestInvalid(checker.faults)
+    return plan
+
+
+class _Checker:
+    """One pass over one manifest."""
+
+    def __init__(self, manifest: Manifest, registry: Registry, caps: Caps, machine: Machine | None) -> None:
+        self.manifest = manifest
+        self.registry = registry
+        self.caps = caps
+        self.machine = machine
+        self.faults: list[Fault] = []
+        self.params: list[Mapping[str, Any]] = []
+        self.built: list[AnyNode | None] = []
+
+    def fault(self, path: str, message: str) -> None:
+        self.faults.append(Fault(path, message))
+
+    def check(self) -> Plan | None:
+        nodes, connections = self.manifest.nodes, self.manifest.connections
+        if self.manifest.version != "v1":
+            self.fault("version", f"must be 'v1', got {self.manifest.version!r:.80}")
+        if not nodes:
+            self.fault("nodes", "must hold at least one node")
+        if len(nodes) > self.caps.nodes:
+            self.fault("nodes", f"{len(nodes)} nodes; the limit is {self.caps.nodes}")
+        if len(connections) > self.caps.edges:
+            self.fault("connections", f"{len(connections)} connections; the limit is {self.caps.edges}")
+        if len(nodes) > self.caps.nodes or len(connections) > self.caps.edges:
+            return None
+        self._check_ids(nodes)
+        for i, spec in enumerate(nodes):
+            self._check_node(f"nodes[{i}]", spec)
+        places = {spec.id: i for i, spec in enumerate(nodes)}
+        links = self._check_connections(places, connections)
+        order = self._order(nodes, links)
+        self._check_kinds(nodes, links)
+        self._check_upstreams(nodes, links)
+        if self.faults or order is None:
+            return None
+        return self._assemble(nodes, links, order)
+
+    def _check_ids(self, nodes: Sequence[NodeSpec]) -> None:
+        for i, spec in enumerate(nodes):
+            size = len(spec.id.encode("utf-8", "replace"))
+            if not spec.id:
+                self.fault(f"nodes[{i}].id", "must not be empty")
+            elif size > self.caps.id_bytes:
+                self.fault(f"nodes[{i}].id", f"{size} bytes long; the limit is {self.caps.id_bytes}")
+        first: dict[str, int] = {}
+        for i, spec in enumerate(nodes):
+            if spec.id and first.setdefault(spec.id, i) != i:
+                self.fault(f"nodes[{i}].id", f"{spec.id!r} is the id of nodes[{first[spec.id]}] too")
+
+    def _check_node(self, path: str, spec: NodeSpec) -> None:
+        params = self._parse_params(path, spec)
+        self.params.append(params or {})
+        node_class = self.registry.get(spec.node_type)
+        if node_class is None:
+            known = ", ".join(sorted(self.registry)) or "none"
+            self.fault(f"{path}.node_type", f"{spec.node_type!r:.80} is unknown; known are {known}")
+        node = None
+        if node_class is not None and params is not None:
+            node = build_node(node_class, params, f"{path}.params", self.faults)
+        self.built.append(node)
+        if spec.capabilities is not None:
+            self.machine = self.machine or probe_machine()
+            for where, message in unmet(spec.capabilities, self.machine):
+                self.fault(f"{path}.capabilities.{where}", message)
+
+    def _parse_params(self, path: str, spec: NodeSpec) -> Mapping[str, Any] | None:
+        text = spec.params
+        if not isinstance(text, str):
+            try:
+                text = json.dumps(text, allow_nan=False)
+            except (ValueError, TypeError, RecursionError) as error:
+                self.fault(f"{path}.params", f"is no JSON object: {error}")
+                return None
+        try:
+            return load_json_object(text, max_bytes=self.caps.params_bytes)
+        except BadJson as error:
+            self.fault(f"{path}.params", str(error))
+            return None
+
+    def _check_connections(
+        self, places: Mapping[str, int], connections: Sequence[Connection]
+    ) -> list[tuple[int, int, int]]:
+        """The connections that are sound so far, as (their number, source, target)."""
+        links: list[tuple[int, int, int]] = []
+        seen: set[tuple[str, str]] = set()
+        for i, link in enumerate(connections):
+            path = f"connections[{i}]"
+            known = ", ".join(map(repr, places))
+            for end, name in (("from", link.source), ("to", link.target)):
+                if name not in places:
+                    self.fault(f"{path}.{end}", f"{name!r:.140} is no node's id; there are {known:.400}")
+            if link.source not in places or link.target not in places:
+                continue
+            if link.source == link.target:
+                self.fault(path, f"leads from {link.source!r} to itself")
+            elif (link.source, link.target) in seen:
+                self.fault(path, f"from {link.source!r} to {link.target!r} is there already")
+            else:
+                seen.add((link.source, link.target))
+                links.append((i, places[link.source], places[link.target]))
+        return links
+
+    def _order(self, nodes: Sequence[NodeSpec], links: Iterable[tuple[int, int, int]]) -> list[int] | None:
+        sorter: TopologicalSorter[int] = TopologicalSorter(dict.fromkeys(range(len(nodes)), ()))
+        for _, source, target in links:
+            sorter.add(target, source)
+        try:
+            return list(sorter.static_order())
+        except CycleError as error:
+            ring = " → ".join(repr(nodes[i].id) for i in error.args[1])
+            self.fault("connections", f"there is a cycle: {ring}")
+            return None
+
+    def _check_kinds(self, nodes: Sequence[NodeSpec], links: Iterable[tuple[int, int, int]]) -> None:
+        for i, source, target in links:
+            giver, taker = self.built[source], self.built[target]
+            if giver is not None and taker is not None and not giver.gives & taker.takes:
+                self.fault(
+                    f"connections[{i}]",
+                    f"{nodes[source].id!r} ({nodes[source].node_type}) gives {giver.gives},"
+                    f" {nodes[target].id!r} ({nodes[target].node_type}) takes {taker.takes}",
+                )
+
+    def _check_upstreams(self, nodes: Sequence[NodeSpec], links: Sequence[tuple[int, int, int]]) -> None:
+        for i, node in enumerate(self.built):
+            if node is None:
+                continue
+            try:
+                node.connect([nodes[source].id for _, source, target in links if target == i])
+            except ValueError as error:
+                self.fault(f"nodes[{i}].params", str(error))
+
+    def _assemble(self, nodes: Sequence[NodeSpec], links: Sequence[tuple[int, int, int]], order: Sequence[int]) -> Plan:
+        place = {old: new for new, old in enumerate(order)}
+        inbound: list[list[Edge]] = [[] for _ in nodes]
+        outbound: list[list[Edge]] = [[] for _ in nodes]
+        for _, source, target in links:
+            giver, taker = self.built[source], self.built[target]
+            assert giver is not None
+            assert taker is not None
+            kinds = giver.gives & taker.takes
+            edge = Edge(place[source], place[target], kinds, giver.gives & ~taker.takes != Kind(0))
+            inbound[target].append(edge)
+            outbound[source].append(edge)
+        planned = []
+        for new, old in enumerate(order):
+            node = self.built[old]
+            assert node is not None
+            planned.append(
+                PlannedNode(
+                    new,
+                    nodes[old].id,
+                    nodes[old].node_type,
+                    node,
+                    self.params[old],
+                    tuple(inbound[old]),
+                    tuple(outbound[old]),
+                    nodes[old].is_output or not outbound[old],
+                    _run_metadata(node),
+                )
+            )
+        sources = {nodes[old].id: planned[place[old]] for old in range(len(nodes)) if not inbound[old]}
+        return Plan(self.manifest.name, tuple(planned), sources)
+
+
+def _run_metadata(node: AnyNode) -> str:
+    return json.dumps(
+        {
+            "host": platform.node(),
+            "runtime": platform.python_implementation().lower(),
+            "python": platform.python_version(),
+            "placement": node.placement,
+        }
+    )

@@ -1,0 +1,108 @@
+"""The check of every chunk that comes in: whose it is, and whether its item is what that source takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import numpy as np
+
+from engine.errors import ChunkRefused, MemoryLimitExceeded, SamplesLimitExceeded, UnknownSource
+from engine.graph import PlannedNode
+from engine.limits import ResourceLimits
+from engine.packet import Chunk
+from nodes.contract import Audio, Kind
+
+__all__ = ["MAX_DATA_BYTES", "MAX_SEQUENCE", "Intake"]
+
+MAX_DATA_BYTES = 1 << 20
+MAX_SEQUENCE = 2**64 - 1
+
+Format = tuple[int, int, str]
+
+
+class Intake:
+    """Checks the chunks of one session.
+
+    Args:
+      sources: id → node.
+      limits: the session's.
+    """
+
+    def __init__(self, sources: Mapping[str, PlannedNode], limits: ResourceLimits) -> None:
+        self._sources = sources
+        self._only = next(iter(sources)) if len(sources) == 1 else ""
+        self._limits = limits
+        self._formats: dict[str, Format] = {}
+
+    def resolve(self, source: str) -> str:
+        """The source that a chunk is for; "" means the only one.
+
+        Raises:
+          UnknownSource: there is no such source; the message has the names of those there are.
+        """
+        name = source or self._only
+        if name in self._sources:
+            return name
+        there = ", ".join(map(repr, self._sources))
+        if not source:
+            raise UnknownSource(f"node_id is empty, but there are several sources: {there}")
+        raise UnknownSource(f"{source!r:.140} is not a source of this pipeline; sources are {there}")
+
+    def name_of(self, source: str) -> str:
+        """The source that a chunk is for, or "" if there is none such."""
+        name = source or self._only
+        return name if name in self._sources else ""
+
+    def check(self, chunk: Chunk) -> Chunk:
+        """The chunk, with its source's name filled in.
+
+        Raises:
+          ChunkRefused: it is not what its source takes, or too large; of one of the classes that say which.
+        """
+        name = self.resolve(chunk.source)
+        if not 0 <= chunk.sequence <= MAX_SEQUENCE:
+            raise ChunkRefused(f"sequence must be 0 to 2^64 - 1, got {chunk.sequence}")
+        takes = self._sources[name].node.takes
+        if isinstance(chunk.item, Audio):
+            if Kind.AUDIO not in takes:
+                raise ChunkRefused(f"source {name!r} takes {takes}, got audio")
+            self._check_audio(name, chunk.item)
+        else:
+            if Kind.DATA not in takes:
+                raise ChunkRefused(f"source {name!r} takes {takes}, got data")
+            if chunk.data_bytes > MAX_DATA_BYTES:
+                raise ChunkRefused(f"data of {chunk.data_bytes} bytes; the limit is {MAX_DATA_BYTES}")
+        if chunk.nbytes > self._limits.max_memory_bytes:
+            raise MemoryLimitExceeded(
+                f"a chunk of {chunk.nbytes} bytes; the session's memory limit is {self._limits.max_memory_bytes}",
+                context={"value": chunk.nbytes, "limit": self._limits.max_memory_bytes},
+            )
+        return chunk if name == chunk.source else attrs.evolve(chunk, source=name)
+
+    def _check_audio(self, name: str, audio: Audio) -> None:
+        frames = audio.frames
+        if frames.size > self._limits.max_audio_samples:
+            raise SamplesLimitExceeded(
+                f"a chunk of {frames.size} samples; the limit is {self._limits.max_audio_samples}",
+                context={"value": frames.size, "limit": self._limits.max_audio_samples},
+            )
+        if frames.dtype == np.float32 and not np.isfinite(frames).all():
+            bad = int(np.flatnonzero(~np.isfinite(frames))[0])
+            raise ChunkRefused(f"sample {bad} is {frames.flat[bad]}: samples must be finite numbers")
+        form = (audio.sample_rate, audio.channels, audio.sample_format)
+        fixed = self._formats.setdefault(name, form)
+        if form != fixed:
+            raise ChunkRefused(
+                f"source {name!r} has been sending {_words(fixed)}, this is {_words(form)};"
+                " its format may change after a FLUSH only"
+            )
+
+    def flush(self) -> None:
+        """Formats may change now."""
+        self._formats.clear()
+
+
+def _words(form: Format) -> str:
+    rate, channels, sample_format = form
+    return f"{sample_format} at {rate} Hz with {channels} channel{'s' * (channels > 1)}"

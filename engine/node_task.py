@@ -1,0 +1,270 @@
+"""One node at work: a trio task that takes one packet from each inlet for every row, and gives one to each outlet.
+
+Nothing is made per chunk but the packet and the mark: no task, cancel scope, thread hop (of an inline node) or lock.
+An inlet is tried without waiting first, and the task yields fairly when it has not waited for some rows.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping, Sequence
+from time import perf_counter, thread_time
+from typing import TYPE_CHECKING
+
+import trio
+
+from engine.errors import EngineError, MemoryLimitExceeded, NodeFailed, NodeRefused, TimeLimitExceeded
+from engine.graph import PlannedNode
+from engine.packet import NodeFigures, NodeStatus
+from engine.row import Mark, Packet, Row, items_bytes
+from nodes.contract import Audio, Data, InvalidInput, Item, Join, Kind
+
+if TYPE_CHECKING:
+    from engine.pipeline import Pipeline
+
+__all__ = ["FAIR_ROWS", "NodeTask"]
+
+FAIR_ROWS = 4
+"""Rows that a node may do in one go before others get their turn."""
+
+Given = Sequence[Item] | Mapping[str, Sequence[Item]]
+
+
+class NodeTask:
+    """A node with its inlets, outlets and figures.
+
+    Attributes:
+      planned: the node in its place.
+      inlets: one channel per inbound edge, in the order of the connections; of a source, the session's.
+      outlets: one channel per outbound edge.
+      abandoned: a thread call of it was given up; see `engine.placement`.
+    """
+
+    def __init__(self, planned: PlannedNode, pipeline: Pipeline) -> None:
+        self.planned = planned
+        self.inlets: list[trio.MemoryReceiveChannel[Packet]] = []
+        self.outlets: list[trio.MemorySendChannel[Packet]] = []
+        self.abandoned = False
+        self._pipeline = pipeline
+        self._node = planned.node
+        self._upstreams = [pipeline.plan.nodes[edge.source].id for edge in planned.inbound] or [""]
+        self._filters = [edge.kinds if edge.filters else None for edge in planned.inbound] or [None]
+        self._streak = 0
+        self._run = self._cpu = self._queued = self._max_run = 0.0
+        self._rows = self._samples = 0
+
+    async def run(self) -> None:
+        """Do row after row, until the session's nursery is cancelled or this node has failed."""
+        in_thread = self._node.placement == "thread"
+        single = self.inlets[0] if len(self.inlets) == 1 else None
+        while True:
+            if single is not None:
+                packets = [await self._receive(single)]
+            else:
+                packets = [await self._receive(inlet) for inlet in self.inlets]
+            given = self._gather(packets)
+            row = packets[0].row
+            began = perf_counter()
+            try:
+                if in_thread:
+                    done = await self._pipeline.threads.run(lambda g=given, r=row: self._work(r, g), self)  # type: ignore[misc]
+                else:
+                    done = self._work(row, given)
+            except EngineError as error:
+                self._pipeline.fail(row, error)
+                return
+            made, refusal, cpu = done
+            ended = perf_counter()
+            queued = began - max(packet.sent_at for packet in packets) if single is None else began - packets[0].sent_at
+            self._account(row, given, refusal, ended - began, cpu, queued)
+            for packet in packets:
+                packet.readers -= 1
+                if not packet.readers:
+                    self._pipeline.memory.release(packet.nbytes)
+            if ended - began > self._pipeline.timeout_seconds:
+                self._pipeline.fail(row, self._too_slow(row, ended - began))
+                return
+            self._pass_on(row, made, ended)
+
+    async def _receive(self, inlet: trio.MemoryReceiveChannel[Packet]) -> Packet:
+        try:
+            packet = inlet.receive_nowait()
+        except trio.WouldBlock:
+            self._streak = 0
+            return await inlet.receive()
+        self._streak += 1
+        if self._streak >= FAIR_ROWS:
+            self._streak = 0
+            await trio.lowlevel.checkpoint()
+        return packet
+
+    def _gather(self, packets: list[Packet]) -> Given:
+        """What the node is to see of a row: items that its edges carry."""
+        if isinstance(self._node, Join):
+            return {
+                upstream: _only(packet.items, kinds)
+                for upstream, packet, kinds in zip(self._upstreams, packets, self._filters, strict=True)
+            }
+        if len(packets) == 1:
+            return _only(packets[0].items, self._filters[0])
+        return [
+            item for packet, kinds in zip(packets, self._filters, strict=True) for item in _only(packet.items, kinds)
+        ]
+
+    def _work(self, row: Row, given: Given) -> tuple[list[Item], EngineError | None, float]:
+        """Run the node on what a row brings; in a thread, if that is the node's place.
+
+        Raises:
+          NodeFailed: the node raised something else than `InvalidInput`, or gave what it does not give.
+        """
+        cpu = thread_time()
+        made: list[Item] = []
+        refusal: InvalidInput | None = None
+        try:
+            if isinstance(given, Mapping):
+                if any(given.values()):
+                    try:
+                        made.extend(self._node.process(given))
+                    except InvalidInput as error:
+                        refusal = error
+            else:
+                for item in given:
+                    try:
+                        made.extend(self._node.process(item))  # type: ignore[arg-type]
+                    except InvalidInput as error:
+                        refusal = refusal or error
+            if row.flush:
+                made.extend(self._node.finish())
+            for item in made:
+                if (Kind.AUDIO if isinstance(item, Audio) else Kind.DATA) not in self._node.gives or not isinstance(
+                    item, (Audio, Data)
+                ):
+                    raise TypeError(f"gave {item!r:.80}, but it gives {self._node.gives}")
+        except Exception as error:  # whatever a node raises is the node's failure, reported with its stack trace
+            raise self._failure(row, given, error) from error
+        refused = None if refusal is None else self._refusal(row, given, refusal)
+        return made, refused, thread_time() - cpu
+
+    def _account(
+        self, row: Row, given: Given, refusal: EngineError | None, run: float, cpu: float, queued: float
+    ) -> None:
+        """Keep the row's mark and the session's figures."""
+        items = _all(given)
+        samples = sum(item.frames.size for item in items if isinstance(item, Audio))
+        status = NodeStatus.SUCCESS if items or row.flush else NodeStatus.SKIPPED
+        if refusal is not None:
+            status = NodeStatus.FAILED
+            row.rejections.append(refusal)
+        row.marks[self.planned.index] = Mark(status, run, cpu, queued, samples)
+        if status is not NodeStatus.SKIPPED:
+            self._rows += bool(items)
+            self._run += run
+            self._cpu += cpu
+            self._queued += queued
+            self._samples += samples
+            if run > self._max_run:
+                self._max_run = run
+
+    def _pass_on(self, row: Row, made: list[Item], now: float) -> None:
+        """Give every outlet its packet, the session its outputs, and the row its end."""
+        memory = self._pipeline.memory
+        nbytes = items_bytes(made) if made else 0
+        if nbytes and not memory.fits(nbytes):
+            row.rejections.append(self._too_large(row, nbytes))
+            made, nbytes = [], 0
+        if self.outlets:
+            memory.add(nbytes)
+            packet = Packet(row, made, now, nbytes, len(self.outlets))
+            for outlet in self.outlets:
+                outlet.send_nowait(packet)
+        if self.planned.is_output and made:
+            memory.add(nbytes)
+            row.nbytes += nbytes
+            row.outputs[self.planned.id] = made
+        if not self.outlets:
+            self._pipeline.sink_done(row)
+
+    def close(self) -> None:
+        """Close the node. What it raises then is its own affair, and no reason to leave others open."""
+        self._node.close()
+
+    def figures(self) -> NodeFigures:
+        """What this node has cost since the session began."""
+        return NodeFigures(
+            self._run * 1e3,
+            self._cpu * 1e3,
+            self._queued * 1e3,
+            self._max_run * 1e3,
+            self._rows,
+            self._samples,
+            self._node.memory_bytes,
+            self.custom_json(),
+        )
+
+    def custom_json(self) -> str:
+        """The node's own figures as JSON text, "" when it has none."""
+        custom = self._node.custom_metrics()
+        return json.dumps(dict(custom), default=str) if custom else ""
+
+    # Errors, with their facts
+
+    def _context(self, given: Given) -> dict[str, object]:
+        return {
+            "node_type": self.planned.node_type,
+            "params": dict(self.planned.params),
+            "inputs": [
+                f"{item.frames.shape[0]}x{item.channels} {item.sample_format} at {item.sample_rate} Hz"
+                if isinstance(item, Audio)
+                else "data"
+                for item in _all(given)
+            ],
+        }
+
+    def _refusal(self, row: Row, given: Given, error: InvalidInput) -> NodeRefused:
+        return NodeRefused(
+            f"node {self.planned.id!r} ({self.planned.node_type}) refused this: {error}",
+            node_id=self.planned.id,
+            sequence=row.sequence,
+            context=self._context(given),
+        )
+
+    def _failure(self, row: Row, given: Given, error: Exception) -> NodeFailed:
+        return NodeFailed(
+            f"node {self.planned.id!r} ({self.planned.node_type}) failed: {type(error).__name__}: {error}",
+            node_id=self.planned.id,
+            sequence=row.sequence,
+            context=self._context(given),
+            stack_trace="".join(traceback.format_exception(error)),
+        )
+
+    def _too_large(self, row: Row, nbytes: int) -> MemoryLimitExceeded:
+        memory = self._pipeline.memory
+        return MemoryLimitExceeded(
+            f"{nbytes} bytes from node {self.planned.id!r} do not fit: {memory.used} of {memory.limit} accounted"
+            " bytes are in use",
+            node_id=self.planned.id,
+            sequence=row.sequence,
+            context={"bytes": nbytes, "used": memory.used, "limit": memory.limit},
+        )
+
+    def _too_slow(self, row: Row, seconds: float) -> TimeLimitExceeded:
+        return TimeLimitExceeded(
+            f"node {self.planned.id!r} ({self.planned.node_type}) took {seconds * 1e3:.0f} ms over one row;"
+            f" the limit is {self._pipeline.timeout_seconds * 1e3:.0f} ms",
+            node_id=self.planned.id,
+            sequence=row.sequence,
+            context={"limit_ms": self._pipeline.timeout_seconds * 1e3, "value_ms": seconds * 1e3},
+        )
+
+
+def _only(items: Sequence[Item], kinds: Kind | None) -> Sequence[Item]:
+    if kinds is None or not items:
+        return items
+    return [item for item in items if (Kind.AUDIO if isinstance(item, Audio) else Kind.DATA) in kinds]
+
+
+def _all(given: Given) -> Sequence[Item]:
+    if isinstance(given, Mapping):
+        return [item for items in given.values() for item in items]
+    return given

@@ -1,0 +1,112 @@
+"""A node's parameters, checked against its class: every fault, with its path, before anything is built."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Union
+
+import attrs
+
+from engine.errors import Fault
+from nodes.contract import AnyNode
+
+__all__ = ["build_node", "parameter_fields", "type_name"]
+
+
+def parameter_fields(node_class: type[AnyNode]) -> dict[str, attrs.Attribute[Any]]:
+    """The parameters of a node class: the attrs fields that its constructor takes."""
+    fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(node_class)  # type: ignore[arg-type]
+    return {field.name: field for field in fields if field.init}
+
+
+def build_node(node_class: type[AnyNode], params: Mapping[str, Any], path: str, faults: list[Fault]) -> AnyNode | None:
+    """Build a node of parameters from outside, or note all their faults and return None.
+
+    Args:
+      node_class: an attrs class.
+      params: as they came; unknown keys are faults.
+      path: of the parameters in the manifest, such as `nodes[2].params`.
+      faults: where faults are added.
+    """
+    before = len(faults)
+    fields = parameter_fields(node_class)
+    hints = typing.get_type_hints(node_class)
+    for name in params:
+        if name not in fields:
+            known = f"known are {', '.join(fields)}" if fields else f"{node_class.__name__} has none"
+            faults.append(Fault(f"{path}.{name}", f"unknown parameter; {known}"))
+    for name, field in fields.items():
+        if name in params:
+            message = _value_fault(field, hints.get(name, Any), params[name])
+        elif field.default is attrs.NOTHING:
+            message = f"is required: {field.metadata.get('help', type_name(hints.get(name, Any)))}"
+        else:
+            continue
+        if message:
+            faults.append(Fault(f"{path}.{name}", message))
+    if len(faults) > before:
+        return None
+    try:
+        return node_class(**params)
+    except (ValueError, TypeError) as error:
+        faults.append(Fault(path, str(error)))
+    except Exception as error:  # a node author's slip must not take the server down
+        faults.append(Fault(path, f"{node_class.__name__} cannot be built: {type(error).__name__}: {error}"))
+    return None
+
+
+def _value_fault(field: attrs.Attribute[Any], hint: Any, value: Any) -> str:
+    if not _fits(value, hint):
+        return f"must be {type_name(hint)}, got {value!r:.80}"
+    if field.validator is not None:
+        try:
+            field.validator(None, field, value)
+        except (ValueError, TypeError) as error:
+            return str(error)
+    return ""
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, each) for each in inner)
+    if origin is typing.Literal:
+        return value in inner
+    if origin is list:
+        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
+    if hint is None or hint is type(None):
+        return value is None
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, (int, float)) and abs(value) < 1e300
+    return isinstance(value, hint)
+
+
+def type_name(hint: Any) -> str:
+    """A type hint in the words of JSON."""
+    plain = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a string",
+        type(None): "null",
+    }
+    if hint in plain:
+        return plain[hint]
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(type_name(each) for each in inner)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(repr, inner))
+    if origin is list:
+        return f"a list, each {type_name(inner[0])}"
+    if origin is dict:
+        return f"an object, each value {type_name(inner[1])}"
+    return "any value" if hint is Any else getattr(hint, "__name__", str(hint))

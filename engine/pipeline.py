@@ -1,0 +1,169 @@
+"""A plan at work: one task per node, one bounded channel per edge, and what happens when a row is done or fails.
+
+A channel holds as many packets as the session has credits, so a send inside the graph never waits, and branches of
+unlike speed cannot deadlock. Because every edge carries one packet for every row, in order, rows are done in order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+import trio
+
+from engine.errors import EngineError, TimeLimitExceeded
+from engine.graph import Plan
+from engine.ledger import MemoryAccount
+from engine.node_task import NodeTask
+from engine.placement import Threads
+from engine.row import Packet, Row
+
+__all__ = ["Pipeline"]
+
+log = logging.getLogger("headrace.engine")
+
+
+class Pipeline:
+    """The running graph of one session.
+
+    Args:
+      plan: what to run; its nodes are this pipeline's to close.
+      capacity: packets that a channel holds; no more rows may be inside at once.
+      memory: where buffers in flight are accounted.
+      timeout_seconds: what a row may take.
+      threads: where nodes placed in threads run.
+      on_done: told of each row that all sinks have done, in order.
+      on_failed: told once, with the error of the lowest row that failed, when all rows below it are done.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        capacity: int,
+        memory: MemoryAccount,
+        timeout_seconds: float,
+        threads: Threads,
+        on_done: Callable[[Row], None],
+        on_failed: Callable[[EngineError], None],
+    ) -> None:
+        self.plan = plan
+        self.memory = memory
+        self.timeout_seconds = timeout_seconds
+        self.threads = threads
+        self.rows: deque[Row] = deque()
+        self._on_done = on_done
+        self._on_failed = on_failed
+        self._failed: tuple[int, EngineError] | None = None
+        self._entered = 0
+        self._done = 0
+        self._closed = False
+        self._scope = trio.CancelScope()
+        self.tasks = [NodeTask(planned, self) for planned in plan.nodes]
+        self._sinks = sum(planned.is_sink for planned in plan.nodes)
+        self._sources: list[tuple[str, trio.MemorySendChannel[Packet]]] = []
+        self._join(capacity)
+
+    def _join(self, capacity: int) -> None:
+        for task in self.tasks:
+            if task.planned.is_source:
+                send, receive = trio.open_memory_channel[Packet](capacity)
+                task.inlets.append(receive)
+                self._sources.append((task.planned.id, send))
+            for edge in task.planned.inbound:
+                send, receive = trio.open_memory_channel[Packet](capacity)
+                task.inlets.append(receive)
+                self.tasks[edge.source].outlets.append(send)
+
+    async def run(self) -> None:
+        """Run one task per node, until stopped or cancelled."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for task in self.tasks:
+                    nursery.start_soon(task.run, name=f"node {task.planned.id}")
+
+    def stop(self) -> None:
+        """End all tasks; what they were at is lost."""
+        self.rows.clear()
+        self._scope.cancel()
+
+    def enter(self, row: Row, clock: float) -> None:
+        """Let a row in: every source gets a packet, empty if the row has nothing for it. Never waits."""
+        row.index = self._entered
+        row.entered_clock = clock
+        row.waiting = self._sinks
+        row.marks = [None] * len(self.tasks)
+        self._entered += 1
+        self.rows.append(row)
+        now = perf_counter()
+        row.nbytes, nbytes = 0, row.nbytes
+        for source, channel in self._sources:
+            items = row.items.get(source, ())
+            channel.send_nowait(Packet(row, items, now, nbytes, 1))
+            nbytes = 0
+        row.items = {}
+
+    def sink_done(self, row: Row) -> None:
+        """One sink has done a row."""
+        row.waiting -= 1
+        if row.waiting:
+            return
+        self.rows.popleft()
+        self._done += 1
+        if self._failed is None or row.index < self._failed[0]:
+            self._on_done(row)
+            self._check_failed()
+
+    def fail(self, row: Row, error: EngineError) -> None:
+        """A row cannot be done. Rows below it still are; of several failures the lowest counts."""
+        if self._failed is None or row.index < self._failed[0]:
+            self._failed = row.index, error
+            self._check_failed()
+
+    def _check_failed(self) -> None:
+        if self._failed is not None and self._failed[0] <= self._done:
+            self._on_failed(self._failed[1])
+
+    def check_time(self, clock: float) -> None:
+        """Fail the oldest row, if its time is over.
+
+        Args:
+          clock: the sweep's, in seconds, on which rows have entered.
+        """
+        if self.rows and clock - self.rows[0].entered_clock > self.timeout_seconds:
+            row = self.rows[0]
+            late = [task.planned.id for task in self.tasks if self._is_stuck(task, row)]
+            limit, value = self.timeout_seconds * 1e3, (clock - row.entered_clock) * 1e3
+            self.fail(
+                row,
+                TimeLimitExceeded(
+                    f"the row has been in the graph for {value:.0f} ms; the limit is {limit:.0f} ms;"
+                    f" it waits for {', '.join(map(repr, late))}",
+                    node_id=late[0] if late else "",
+                    sequence=row.sequence,
+                    context={"limit_ms": limit, "value_ms": value, "waits_for": late},
+                ),
+            )
+
+    def _is_stuck(self, task: NodeTask, row: Row) -> bool:
+        before = (row.marks[edge.source] for edge in task.planned.inbound)
+        return row.marks[task.planned.index] is None and all(mark is not None for mark in before)
+
+    def poll_memory(self) -> None:
+        """Note what the nodes say they hold."""
+        self.memory.set_nodes(sum(task.planned.node.memory_bytes for task in self.tasks))
+
+    def close(self) -> None:
+        """Close every node once; one that an abandoned thread call still uses is closed when that call returns."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in self.tasks:
+            if task.abandoned:
+                continue
+            try:
+                task.close()
+            except Exception:
+                log.exception("closing node %r failed", task.planned.id)

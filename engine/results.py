@@ -1,0 +1,120 @@
+"""From a row that is done to what it gives back: items joined, marks turned into outcomes and figures."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from time import perf_counter
+
+import numpy as np
+
+from engine.errors import EngineError, NodeFailed
+from engine.graph import Plan
+from engine.node_task import NodeTask
+from engine.packet import NodeFigures, NodeOutcome, NodeStatus, Output, Result, Status
+from engine.row import Mark, Row
+from nodes.contract import Audio, Data, Item
+
+__all__ = ["ResultMaker", "join_items"]
+
+
+def join_items(task: NodeTask, items: Sequence[Item], sequence: int | None = None) -> Output:
+    """Make one output of what a node gave: audio end to end, data by the node's `join`.
+
+    Raises:
+      NodeFailed: audio of unlike formats, or `join` raised.
+    """
+    audio = [item for item in items if isinstance(item, Audio)]
+    data = [item for item in items if isinstance(item, Data)]
+    try:
+        return Output(_join_audio(audio), task.planned.node.join(data) if data else None)
+    except Exception as error:  # a node's join is a node's code: whatever it raises is that node's failure
+        raise NodeFailed(
+            f"the outputs of node {task.planned.id!r} cannot be joined: {error}",
+            node_id=task.planned.id,
+            sequence=sequence,
+            stack_trace="".join(traceback.format_exception(error)),
+        ) from error
+
+
+def _join_audio(audio: Sequence[Audio]) -> Audio | None:
+    if not audio:
+        return None
+    first = audio[0]
+    if len(audio) == 1:
+        return first
+    forms = {(each.sample_rate, each.channels, each.sample_format) for each in audio}
+    if len(forms) > 1:
+        raise ValueError(f"audio of unlike formats: {sorted(forms)}")
+    return Audio(np.concatenate([each.frames for each in audio]), first.sample_rate, first.start)
+
+
+class ResultMaker:
+    """Makes the results of one session.
+
+    Args:
+      plan: the session's.
+      tasks: its nodes at work.
+      lean: leave out the per-node parts.
+    """
+
+    def __init__(self, plan: Plan, tasks: Sequence[NodeTask], lean: bool) -> None:
+        self._tasks = tasks
+        self._by_id = {task.planned.id: task for task in tasks}
+        self._lean = lean
+        self._done = [NodeOutcome(node.id, NodeStatus.SUCCESS, metadata=node.metadata) for node in plan.nodes]
+        self._skipped = [NodeOutcome(node.id, NodeStatus.SKIPPED, metadata=node.metadata) for node in plan.nodes]
+
+    def make(self, row: Row, peak_memory: int) -> Result:
+        """Make a row's result.
+
+        Raises:
+          NodeFailed: what a node gave cannot be joined.
+        """
+        outputs = {node: join_items(self._by_id[node], items, row.sequence) for node, items in row.outputs.items()}
+        marks = [mark for mark in row.marks if mark is not None]
+        return Result(
+            sequence=row.sequence,
+            flush=row.flush,
+            outputs=outputs,
+            items=row.outputs,
+            errors=row.rejections,
+            status=_status(row, marks),
+            nodes=() if self._lean else self._outcomes(marks, row.rejections),
+            figures={} if self._lean else self._figures(marks),
+            wall_ms=(perf_counter() - row.received_at) * 1e3,
+            cpu_ms=sum(mark.cpu for mark in marks) * 1e3,
+            memory_bytes=peak_memory,
+            parse_ms=row.parse_seconds * 1e3,
+            timestamp_ms=row.timestamp_ms,
+        )
+
+    def _outcomes(self, marks: Sequence[Mark], errors: Sequence[EngineError]) -> list[NodeOutcome]:
+        outcomes = [
+            skipped if mark.status is NodeStatus.SKIPPED else done
+            for mark, done, skipped in zip(marks, self._done, self._skipped, strict=True)
+        ]
+        for error in errors:
+            index = self._by_id[error.node_id].planned.index
+            outcomes[index] = NodeOutcome(error.node_id, NodeStatus.FAILED, error, self._done[index].metadata)
+        return outcomes
+
+    def _figures(self, marks: Sequence[Mark]) -> dict[str, NodeFigures]:
+        return {
+            task.planned.id: NodeFigures(
+                mark.run * 1e3,
+                mark.cpu * 1e3,
+                mark.queued * 1e3,
+                mark.run * 1e3,
+                int(mark.status is not NodeStatus.SKIPPED),
+                mark.samples,
+                task.planned.node.memory_bytes,
+                task.custom_json(),
+            )
+            for task, mark in zip(self._tasks, marks, strict=True)
+        }
+
+
+def _status(row: Row, marks: Sequence[Mark]) -> Status:
+    whole = not row.rejections and all(mark.status is NodeStatus.SUCCESS for mark in marks)
+    return Status.SUCCESS if whole else Status.PARTIAL_SUCCESS

@@ -1,0 +1,433 @@
+"""A session: chunks in, results out, in order, with an account of every chunk.
+
+    async with open_session(manifest, registry=BUILTIN) as session:
+        await session.send(Chunk(audio, sequence=0))
+        await session.close()
+        async for event in session:
+            ...
+
+The rules it keeps:
+
+* What it gives out (`receive`) are results, errors that concern a chunk, periodic metrics and, at the end, the failure
+  if there was one and the final metrics. Asking for the next event says that the last one has been handed over:
+  that returns its credit, and is when its latency is taken.
+* One reader offers chunks, one writer receives events; both may be the same task, if it never sends more than
+  `Ready.input_capacity` chunks without receiving.
+* However it ends, every task is gone, every node closed once, and the ledger balances.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+import trio
+
+from engine.admission import Admission
+from engine.errors import AtCapacity, EngineError, InternalFault, MemoryLimitExceeded, SessionClosed
+from engine.graph import Plan, Registry, make_plan
+from engine.host import Engine
+from engine.intake import Intake
+from engine.latency import LatencyHistogram
+from engine.ledger import Ledger, MemoryAccount
+from engine.limits import ResourceLimits, SessionOptions, clamp_options
+from engine.manifest import Manifest
+from engine.outbox import Entry, Marker, Outbox
+from engine.packet import BadChunk, Chunk, Ready, Result, SessionMetrics
+from engine.pipeline import Pipeline
+from engine.results import ResultMaker
+from engine.row import Row
+
+__all__ = ["Event", "Session", "open_session"]
+
+Event = Result | EngineError | SessionMetrics
+
+
+@asynccontextmanager
+async def open_session(
+    manifest: Manifest,
+    *,
+    registry: Registry | None = None,
+    engine: Engine | None = None,
+    limits: ResourceLimits | None = None,
+    options: SessionOptions | None = None,
+) -> AsyncIterator[Session]:
+    """Check a manifest, build its nodes, and run them until the block is left.
+
+    Args:
+      manifest: the pipeline.
+      registry: node type → class; needed if no engine is given.
+      engine: what many sessions share; its owner runs `engine.sweep.run`. Without one the session has its own.
+      limits: what is asked for; clamped to the engine's maxima.
+      options: credits, reordering, overflow and metrics.
+
+    Raises:
+      ManifestInvalid: with all faults of the manifest.
+      AtCapacity: too many abandoned thread calls are still running.
+    """
+    own = engine is None
+    engine = engine or Engine(registry or {})
+    if engine.threads.is_full:
+        raise AtCapacity(f"{engine.threads.straggling} abandoned calls are still running in threads")
+    plan = make_plan(manifest, engine.registry, caps=engine.caps, machine=engine.machine)
+    asked = limits or ResourceLimits()
+    session = Session(plan, engine, asked.clamped(engine.maxima), clamp_options(options or SessionOptions()))
+    raised: Exception | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            if own:
+                nursery.start_soon(engine.sweep.run)
+            engine.sweep.add(session)
+            nursery.start_soon(session.pipeline.run)
+            try:
+                yield session
+            except Exception as error:  # raised again below, so that the nursery does not wrap it in a group
+                raised = error
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        engine.sweep.remove(session)
+        session.pipeline.close()
+        session.settle_books()
+    if raised is not None:
+        raise raised
+
+
+class Session:
+    """One client's pipeline at work. Made by `open_session`.
+
+    Attributes:
+      ready: id, delay and credits.
+      pipeline: the graph at work.
+      failure: what ended it, if that was not CLOSE or CANCEL.
+    """
+
+    def __init__(self, plan: Plan, engine: Engine, limits: ResourceLimits, options: SessionOptions) -> None:
+        self._plan = plan
+        self._sweep = engine.sweep
+        self._metrics_interval = options.metrics_interval_ms / 1000
+        self._ledger = Ledger()
+        self._memory = MemoryAccount(limits.max_memory_bytes)
+        takes = {name: planned.node.takes for name, planned in plan.sources.items()}
+        self._admission = Admission(takes, options, self._ledger, self._memory)
+        self._intake = Intake(plan.sources, limits)
+        self._outbox = Outbox(self._admission.capacity)
+        self.pipeline = Pipeline(
+            plan,
+            capacity=self._admission.capacity,
+            memory=self._memory,
+            timeout_seconds=limits.max_timeout_ms / 1000,
+            threads=engine.threads,
+            on_done=self._outbox.put,
+            on_failed=self.fail,
+        )
+        self._results = ResultMaker(plan, self.pipeline.tasks, options.lean)
+        self._latencies = LatencyHistogram()
+        self._burst: deque[Event] = deque()
+        self._handing: Row | EngineError | None = None
+        self._room = trio.Event()
+        self._blocked = 0
+        self._closing = self._ended = self._over = False
+        self._since_metrics = 0.0
+        self.failure: EngineError | None = None
+        self.ready = Ready(uuid.uuid4().hex, plan.delay_seconds() * 1e3, self._admission.capacity)
+
+    @property
+    def source_ids(self) -> tuple[str, ...]:
+        """The nodes that chunks can be addressed to."""
+        return tuple(self._plan.sources)
+
+    # In
+
+    def offer(self, chunk: Chunk | BadChunk) -> bool:
+        """Take a chunk if there is room; one that is refused is taken too, and answered with an error.
+
+        Returns:
+          False if there is no room now: wait for `room`, then offer it again.
+
+        Raises:
+          SessionClosed: the session has ended.
+        """
+        self._check_open()
+        has_room = self._admission.has_room(chunk.nbytes)
+        if has_room:
+            try:
+                self._take(chunk)
+            except EngineError as error:
+                self._reply(error, chunk.sequence)
+        self._enter_ready()
+        return has_room
+
+    def try_flush(self, *, final: bool = False) -> bool:
+        """Let a FLUSH in, or with `final` a CLOSE, if there is a credit for it; False if there is none now.
+
+        Raises:
+          SessionClosed: the session has ended.
+        """
+        self._check_open()
+        if not self._admission.has_credit:
+            self._admission.has_room()
+            self._enter_ready()
+        if not self._admission.has_credit:
+            return False
+        if self._closing:
+            if not final:
+                self._reply(SessionClosed("there is nothing to flush: the session has been closed"), None)
+            return True
+        self._closing = final
+        self._intake.flush()
+        self._admission.flush(final=final)
+        self._enter_ready()
+        return True
+
+    async def room(self) -> None:
+        """Wait until something has been returned, so that an offer may succeed; at once if the session has ended."""
+        if self._ended:
+            return
+        self._blocked += 1
+        try:
+            await self._room.wait()
+        finally:
+            self._blocked -= 1
+
+    async def send(self, chunk: Chunk | BadChunk) -> None:
+        """Take a chunk, waiting for room: this is the backpressure.
+
+        Raises:
+          SessionClosed: the session has ended.
+        """
+        while not self.offer(chunk):
+            await self.room()
+
+    async def flush(self) -> None:
+        """Have every node give its tail; the answer is a result marked `flush`. Then the session goes on."""
+        while not self.try_flush():
+            await self.room()
+
+    async def close(self) -> None:
+        """Flush, and take nothing more. The session ends when all results have been received."""
+        while not self.try_flush(final=True):
+            await self.room()
+
+    def end_source(self, source: str) -> None:
+        """This source will give no more chunks: rows need not wait for it."""
+        if name := self._intake.name_of(source):
+            self._admission.end_source(name)
+            self._enter_ready()
+
+    def hold(self, nbytes: int) -> None:
+        """Account for bytes that the session's user keeps until its end.
+
+        Raises:
+          MemoryLimitExceeded: they do not fit.
+        """
+        if not self._memory.fits(nbytes):
+            raise MemoryLimitExceeded(
+                f"{nbytes} bytes of inputs or outputs do not fit: {self._memory.used} of {self._memory.limit}"
+                " accounted bytes are in use",
+                context={"value": self._memory.used + nbytes, "limit": self._memory.limit},
+            )
+        self._memory.add(nbytes)
+
+    def cancel(self) -> None:
+        """End at once, discarding what is under way. What remains to be received are the final metrics."""
+        if not self._ended:
+            self._burst.clear()
+            if isinstance(self._handing, Row):
+                self._lose(self._handing)
+            self._handing = None
+            self._outbox.discard(self._lose)
+            self._end()
+
+    def fail(self, error: EngineError) -> None:
+        """End at once with a failure. Rows that are done already are still delivered, before it."""
+        if not self._ended:
+            self.failure = error
+            self._end()
+
+    # Out
+
+    async def receive(self) -> Event | None:
+        """The next event, or None when the session is over and all has been received.
+
+        Asking for it says that the last one has been handed over.
+        """
+        if self._handing is not None and not self._burst:
+            self._hand_over(self._handing)
+        while not self._burst:
+            if self._over:
+                return None
+            self._unfold(await self._outbox.take())
+        return self._burst.popleft()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """All events to the end; then raises the failure, if there was one."""
+        while (event := await self.receive()) is not None:
+            yield event
+        if self.failure is not None:
+            raise self.failure
+
+    def metrics(self, *, final: bool = False) -> SessionMetrics:
+        """The session's account as it stands."""
+        ledger, latencies = self._ledger, self._latencies
+        self.pipeline.poll_memory()
+        p50, p95, p99 = latencies.percentiles(0.5, 0.95, 0.99)
+        return SessionMetrics(
+            session_id=self.ready.session_id,
+            final=final,
+            received=ledger.received,
+            accepted=ledger.accepted,
+            refused=ledger.refused,
+            delivered=ledger.delivered,
+            rejected=ledger.rejected,
+            dropped=ledger.dropped,
+            cancelled=ledger.cancelled,
+            missing=ledger.missing,
+            in_flight=ledger.in_flight,
+            total_samples=ledger.samples,
+            average_latency_ms=latencies.average_ms,
+            p50_latency_ms=p50,
+            p95_latency_ms=p95,
+            p99_latency_ms=p99,
+            max_latency_ms=latencies.max_ms,
+            peak_memory_bytes=self._memory.peak,
+            delay_ms=self._plan.delay_seconds() * 1e3,
+            figures={task.planned.id: task.figures() for task in self.pipeline.tasks},
+        )
+
+    # Time
+
+    def tick(self, clock: float, step: float) -> None:
+        """Look at what depends on time; called by the sweep."""
+        if self._ended:
+            return
+        if not self._blocked:
+            self._admission.advance(step)
+        self._enter_ready()
+        self.pipeline.poll_memory()
+        self.pipeline.check_time(clock)
+        self._since_metrics += step
+        if self._since_metrics >= self._metrics_interval and not self._ended:
+            self._since_metrics = 0.0
+            self._outbox.put(Marker.METRICS)
+
+    # Inside
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise SessionClosed("the session has ended")
+
+    def _take(self, chunk: Chunk | BadChunk) -> None:
+        """Check a chunk and admit it.
+
+        Raises:
+          EngineError: it is refused; the ledger has it.
+        """
+        try:
+            if self._closing:
+                raise SessionClosed("the session takes no more chunks: it has been closed")
+            if isinstance(chunk, BadChunk):
+                raise chunk.error
+            checked = self._intake.check(chunk)
+        except EngineError:
+            self._admission.refuse(self._intake.name_of(chunk.source), chunk.sequence)
+            raise
+        self._admission.offer(checked)
+
+    def _reply(self, error: EngineError, sequence: int | None) -> None:
+        if error.sequence is None:
+            error.sequence = sequence
+        self._admission.take_reply()
+        self._outbox.put(error)
+
+    def _enter_ready(self) -> None:
+        if not self._ended:
+            for row in self._admission.take_ready(perf_counter()):
+                self.pipeline.enter(row, self._sweep.clock)
+
+    def _unfold(self, entry: Entry) -> None:
+        """Make events of an entry of the outbox."""
+        if isinstance(entry, Row):
+            try:
+                result = self._results.make(entry, self._memory.peak)
+            except EngineError as error:
+                self._lose(entry)
+                self._outbox.discard(self._lose)
+                self.fail(error)
+                return
+            self._burst.extend(entry.rejections)
+            self._burst.append(result)
+            self._handing = entry
+        elif isinstance(entry, EngineError):
+            self._burst.append(entry)
+            self._handing = entry
+        elif entry is Marker.METRICS:
+            self._burst.append(self.metrics())
+        else:
+            self._over = True
+            self._burst.extend(self._last_events())
+
+    def _hand_over(self, handed: Row | EngineError) -> None:
+        """Return the credit of what has been handed over; of a row, take the latency and settle its chunks."""
+        self._handing = None
+        if isinstance(handed, Row):
+            if handed.rejections:
+                self._ledger.rejected += handed.chunk_count
+            else:
+                self._ledger.delivered += handed.chunk_count
+            if handed.chunk_count:
+                self._latencies.record((perf_counter() - handed.received_at) * 1e3)
+            self._memory.release(handed.nbytes)
+            self._admission.return_row(handed)
+            if handed.final:
+                self._end()
+        else:
+            self._admission.return_reply()
+        self._enter_ready()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._blocked:
+            self._room.set()
+            self._room = trio.Event()
+
+    def _lose(self, row: Row) -> None:
+        self._ledger.cancelled += row.chunk_count
+        self._memory.release(row.nbytes)
+
+    def _end(self) -> None:
+        """Stop the graph, count what that loses, and leave the end to be received."""
+        if self._ended:
+            return
+        self._ended = True
+        self._ledger.cancelled += self._admission.abandon()
+        for row in self.pipeline.rows:
+            self._lose(row)
+        self.pipeline.stop()
+        self._outbox.put(Marker.END)
+        self._wake()
+
+    def _last_events(self) -> Iterator[Event]:
+        try:
+            self._ledger.check_closed()
+        except InternalFault as fault:
+            self.failure = self.failure or fault
+        if self.failure is not None:
+            yield self.failure
+        yield self.metrics(final=True)
+
+    def settle_books(self) -> None:
+        """Account for what was never received; called when the session's tasks are gone.
+
+        Raises:
+          InternalFault: the ledger does not balance.
+        """
+        self._end()
+        if isinstance(self._handing, Row):
+            self._lose(self._handing)
+        self._handing = None
+        self._outbox.discard(self._lose)
+        self._ledger.check_closed()
