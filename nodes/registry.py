@@ -8,6 +8,7 @@ from types import MappingProxyType
 from nodes.audio_resample import AudioResample
 from nodes.gain import Gain
 from nodes.pass_through import PassThrough
+from nodes.vad import VAD
 
 __all__ = ["BUILTIN"]
 
@@ -16,6 +17,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "AudioResample": AudioResample,
         "Gain": Gain,
         "PassThrough": PassThrough,
+        "VAD": VAD,
     }
 )
 """Node type → class. Handed to the engine by whoever wires it; importing this module registers nothing."""

@@ -1,0 +1,101 @@
+"""From frame decisions to speech segments: the smoothing of VAD, and how its rows are put together.
+
+A segment is `[start_ms, end_ms]`, or `[start_ms, None]` while it is open, in milliseconds since the session began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+__all__ = ["Segment", "Segmenter", "merge_segments", "milliseconds"]
+
+Segment = list[float | None]
+
+_ROUNDING_MS = 1e-6
+
+
+def milliseconds(exact: float) -> float:
+    """A time as it is reported: to the microsecond, so that the same moment is always the same number."""
+    return round(exact, 3)
+
+
+@attrs.define
+class Segmenter:
+    """Joins decisions into segments; knows at any time up to where its word is final.
+
+    A segment opens after `min_speech_ms` of unbroken speech and closes after `min_silence_ms` without any; it reaches
+    from `padding_ms` before the first speech frame to `padding_ms` after the last. Segments do not overlap: where
+    padding would, the later one begins at the earlier one's end. Nothing begins before `origin_ms`.
+
+    `padding_ms` must not exceed `min_silence_ms`: then an end is never later than the silence that proves it.
+    """
+
+    min_speech_ms: float
+    min_silence_ms: float
+    padding_ms: float
+    origin_ms: float
+    decided_ms: float = attrs.field(init=False)
+    open_ms: float | None = attrs.field(init=False, default=None)
+    _floor_ms: float = attrs.field(init=False)
+    _run_ms: float | None = attrs.field(init=False, default=None)
+    _speech_end_ms: float = attrs.field(init=False)
+    _closed: list[Segment] = attrs.field(init=False, factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.decided_ms = self._floor_ms = self._speech_end_ms = self.origin_ms
+
+    def speech_until(self, end_ms: float) -> bool:
+        """It was speech from `decided_ms` to here; True if that opened a segment."""
+        if self._run_ms is None:
+            self._run_ms = self.decided_ms
+        self.decided_ms = self._speech_end_ms = end_ms
+        if self.open_ms is not None or end_ms - self._run_ms < self.min_speech_ms - _ROUNDING_MS:
+            return False
+        self.open_ms = max(self._run_ms - self.padding_ms, self._floor_ms)
+        return True
+
+    def silence_until(self, end_ms: float) -> bool:
+        """It was silence, or there was no audio, from `decided_ms` to here; True if that closed a segment."""
+        self._run_ms = None
+        self.decided_ms = end_ms
+        if self.open_ms is None or end_ms - self._speech_end_ms < self.min_silence_ms - _ROUNDING_MS:
+            return False
+        return self._close(self._speech_end_ms + self.padding_ms)
+
+    def end_at(self, end_ms: float) -> bool:
+        """The stream ends here; True if that closed a segment."""
+        if self.open_ms is None:
+            return False
+        return self._close(min(self._speech_end_ms + self.padding_ms, end_ms))
+
+    def _close(self, end_ms: float) -> bool:
+        assert self.open_ms is not None
+        self._closed.append([milliseconds(self.open_ms), milliseconds(end_ms)])
+        self._floor_ms, self.open_ms = end_ms, None
+        return True
+
+    @property
+    def settled_ms(self) -> float:
+        """Up to here nothing can change any more: what is in no segment is silence, what is in one is speech."""
+        if self.open_ms is not None:
+            return self._speech_end_ms + self.padding_ms
+        pending_ms = self.decided_ms if self._run_ms is None else self._run_ms
+        return max(pending_ms - self.padding_ms, self._floor_ms)
+
+    def take(self) -> list[Segment]:
+        """The segments that closed since the last call, and the open one, if any."""
+        taken, self._closed = self._closed, []
+        if self.open_ms is not None:
+            taken.append([milliseconds(self.open_ms), None])
+        return taken
+
+
+def merge_segments(rows: Iterable[Sequence[Segment]]) -> list[Segment]:
+    """The segments of several rows, each once: told by its start, and closed if any row closed it."""
+    ends: dict[float | None, float | None] = {}
+    for segments in rows:
+        for start_ms, end_ms in segments:
+            ends[start_ms] = end_ms if end_ms is not None else ends.get(start_ms)
+    return [[start_ms, end_ms] for start_ms, end_ms in ends.items()]
