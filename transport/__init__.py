@@ -1,0 +1,1 @@
+"""gRPC over HTTP/2 for trio: bounded, cancellable, and the only package that knows the wire."""

@@ -1,0 +1,118 @@
+"""gRPC's length-prefixed messages: cutting a stream of bytes into them, and inflating the compressed.
+
+Rules kept here:
+- A message is refused by its announced length, before its bytes are kept, and inflated only up to the limit.
+- Nothing is copied twice; one frame that is one message (the usual case for audio) is cut once.
+"""
+
+import zlib
+
+from transport.rpc_status import StatusCode
+
+__all__ = ["PREFIX_BYTES", "FramingError", "MessageReader", "prefix"]
+
+PREFIX_BYTES = 5
+
+_WINDOW_BITS = {"gzip": 31, "deflate": 15}
+
+
+class FramingError(Exception):
+    """The bytes of a stream are not messages that can be taken."""
+
+    def __init__(self, code: StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def prefix(length: int) -> bytes:
+    """The five bytes before an uncompressed message."""
+    return b"\0" + length.to_bytes(4, "big")
+
+
+class MessageReader:
+    """One direction of one call.
+
+    Args:
+      encoding: What a set compressed flag means; None when the peer named nothing.
+    """
+
+    __slots__ = ("_buffer", "_encoding", "_max_bytes", "_needed")
+
+    def __init__(self, max_message_bytes: int, encoding: str | None) -> None:
+        self._buffer = bytearray()
+        self._needed = PREFIX_BYTES
+        self._max_bytes = max_message_bytes
+        self._encoding = encoding
+
+    @property
+    def partial_bytes(self) -> int:
+        """Bytes kept of a message that is not whole yet, prefix included."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[tuple[bytes, int]]:
+        """Take bytes; give the messages they complete, each with its size as sent, prefix included.
+
+        Raises:
+          FramingError: too large, badly compressed, or not a message at all.
+        """
+        if not self._buffer and len(data) >= PREFIX_BYTES:
+            size = PREFIX_BYTES + self._announced(data)
+            if size == len(data):
+                return [(self._content(data[0], data[PREFIX_BYTES:]), size)]
+        self._buffer += data
+        return self._cut() if len(self._buffer) >= self._needed else []
+
+    def _cut(self) -> list[tuple[bytes, int]]:
+        """Cut whole messages off the buffer; `_needed` then says from where another look pays."""
+        messages = []
+        start, end = 0, len(self._buffer)
+        with memoryview(self._buffer) as view:
+            while True:
+                if end - start < PREFIX_BYTES:
+                    self._needed = PREFIX_BYTES
+                    break
+                size = PREFIX_BYTES + self._announced(view[start : start + PREFIX_BYTES])
+                if end - start < size:
+                    self._needed = size
+                    break
+                content = bytes(view[start + PREFIX_BYTES : start + size])
+                messages.append((self._content(view[start], content), size))
+                start += size
+        del self._buffer[:start]
+        return messages
+
+    def _announced(self, data: bytes | memoryview) -> int:
+        length = int.from_bytes(data[1:PREFIX_BYTES], "big")
+        if length > self._max_bytes:
+            raise _too_large(self._max_bytes, f"{length} bytes")
+        return length
+
+    def _content(self, flag: int, data: bytes) -> bytes:
+        if flag == 0:
+            return data
+        if flag != 1:
+            raise FramingError(StatusCode.INTERNAL, f"a message's compressed flag is {flag}")
+        if self._encoding is None:
+            raise FramingError(StatusCode.INTERNAL, "a message is compressed but no grpc-encoding was named")
+        if self._encoding not in _WINDOW_BITS:
+            raise FramingError(StatusCode.UNIMPLEMENTED, f"grpc-encoding {self._encoding[:20]!r} is not supported")
+        return _inflate(data, _WINDOW_BITS[self._encoding], self._max_bytes)
+
+
+def _inflate(data: bytes, window_bits: int, max_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(window_bits)
+    try:
+        content = inflater.decompress(data, max_bytes + 1)
+    except zlib.error as error:
+        raise FramingError(StatusCode.INTERNAL, f"a compressed message is damaged: {error}") from None
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes, "more, inflated,")
+    if not inflater.eof:
+        raise FramingError(StatusCode.INTERNAL, "a compressed message is cut short")
+    return content
+
+
+def _too_large(max_bytes: int, announced: str) -> FramingError:
+    return FramingError(
+        StatusCode.RESOURCE_EXHAUSTED, f"a message of {announced} is over the limit of {max_bytes} bytes"
+    )
