@@ -1,0 +1,238 @@
+"""One call as its user sees it, on either side: messages in, messages out, both bounded.
+
+Rules kept here:
+- Reading and writing try without waiting first; every `_BURST` operations the scheduler gets its turn.
+- A message taken is not yet acknowledged unless its taker says so: what is not acknowledged holds the peer.
+- Messages that came before a good end, or before a server's status, are read before the end is told; a
+  reset throws them away.
+- One task sends and one receives at a time; any number may watch.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import trio
+
+from transport.connection import StreamGone
+from transport.events import MessageReceived
+from transport.framing import PREFIX_BYTES, prefix
+
+if TYPE_CHECKING:
+    from transport.driver import Driver
+
+__all__ = ["Stream"]
+
+_BURST = 32
+_PIECE_BYTES = 64 * 1024
+
+
+class Stream:
+    """A call's two directions. Made by the server or the channel, not by its user."""
+
+    def __init__(self, driver: "Driver", stream_id: int) -> None:
+        self.stream_id = stream_id
+        self._driver = driver
+        self._connection = driver.connection
+        self._unread: deque[MessageReceived] = deque()
+        self._arrivals = trio.lowlevel.ParkingLot()
+        self._window = trio.lowlevel.ParkingLot()
+        self._input_ended = False
+        self._error: Exception | None = None
+        self._sending = False
+        self.cut_inside_message = False  # nothing more can be sent then
+        self._burst = 0
+
+    # ---- receiving
+
+    async def receive(self) -> bytes | None:
+        """Take the next message and acknowledge it; None once the peer has sent its last.
+
+        Raises:
+          RpcError: on a client, the call ended with an error.
+          trio.BrokenResourceError: on a server, the call was cancelled or its connection lost.
+        """
+        message = await self.take()
+        if message is None:
+            return None
+        self.acknowledge(message)
+        return message.data
+
+    def receive_nowait(self) -> bytes | None:
+        """`receive` for what is there already.
+
+        Raises:
+          trio.WouldBlock: nothing is.
+        """
+        message = self.take_nowait()
+        if message is None:
+            return None
+        self.acknowledge(message)
+        return message.data
+
+    async def take(self) -> MessageReceived | None:
+        """The next message, still holding its part of the window until `acknowledge`."""
+        self._burst += 1
+        if self._burst >= _BURST:
+            await self._yield()
+        while not self._unread and not self._input_ended and self._error is None:
+            self._burst = 0
+            await self._arrivals.park()
+        return self.take_nowait()
+
+    def take_nowait(self) -> MessageReceived | None:
+        """`take` for what is there already; raises trio.WouldBlock when nothing is."""
+        if self._unread:
+            message = self._unread.popleft()
+            self._connection.take(message)
+            if self._connection.unsent_bytes:
+                self._driver.wake_writer()
+            return message
+        self._check_open()
+        if self._input_ended:
+            return None
+        raise trio.WouldBlock
+
+    def acknowledge(self, message: MessageReceived) -> None:
+        """Give the window back what this message held; once for each message taken."""
+        self._connection.acknowledge(self.stream_id, message.flow_length)
+        if self._connection.unsent_bytes:
+            self._driver.wake_writer()
+
+    def unread(self) -> Iterator[bytes]:
+        """Look through what waits, oldest first, taking nothing. Not across an await."""
+        return (message.data for message in self._unread)
+
+    async def wait_unread_changed(self) -> None:
+        """Wait until another message has come, or the input has ended. Look at `unread` before, not after."""
+        if self.input_ended:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._arrivals.park()
+
+    @property
+    def input_ended(self) -> bool:
+        """Nothing more will come; unread messages may still be there."""
+        return self._input_ended or self._error is not None
+
+    @property
+    def unread_messages(self) -> int:
+        """How many messages wait to be taken."""
+        return len(self._unread)
+
+    @property
+    def unread_bytes(self) -> int:
+        """Their contents' size."""
+        return sum(len(message.data) for message in self._unread)
+
+    # ---- sending
+
+    async def send(self, message: bytes) -> None:
+        """Hand one message to the connection; waits while the peer or the socket takes no more.
+
+        Raises:
+          trio.BusyResourceError: another task is sending on this stream.
+          RpcError, trio.BrokenResourceError: the call is over, as for `receive`.
+        """
+        self._check_sendable()
+        size = PREFIX_BYTES + len(message)
+        if size > _PIECE_BYTES or not self._driver.has_room or self._sendable() < size:
+            await self._send_in_pieces(message)
+            return
+        self._connection.send(self.stream_id, prefix(len(message)) + message)
+        self._driver.wake_writer()
+        self._burst += 1
+        if self._burst >= _BURST:
+            await self._yield()
+
+    async def _send_in_pieces(self, message: bytes) -> None:
+        self._sending = True
+        started = finished = False
+        try:
+            for piece in _pieces(message):
+                unsent = piece
+                while unsent:
+                    await self._wait_sendable()
+                    sent = self._connection.send(self.stream_id, unsent)
+                    self._driver.wake_writer()
+                    unsent = unsent[sent:]
+                    started = True
+            finished = True
+        finally:
+            self._sending = False
+            self.cut_inside_message = started and not finished
+
+    async def _wait_sendable(self) -> None:
+        """Wait for room in the write buffer and in the peer's window, at the same moment."""
+        while True:
+            await self._driver.wait_room()
+            if self._sendable() > 0:
+                return
+            with trio.move_on_after(self._driver.stall_timeout_s) as scope:
+                self._driver.window_waiters.add(self)
+                try:
+                    await self._window.park()
+                finally:
+                    self._driver.window_waiters.discard(self)
+            if scope.cancelled_caught:
+                raise self._stalled()
+
+    def _stalled(self) -> Exception:
+        return trio.BrokenResourceError("the peer has not read for too long")
+
+    def _sendable(self) -> int:
+        self._check_open()
+        try:
+            return self._connection.sendable(self.stream_id)
+        except StreamGone:
+            raise trio.BrokenResourceError("the call is over") from None
+
+    def _check_sendable(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        if self.cut_inside_message:
+            raise trio.BrokenResourceError("an earlier send was cancelled inside its message")
+
+    def _check_open(self) -> None:
+        if self._error is not None:
+            raise copy.copy(self._error)  # each raise with a traceback of its own
+
+    async def _yield(self) -> None:
+        self._burst = 0
+        await trio.lowlevel.checkpoint()
+
+    # ---- what the driver calls
+
+    def deliver(self, message: MessageReceived) -> None:
+        """A message came."""
+        self._unread.append(message)
+        if self._arrivals:
+            self._arrivals.unpark_all()
+
+    def end_input(self) -> None:
+        """The peer sent its last message; those unread stay to be read."""
+        self._input_ended = True
+        self._arrivals.unpark_all()
+
+    def break_off(self, error: Exception, *, keep_unread: bool = False) -> None:
+        """The call is over: whoever waits on it learns so."""
+        if self._error is None:
+            self._error = error
+        if not keep_unread:
+            self._unread.clear()
+        self._arrivals.unpark_all()
+        self._window.unpark_all()
+
+    def open_window(self) -> None:
+        """More may be sent."""
+        self._window.unpark_all()
+
+
+def _pieces(message: bytes) -> Iterator[bytes | memoryview]:
+    """The message with its prefix, in pieces that leave others their turn; only the first is copied."""
+    view = memoryview(message)
+    first = _PIECE_BYTES - PREFIX_BYTES
+    yield prefix(len(message)) + view[:first]
+    for start in range(first, len(message), _PIECE_BYTES):
+        yield view[start : start + _PIECE_BYTES]
