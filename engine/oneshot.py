@@ -35,6 +35,7 @@ async def execute(
     *,
     engine: Engine,
     limits: ResourceLimits | None = None,
+    parse_ms: float = 0.0,
 ) -> Result:
     """Run a pipeline over whole inputs.
 
@@ -44,6 +45,7 @@ async def execute(
       data: source id → data; it enters with the first row.
       engine: what the session shares with others; its sweep has to be running.
       limits: they cover the whole call.
+      parse_ms: what parsing the inputs took, for the metrics.
 
     Returns:
       What all nodes whose output is returned gave, joined; per-node figures of the whole call.
@@ -69,7 +71,7 @@ async def execute(
                 nursery.cancel_scope.cancel()
             if error is not None:
                 raise error
-            return collected.result(session, (perf_counter() - began) * 1e3)
+            return collected.result(session, (perf_counter() - began) * 1e3 + parse_ms, parse_ms)
     raise TimeLimitExceeded(
         f"the call took longer than its limit of {granted.max_timeout_ms} ms",
         context={"limit_ms": granted.max_timeout_ms, "value_ms": (perf_counter() - began) * 1e3},
@@ -127,7 +129,7 @@ class _Collected:
                 self.items.setdefault(node, []).extend(items)
         return session.failure
 
-    def result(self, session: Session, wall_ms: float) -> Result:
+    def result(self, session: Session, wall_ms: float, parse_ms: float) -> Result:
         tasks = {task.planned.id: task for task in session.pipeline.tasks}
         outputs: dict[str, Output] = {node: join_items(tasks[node], items) for node, items in self.items.items()}
         assert self.metrics is not None
@@ -151,4 +153,5 @@ class _Collected:
             wall_ms=wall_ms,
             cpu_ms=sum(each.cpu_ms for each in figures.values()),
             memory_bytes=self.metrics.peak_memory_bytes,
+            parse_ms=parse_ms,
         )

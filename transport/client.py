@@ -1,0 +1,261 @@
+"""A client of the service, on the same driver as the server.
+
+    async with connect("127.0.0.1:50051") as client:
+        async with client.stream(manifest) as session:
+            await session.send(Chunk(audio, sequence=0))
+            await session.close()
+            async for event in session:
+                ...
+
+A `RemoteSession` has the methods of `engine.session.Session`, so what works on one works on the other. Errors:
+`RemoteError` is what the service says; `RpcError` is what the transport says: nobody there, connection lost, deadline.
+Every call takes a timeout in seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import attrs
+import trio
+from google.protobuf.message import DecodeError, Message
+
+from engine.errors import ChunkRefused
+from engine.limits import ResourceLimits, SessionOptions
+from engine.manifest import Manifest
+from engine.packet import Chunk, Ready, Result
+from nodes.contract import Audio, Data
+from protos import execution_pb2 as execution
+from protos import streaming_pb2 as streaming
+from transport import mirror
+from transport.channel import Channel, ClientCall, open_channel
+from transport.mirror import Event, RemoteError
+from transport.rpc_status import RpcError, StatusCode
+from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE
+
+__all__ = ["Client", "Event", "RemoteError", "RemoteSession", "RpcError", "Version", "connect", "split_address"]
+
+DEFAULT_TIMEOUT = 60.0
+
+M = TypeVar("M", bound=Message)
+
+_Command = streaming.StreamControl
+
+
+@attrs.frozen
+class Version:
+    """What a service says of itself."""
+
+    compatible: bool
+    message: str
+    protocol: str
+    runtime: str
+    node_types: tuple[str, ...]
+    protocols: tuple[str, ...]
+    build: str
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split "host:port" or "[::1]:port".
+
+    Raises:
+      ValueError: it is not of that form.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"an address is HOST:PORT, such as 127.0.0.1:50051; got {address!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@asynccontextmanager
+async def connect(address: str, *, timeout: float = 10.0) -> AsyncIterator[Client]:
+    """Connect to a service at "host:port".
+
+    Raises:
+      RpcError: UNAVAILABLE, nobody there that speaks gRPC within `timeout` seconds.
+      ValueError: the address is none.
+    """
+    host, port = split_address(address)
+    async with open_channel(host, port, connect_timeout=timeout) as channel:
+        yield Client(channel)
+
+
+class Client:
+    """Calls on one connection; any number at once."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def get_version(self, client_version: str = "v1", *, timeout: float = 10.0) -> Version:
+        """Ask what the service is, and whether it serves clients of this version."""
+        reply = execution.VersionResponse()
+        request = execution.VersionRequest(client_version=client_version)
+        await self._unary("GetVersion", request.SerializeToString(), reply, timeout)
+        info = reply.version_info
+        return Version(
+            reply.compatible,
+            reply.compatibility_message,
+            info.protocol_version,
+            info.runtime_version,
+            tuple(info.supported_node_types),
+            tuple(info.supported_protocols),
+            info.build_timestamp,
+        )
+
+    async def execute(
+        self,
+        manifest: Manifest,
+        audio: Mapping[str, Audio] | None = None,
+        data: Mapping[str, Data] | None = None,
+        *,
+        limits: ResourceLimits | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Result:
+        """Run a pipeline over whole inputs, keyed by source id.
+
+        Raises:
+          RemoteError: the service answers with an error.
+          RpcError: the transport failed, or the deadline has passed.
+        """
+        request = mirror.encode_execute_request(manifest, audio or {}, data or {}, limits or ResourceLimits())
+        reply = execution.ExecuteResponse()
+        await self._unary("ExecutePipeline", request, reply, timeout)
+        try:
+            return mirror.decode_execute_response(reply)
+        except ChunkRefused as error:
+            raise RpcError(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
+
+    async def _unary(self, method: str, request: bytes, reply: Message, timeout: float) -> None:
+        async with self._channel.call(f"/{EXECUTION_SERVICE}/{method}", timeout_s=timeout) as call:
+            with contextlib.suppress(trio.ClosedResourceError, RpcError):  # the server has answered already
+                await call.send(request)
+                call.half_close()
+            try:
+                data = await call.receive()
+                if data is None:
+                    raise RpcError(StatusCode.INTERNAL, "the server sent no answer")
+                _parse(reply, data)
+                await call.receive()
+            except RpcError as error:
+                raise _told(error) from None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        manifest: Manifest,
+        *,
+        limits: ResourceLimits | None = None,
+        options: SessionOptions | None = None,
+        timeout: float | None = None,
+        ready_timeout: float = 30.0,
+    ) -> AsyncIterator[RemoteSession]:
+        """Open a session. Leaving the block before its end cancels it on the server.
+
+        Args:
+          manifest: the pipeline.
+          limits: asked for; the service clamps them.
+          options: credits, reordering, overflow and metrics.
+          timeout: of the whole session in seconds; None is without end.
+          ready_timeout: until the service says that the session is ready.
+
+        Raises:
+          RemoteError: the service refuses the session, for example for its manifest's faults.
+          RpcError: the transport failed, or a deadline has passed.
+        """
+        opening = mirror.encode_open(manifest, limits or ResourceLimits(), options or SessionOptions())
+        async with self._channel.call(f"/{STREAMING_SERVICE}/StreamPipeline", timeout_s=timeout) as call:
+            session = RemoteSession(call)
+            with trio.move_on_after(ready_timeout) as waiting:
+                await session.open(opening)
+            if waiting.cancelled_caught:
+                raise RpcError(StatusCode.DEADLINE_EXCEEDED, f"the session was not ready within {ready_timeout:g} s")
+            yield session
+
+
+class RemoteSession:
+    """A session on a server: chunks in, events out.
+
+    Attributes:
+      ready: what the service told when the session was ready.
+    """
+
+    ready: Ready
+
+    def __init__(self, call: ClientCall) -> None:
+        self._call = call
+
+    async def open(self, opening: bytes) -> None:
+        """Send the manifest and wait until the session is ready; `Client.stream` does it."""
+        await self._send(opening)
+        while True:
+            response = await self._receive()
+            if response is None:
+                raise RpcError(StatusCode.INTERNAL, "the server ended the session before it was ready")
+            if response.WhichOneof("response") == "ready":
+                self.ready = mirror.decode_ready(response.ready)
+                return
+
+    async def send(self, chunk: Chunk) -> None:
+        """Send a chunk; waits while the service takes no more: this is the backpressure."""
+        await self._send(mirror.encode_chunk(chunk))
+
+    async def flush(self) -> None:
+        """Have every node give its tail; the answer is a result marked `flush`."""
+        await self._send(mirror.encode_control(_Command.COMMAND_FLUSH))
+
+    async def close(self) -> None:
+        """Flush, and send nothing more. The session ends when all results have been received."""
+        await self._send(mirror.encode_control(_Command.COMMAND_CLOSE))
+        self._call.half_close()
+
+    async def cancel(self) -> None:
+        """End the session at once. What remains to be received are the final metrics."""
+        await self._send(mirror.encode_control(_Command.COMMAND_CANCEL))
+
+    async def receive(self) -> Event | None:
+        """The next event; None when the session has ended well.
+
+        Raises:
+          RemoteError: the session ended with a failure, which came as an event before.
+          RpcError: the connection was lost, or the deadline has passed.
+        """
+        while (response := await self._receive()) is not None:
+            try:
+                event = mirror.decode_event(response)
+            except ChunkRefused as error:
+                raise RpcError(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
+            if event is not None:
+                return event
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """All events to the end."""
+        while (event := await self.receive()) is not None:
+            yield event
+
+    async def _send(self, request: bytes) -> None:
+        with contextlib.suppress(trio.ClosedResourceError, RpcError):  # the session is over: receiving tells how
+            await self._call.send(request)
+
+    async def _receive(self) -> streaming.StreamResponse | None:
+        try:
+            data = await self._call.receive()
+        except RpcError as error:
+            raise _told(error) from None
+        return None if data is None else _parse(streaming.StreamResponse(), data)
+
+
+def _told(error: RpcError) -> Exception:
+    """The service's own words, if the status carries them."""
+    return mirror.decode_remote_error(error.details, error.code) or error
+
+
+def _parse(message: M, data: bytes) -> M:
+    try:
+        message.ParseFromString(data)
+    except DecodeError:
+        raise RpcError(StatusCode.INTERNAL, f"the server sent no {type(message).__name__}") from None
+    return message

@@ -1,0 +1,240 @@
+"""One handler per RPC: relay between a call and a session, no logic of their own.
+
+How a streaming call is relayed: one task reads requests and offers chunks to the session, one receives the session's
+events and sends them. A request is acknowledged, which lets the client send more, when the session has taken it.
+While the reader waits for room it looks through what has arrived, within the stream's window, for a CANCEL, which
+overtakes what is queued.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from time import perf_counter
+
+import trio
+
+from engine.errors import EngineError, ProtocolMisuse, SessionClosed
+from engine.host import Engine
+from engine.manifest import Manifest
+from engine.oneshot import execute
+from engine.packet import BadChunk, Chunk, Result, SessionMetrics
+from engine.session import Event, Session, open_session
+from protos import execution_pb2 as execution
+from protos import streaming_pb2 as streaming
+from transport import codec
+from transport.calls import Call, Handler, unary
+from transport.events import MessageReceived
+from transport.rpc_status import StatusError
+from transport.status import end_status, in_unary_status
+from transport.versions import COMPATIBLE, PROTOCOL, check_client, is_compatible, runtime_version
+
+__all__ = ["EXECUTION_SERVICE", "STREAMING_SERVICE", "handlers"]
+
+log = logging.getLogger("headrace.transport.service")
+
+EXECUTION_SERVICE = "remotemedia.v1.PipelineExecutionService"
+STREAMING_SERVICE = "remotemedia.v1.StreamingPipelineService"
+
+_Control = streaming.StreamControl
+_LAST_WORDS_SECONDS = 1.0
+
+
+def handlers(engine: Engine, *, debug_errors: bool = False) -> Mapping[str, Handler]:
+    """The service's RPCs, by path.
+
+    Args:
+      engine: what all sessions share; its sweep has to be running.
+      debug_errors: send stack traces to clients.
+    """
+    service = _Service(engine, debug_errors)
+    return {
+        f"/{EXECUTION_SERVICE}/ExecutePipeline": unary(service.execute_pipeline),
+        f"/{EXECUTION_SERVICE}/GetVersion": unary(service.get_version),
+        f"/{STREAMING_SERVICE}/StreamPipeline": service.stream_pipeline,
+    }
+
+
+class _Service:
+    def __init__(self, engine: Engine, debug: bool) -> None:
+        self._engine = engine
+        self._debug = debug
+
+    async def get_version(self, request: bytes, call: Call) -> bytes:
+        """Tell what this service is, and whether the client can talk to it."""
+        try:
+            client = codec.parse(execution.VersionRequest(), request).client_version
+        except ProtocolMisuse as error:
+            raise StatusError.of(end_status(error)) from None
+        compatible = is_compatible(client)
+        reply = execution.VersionResponse(compatible=compatible)
+        if not compatible:
+            reply.compatibility_message = (
+                f"client version {client!r:.80} is not supported; supported are {', '.join(COMPATIBLE[PROTOCOL])}"
+            )
+        reply.version_info.protocol_version = PROTOCOL
+        reply.version_info.runtime_version = runtime_version()
+        reply.version_info.supported_node_types.extend(sorted(self._engine.registry))
+        reply.version_info.supported_protocols.extend(COMPATIBLE)
+        reply.version_info.build_timestamp = _build_timestamp()
+        return reply.SerializeToString()
+
+    async def execute_pipeline(self, request: bytes, call: Call) -> bytes:
+        """Run a pipeline over whole inputs."""
+        outcome: Result | EngineError
+        began = perf_counter()
+        try:
+            wire = codec.parse(execution.ExecuteRequest(), request)
+            check_client(wire.client_version)
+            manifest = codec.decode_manifest(wire.manifest)
+            audio = {node: codec.decode_audio(buffer) for node, buffer in wire.audio_inputs.items()}
+            data = {node: codec.decode_data(text) for node, text in wire.data_inputs.items()}
+            parse_ms = (perf_counter() - began) * 1e3
+            limits = codec.decode_limits(wire.resource_limits)
+            outcome = await execute(manifest, audio, data, engine=self._engine, limits=limits, parse_ms=parse_ms)
+            return codec.encode_execute_response(outcome).SerializeToString()
+        except EngineError as error:
+            if in_unary_status(error):
+                raise StatusError.of(end_status(error, debug=self._debug)) from None
+            return codec.encode_execute_response(error, debug=self._debug).SerializeToString()
+
+    async def stream_pipeline(self, call: Call) -> None:
+        """Run a session over a bidirectional stream."""
+        try:
+            manifest, options = await self._read_first(call)
+            check_client(options.client_version)
+            async with open_session(
+                manifest,
+                engine=self._engine,
+                limits=codec.decode_limits(options.resource_limits),
+                options=codec.decode_options(options),
+            ) as session:
+                await call.send(codec.encode_ready(session.ready).SerializeToString())
+                await self._relay(call, session)
+                failure = session.failure
+        except EngineError as error:
+            # The session never was: tell in band too, as of a failure of a session that had begun.
+            failure = error
+            await call.send(codec.encode_error(error, debug=self._debug).SerializeToString())
+        if failure is not None:
+            raise StatusError.of(end_status(failure, debug=self._debug))
+
+    async def _read_first(self, call: Call) -> tuple[Manifest, streaming.StreamOptions]:
+        data = await call.receive()
+        if data is None:
+            raise ProtocolMisuse("the stream ended before a manifest came")
+        request = codec.parse(streaming.StreamRequest(), data)
+        what = request.WhichOneof("request")
+        if what != "manifest":
+            raise ProtocolMisuse(f"the first message must have a manifest, got {what or 'an empty request'}")
+        return codec.decode_manifest(request.manifest), request.options
+
+    async def _relay(self, call: Call, session: Session) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_Reader(call, session).run)
+            while (event := await session.receive()) is not None:
+                try:
+                    message = self._encode(event)
+                except EngineError as error:
+                    session.fail(error)
+                    continue
+                await call.send(message)
+            nursery.cancel_scope.cancel()
+
+    def _encode(self, event: Event) -> bytes:
+        if isinstance(event, Result):
+            return codec.encode_result(event, debug=self._debug).SerializeToString()
+        if isinstance(event, SessionMetrics):
+            return codec.encode_metrics(event).SerializeToString()
+        return codec.encode_error(event, debug=self._debug).SerializeToString()
+
+
+class _Reader:
+    """Reads a streaming call's requests and does what they say to its session."""
+
+    def __init__(self, call: Call, session: Session) -> None:
+        self._call = call
+        self._session = session
+
+    async def run(self) -> None:
+        """Read until the client has sent its last, or the session has ended."""
+        call, session = self._call, self._session
+        try:
+            while (message := await call.take()) is not None:
+                await self._handle(message)
+                call.acknowledge(message)
+            await session.close()
+        except SessionClosed:
+            await self._drain()
+        except ProtocolMisuse as error:
+            session.fail(error)
+
+    async def _handle(self, message: MessageReceived) -> None:
+        began = perf_counter()
+        request = codec.parse(streaming.StreamRequest(), message.data)
+        what = request.WhichOneof("request")
+        if what == "audio_chunk":
+            await self._send(codec.decode_audio_chunk(request.audio_chunk, began, began))
+        elif what == "data_chunk":
+            await self._send(codec.decode_data_chunk(request.data_chunk, began, began))
+        elif what == "control":
+            await self._command(request.control.command)
+        else:
+            raise ProtocolMisuse(
+                "a second manifest: a session has just one"
+                if what == "manifest"
+                else "an empty request: it must have a chunk or a control"
+            )
+
+    async def _command(self, command: int) -> None:
+        session = self._session
+        if command == _Control.COMMAND_CANCEL:
+            session.cancel()
+        elif command in (_Control.COMMAND_CLOSE, _Control.COMMAND_FLUSH):
+            while not session.try_flush(final=command == _Control.COMMAND_CLOSE):
+                await self._wait_room()
+        else:
+            raise ProtocolMisuse(f"control command {command} is unknown; known are CLOSE (1), CANCEL (2), FLUSH (3)")
+
+    async def _send(self, chunk: Chunk | BadChunk) -> None:
+        while not self._session.offer(chunk):
+            await self._wait_room()
+
+    async def _wait_room(self) -> None:
+        """Wait until the session may have room, or a CANCEL has come in meanwhile."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_for_cancel)
+            await self._session.room()
+            nursery.cancel_scope.cancel()
+
+    async def _watch_for_cancel(self) -> None:
+        while not any(map(_is_cancel, self._call.unread())):
+            if self._call.input_ended:
+                return
+            await self._call.wait_unread_changed()
+        self._session.cancel()
+
+    async def _drain(self) -> None:
+        """Take what the client still sends to a session that is over, so that its window does not stay shut."""
+        while await self._call.receive() is not None:
+            pass
+
+
+def _is_cancel(data: bytes) -> bool:
+    """Whether a request that has not been taken is a CANCEL; chunks are told by their size, unparsed."""
+    if len(data) > 64:
+        return False
+    try:
+        request = codec.parse(streaming.StreamRequest(), data)
+    except ProtocolMisuse:
+        return False
+    return request.WhichOneof("request") == "control" and request.control.command == _Control.COMMAND_CANCEL
+
+
+def _build_timestamp() -> str:
+    """When this build was made: SOURCE_DATE_EPOCH if set, else the time of this module's file."""
+    made = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = int(made) if made.isdecimal() else int(os.path.getmtime(__file__))
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

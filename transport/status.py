@@ -1,0 +1,88 @@
+"""The one table of what each kind of error means on the wire (design §5), in both directions.
+
+In band it is an `ErrorResponse` with the error's type; if it ends the session, the stream ends with the status that
+stands beside. A unary call answers with the `ErrorResponse` and status OK, but for errors that never reach a session.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from engine.errors import Category, EngineError
+from protos import common_pb2 as pb
+from transport.rpc_status import Status, StatusCode
+
+__all__ = ["RETRY_AFTER_MS", "TABLE", "Meaning", "category_of", "end_status", "error_response", "in_unary_status"]
+
+RETRY_AFTER_MS = 1000
+
+
+@attrs.frozen
+class Meaning:
+    """What one category of error means to a client.
+
+    Attributes:
+      error_type: in the `ErrorResponse`.
+      code: with which the stream ends, if the error ends it.
+      retryable: whether the same call may succeed later.
+      as_status: it is told by the call's status, in a unary call too, with the `ErrorResponse` as details.
+    """
+
+    error_type: pb.ErrorType.ValueType
+    code: StatusCode
+    retryable: bool = False
+    as_status: bool = False
+
+
+TABLE: dict[Category, Meaning] = {
+    Category.VALIDATION: Meaning(pb.ERROR_TYPE_VALIDATION, StatusCode.INVALID_ARGUMENT),
+    Category.NODE_EXECUTION: Meaning(pb.ERROR_TYPE_NODE_EXECUTION, StatusCode.INTERNAL),
+    Category.RESOURCE_LIMIT: Meaning(pb.ERROR_TYPE_RESOURCE_LIMIT, StatusCode.RESOURCE_EXHAUSTED),
+    Category.TIME_LIMIT: Meaning(pb.ERROR_TYPE_RESOURCE_LIMIT, StatusCode.DEADLINE_EXCEEDED),
+    Category.VERSION_MISMATCH: Meaning(pb.ERROR_TYPE_VERSION_MISMATCH, StatusCode.FAILED_PRECONDITION),
+    Category.AUTHENTICATION: Meaning(pb.ERROR_TYPE_AUTHENTICATION, StatusCode.UNAUTHENTICATED, as_status=True),
+    Category.AT_CAPACITY: Meaning(
+        pb.ERROR_TYPE_RESOURCE_LIMIT, StatusCode.RESOURCE_EXHAUSTED, retryable=True, as_status=True
+    ),
+    Category.UNAVAILABLE: Meaning(pb.ERROR_TYPE_INTERNAL, StatusCode.UNAVAILABLE, retryable=True, as_status=True),
+    Category.INTERNAL: Meaning(pb.ERROR_TYPE_INTERNAL, StatusCode.INTERNAL),
+}
+
+_CATEGORIES = {
+    pb.ERROR_TYPE_VALIDATION: Category.VALIDATION,
+    pb.ERROR_TYPE_NODE_EXECUTION: Category.NODE_EXECUTION,
+    pb.ERROR_TYPE_RESOURCE_LIMIT: Category.RESOURCE_LIMIT,
+    pb.ERROR_TYPE_AUTHENTICATION: Category.AUTHENTICATION,
+    pb.ERROR_TYPE_VERSION_MISMATCH: Category.VERSION_MISMATCH,
+}
+
+
+def error_response(error: EngineError, *, debug: bool = False) -> pb.ErrorResponse:
+    """An error as it goes over the wire; its stack trace only where the operator allows it."""
+    meaning = TABLE[error.category]
+    return pb.ErrorResponse(
+        error_type=meaning.error_type,
+        message=error.message,
+        failing_node_id=error.node_id,
+        context=error.context_json(),
+        stack_trace=error.stack_trace if debug else "",
+        retryable=meaning.retryable,
+        retry_after_ms=RETRY_AFTER_MS if meaning.retryable else 0,
+    )
+
+
+def end_status(error: EngineError, *, debug: bool = False) -> Status:
+    """The status that a call ends with because of an error."""
+    details = error_response(error, debug=debug).SerializeToString()
+    first_line = error.message.partition("\n")[0]
+    return Status(TABLE[error.category].code, first_line, details)
+
+
+def in_unary_status(error: EngineError) -> bool:
+    """Whether a unary call tells this error by its status, not by an `ErrorResponse` with status OK."""
+    return TABLE[error.category].as_status
+
+
+def category_of(error_type: int) -> Category:
+    """What a client makes of an error type; one that it does not know is INTERNAL."""
+    return _CATEGORIES.get(error_type, Category.INTERNAL)  # type: ignore[call-overload, no-any-return]
