@@ -92,12 +92,14 @@ def from_float32(frames: Float32, sample_format: SampleFormat) -> Samples:
     """Scale float32 samples to a format, rounding to nearest and clipping at full scale, not wrapping."""
     if sample_format == "f32":
         return np.asarray(frames, dtype=np.float32)
-    rounded: Samples
+    scaled: Samples
     if sample_format == "i16":
-        rounded = np.clip(np.rint(frames * np.float32(32768.0)), -32768, 32767)
-        return rounded.astype(np.int16)
-    rounded = np.rint(frames.astype(np.float64) * 2147483648.0)
-    return np.clip(rounded, -2147483648, 2147483647).astype(np.int32)
+        scaled = frames * np.float32(32768.0)
+        np.rint(scaled, scaled).clip(-32768.0, 32767.0, scaled)
+        return scaled.astype(np.int16)
+    scaled = frames * np.float64(2147483648.0)
+    np.rint(scaled, scaled).clip(-2147483648.0, 2147483647.0, scaled)
+    return scaled.astype(np.int32)
 
 
 def _read_only(frames: Any) -> Samples:
