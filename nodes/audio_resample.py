@@ -35,6 +35,7 @@ class _Place:
     target_start: int
     taken_frames: int = 0
     given_frames: int = 0
+    sample_format: SampleFormat = "f32"
 
 
 @attrs.define
@@ -56,7 +57,6 @@ class AudioResample(Node):
     backend: str = parameter("libsamplerate", help="which library converts", choices=("libsamplerate", "soxr"))
     quality: str = parameter("HQ", help="soxr's quality", choices=SOXR_QUALITIES)
     _format: StreamFormat | None = attrs.field(init=False, default=None, repr=False)
-    _sample_format: SampleFormat = attrs.field(init=False, default="f32", repr=False)
     _stream: RateStream | None = attrs.field(init=False, default=None, repr=False)
     _place: _Place = attrs.field(init=False, factory=lambda: _Place(0, 0), repr=False)
 
@@ -78,7 +78,7 @@ class AudioResample(Node):
         if not len(item.frames):
             return ()
         if item.sample_rate == self.target_sample_rate:
-            self._format = (item.sample_rate, item.channels)
+            self._format = self._format or (item.sample_rate, item.channels)
             return (item,)
         place = self._place
         if self._stream is not None and continues(item, place.source_start + place.taken_frames):
@@ -109,7 +109,7 @@ class AudioResample(Node):
 
     def _push(self, item: Audio) -> tuple[Audio, ...]:
         assert self._stream is not None
-        self._sample_format = item.sample_format
+        self._place.sample_format = item.sample_format
         self._place.taken_frames += len(item.frames)
         return self._placed(self._stream.push(item.as_float32()))
 
@@ -121,7 +121,7 @@ class AudioResample(Node):
             return ()
         start = self._place.target_start + self._place.given_frames
         self._place.given_frames += len(frames)
-        return (Audio(from_float32(frames, self._sample_format), self.target_sample_rate, start),)
+        return (Audio(from_float32(frames, self._place.sample_format), self.target_sample_rate, start),)
 
     def finish(self) -> Iterable[Audio]:
         """Give the filter's tail, so that the length is exact, and forget the stream."""

@@ -12,7 +12,7 @@ import webrtcvad
 
 from nodes.contract import Audio, Data, InvalidInput, Item, Kind, Node, from_float32, parameter
 from nodes.resampling import MAX_RATIO, SincStream, sinc_delay
-from nodes.speech import Segmenter, merge_segments, milliseconds
+from nodes.speech import Segment, Segmenter, merge_segments, milliseconds
 from nodes.stream import StreamFormat, continues, mono, require_finite, require_format
 
 __all__ = ["VAD"]
@@ -32,7 +32,7 @@ class _Framer:
         self._frame_bytes = self.rate * frame_duration_ms // 1000 * 2
         self._pending = b""
 
-    def push(self, audio: Audio) -> Iterable[bytes]:
+    def push(self, audio: Audio) -> Sequence[bytes]:
         self.stop += len(audio.frames)
         if self._converter is not None:
             converted = self._converter.push(mono(audio)[:, np.newaxis])
@@ -41,7 +41,7 @@ class _Framer:
             return self._cut(audio.frames.tobytes())
         return self._cut(from_float32(mono(audio), "i16").tobytes())
 
-    def flush(self) -> Iterable[bytes]:
+    def flush(self) -> Sequence[bytes]:
         """The frames that the converter still held; what is less than a frame is dropped."""
         return () if self._converter is None else self._cut(from_float32(self._converter.flush(), "i16").tobytes())
 
@@ -54,6 +54,89 @@ class _Framer:
     @property
     def memory_bytes(self) -> int:
         return len(self._pending) + (self._converter.memory_bytes if self._converter else 0)
+
+
+class _Stream:
+    """What the detector knows between the first block and `finish`."""
+
+    def __init__(self, first: Audio, frame_duration_ms: int, detector: Any, segmenter: Segmenter) -> None:
+        self.format: StreamFormat = (first.sample_rate, first.channels)
+        self.framer = _Framer(first, frame_duration_ms)
+        self._detector, self._segmenter = detector, segmenter
+        self._frame_duration_ms = frame_duration_ms
+        self._decided_frames = 0  # of the framer's stretch
+        self._told_ms = segmenter.origin_ms
+
+    def hear(self, audio: Audio, timestamp_ms: float) -> Data:
+        if not len(audio.frames):
+            return self._tell("", False, False, timestamp_ms)
+        if continues(audio, self.framer.stop):
+            return self._tell(*self._decide(self.framer.push(audio)), timestamp_ms)
+        decisions, started, ended = self._decide(self.framer.flush())
+        ended |= self._segmenter.silence_until(timestamp_ms)
+        self.framer, self._decided_frames = _Framer(audio, self._frame_duration_ms), 0
+        others, starts, ends = self._decide(self.framer.push(audio))
+        return self._tell(decisions + others, started or starts, ended or ends, timestamp_ms)
+
+    def end(self) -> Data:
+        """Decide on what the rate conversion still held, and close an open segment."""
+        decisions, started, ended = self._decide(self.framer.flush())
+        end_ms = self.framer.stop * 1000 / self.framer.source_rate
+        ended |= self._segmenter.end_at(end_ms)
+        told = self._tell(decisions, started, ended, end_ms)
+        return attrs.evolve(told, until=max(milliseconds(end_ms), self._told_ms) / 1000)
+
+    def _decide(self, frames: Sequence[bytes]) -> tuple[str, bool, bool]:
+        """Decisions, whether a segment opened, whether one closed."""
+        decisions, started, ended = "", False, False
+        rate, segmenter, is_speech = self.framer.rate, self._segmenter, self._detector.is_speech
+        start_ms = self.framer.start * 1000 / self.framer.source_rate
+        for frame in frames:
+            self._decided_frames += 1
+            end_ms = start_ms + self._decided_frames * self._frame_duration_ms
+            if is_speech(frame, rate):
+                decisions += "1"
+                started |= segmenter.speech_until(end_ms)
+            else:
+                decisions += "0"
+                ended |= segmenter.silence_until(end_ms)
+        return decisions, started, ended
+
+    def _tell(self, decisions: str, started: bool, ended: bool, timestamp_ms: float) -> Data:
+        at_ms = self._told_ms
+        received_ms = self.framer.stop * 1000 / self.framer.source_rate
+        self._told_ms = max(at_ms, milliseconds(min(self._segmenter.settled_ms, received_ms)))
+        value = _value(decisions, started, ended, timestamp_ms, self._segmenter.take())
+        return Data(value, at_ms / 1000, self._told_ms / 1000)
+
+
+def _value(decisions: str, started: bool, ended: bool, timestamp_ms: float, segments: list[Segment]) -> dict[str, Any]:
+    frames = len(decisions)
+    return {
+        "has_speech": bool(segments),
+        "speech_ratio": decisions.count("1") / frames if frames else 0.0,
+        "is_speech_start": started,
+        "is_speech_end": ended,
+        "timestamp_ms": milliseconds(timestamp_ms),
+        "frames": frames,
+        "decisions": decisions,
+        "segments": segments,
+    }
+
+
+@attrs.define
+class _Tally:
+    """Figures since the node was built, across `finish`."""
+
+    frames: int = 0
+    speech_frames: int = 0
+    segments: int = 0
+
+    def count(self, value: Mapping[str, Any]) -> None:
+        self.frames += value["frames"]
+        self.speech_frames += value["decisions"].count("1")
+        if value["is_speech_end"]:
+            self.segments += sum(end_ms is not None for _, end_ms in value["segments"])
 
 
 @attrs.define
@@ -89,15 +172,8 @@ class VAD(Node):
         120.0, help="what a segment has before and after its speech, in ms; at most min_silence_ms", at_least=0
     )
     forward_audio: bool = parameter(False, help="give the audio too")
-    _format: StreamFormat | None = attrs.field(init=False, default=None, repr=False)
-    _detector: Any = attrs.field(init=False, default=None, repr=False)
-    _framer: _Framer | None = attrs.field(init=False, default=None, repr=False)
-    _segmenter: Segmenter | None = attrs.field(init=False, default=None, repr=False)
-    _stretch_frames: int = attrs.field(init=False, default=0, repr=False)
-    _told_ms: float = attrs.field(init=False, default=0.0, repr=False)
-    _all_frames: int = attrs.field(init=False, default=0, repr=False)
-    _speech_frames: int = attrs.field(init=False, default=0, repr=False)
-    _segments: int = attrs.field(init=False, default=0, repr=False)
+    _stream: _Stream | None = attrs.field(init=False, default=None, repr=False)
+    _tally: _Tally = attrs.field(init=False, factory=_Tally, repr=False)
 
     takes = Kind.AUDIO
 
@@ -120,86 +196,40 @@ class VAD(Node):
             one, holds NaN or infinity, or its rate is below 62.5 Hz.
         """
         self._require(item)
-        row = _Row()
-        if len(item.frames):
-            if self._framer is None or not continues(item, self._framer.stop):
-                self._begin_stretch(item, row)
-            assert self._framer is not None
-            self._decide(self._framer.push(item), row)
-        told = self._tell(row, item.start * 1000 / item.sample_rate)
+        if self._stream is None and len(item.frames):
+            self._stream = self._begin(item)
+        timestamp_ms = item.start * 1000 / item.sample_rate
+        if self._stream is None:
+            told = Data(_value("", False, False, timestamp_ms, []))
+        else:
+            told = self._stream.hear(item, timestamp_ms)
+            self._tally.count(told.value)
         return (item, told) if self.forward_audio else (told,)
 
     def _require(self, item: Audio) -> None:
-        if self._format is not None:
-            require_format(item, self._format)
+        if self._stream is not None:
+            require_format(item, self._stream.format)
         elif item.sample_rate * MAX_RATIO < _OTHERWISE:
             raise InvalidInput(f"cannot look for speech at {item.sample_rate} Hz")
         require_finite(item)
 
-    def _begin_stretch(self, item: Audio, row: _Row) -> None:
-        start_ms = item.start * 1000 / item.sample_rate
-        if self._framer is None or self._segmenter is None:
-            self._format = (item.sample_rate, item.channels)
-            self._detector = webrtcvad.Vad(self.aggressiveness)
-            self._segmenter = Segmenter(self.min_speech_ms, self.min_silence_ms, self.padding_ms, start_ms)
-            self._told_ms = start_ms
-        else:
-            self._decide(self._framer.flush(), row)
-            row.ended |= self._segmenter.silence_until(start_ms)
-        self._framer = _Framer(item, self.frame_duration_ms)
-        self._stretch_frames = 0
-
-    def _decide(self, frames: Iterable[bytes], row: _Row) -> None:
-        assert self._framer is not None
-        assert self._segmenter is not None
-        is_speech, rate = self._detector.is_speech, self._framer.rate
-        start_ms = self._framer.start * 1000 / self._framer.source_rate
-        for frame in frames:
-            self._stretch_frames += 1
-            end_ms = start_ms + self._stretch_frames * self.frame_duration_ms
-            if is_speech(frame, rate):
-                row.decisions.append("1")
-                row.started |= self._segmenter.speech_until(end_ms)
-            else:
-                row.decisions.append("0")
-                row.ended |= self._segmenter.silence_until(end_ms)
-
-    def _tell(self, row: _Row, timestamp_ms: float) -> Data:
-        value = _summary("".join(row.decisions))
-        segments = [] if self._segmenter is None else self._segmenter.take()
-        value["has_speech"] = bool(segments)
-        value["is_speech_start"] = row.started
-        value["is_speech_end"] = row.ended
-        value["timestamp_ms"] = milliseconds(timestamp_ms)
-        value["segments"] = segments
-        self._count(value)
-        if self._segmenter is None or self._framer is None:
-            return Data(value)
-        at_ms = self._told_ms
-        received_ms = self._framer.stop * 1000 / self._framer.source_rate
-        self._told_ms = max(at_ms, milliseconds(min(self._segmenter.settled_ms, received_ms)))
-        return Data(value, at_ms / 1000, self._told_ms / 1000)
-
-    def _count(self, value: Mapping[str, Any]) -> None:
-        self._all_frames += value["frames"]
-        self._speech_frames += value["decisions"].count("1")
-        self._segments += sum(end_ms is not None for _, end_ms in value["segments"])
+    def _begin(self, first: Audio) -> _Stream:
+        start_ms = first.start * 1000 / first.sample_rate
+        segmenter = Segmenter(self.min_speech_ms, self.min_silence_ms, self.padding_ms, start_ms)
+        return _Stream(first, self.frame_duration_ms, webrtcvad.Vad(self.aggressiveness), segmenter)
 
     def finish(self) -> Iterable[Item]:
         """Decide on what the rate conversion still held, close an open segment, and settle everything."""
-        if self._framer is None or self._segmenter is None:
+        if self._stream is None:
             return ()
-        row = _Row()
-        self._decide(self._framer.flush(), row)
-        end_ms = self._framer.stop * 1000 / self._framer.source_rate
-        row.ended |= self._segmenter.end_at(end_ms)
-        told = self._tell(row, end_ms)
-        self.close()
-        return (Data(told.value, told.at, max(told.until or 0.0, milliseconds(end_ms) / 1000)),)
+        told = self._stream.end()
+        self._tally.count(told.value)
+        self._stream = None
+        return (told,)
 
     def close(self) -> None:
-        """Free the detector and forget the stream."""
-        self._format = self._detector = self._framer = self._segmenter = None
+        """Free the detector."""
+        self._stream = None
 
     @property
     def delay(self) -> float:
@@ -207,43 +237,31 @@ class VAD(Node):
         frame_ms = self.frame_duration_ms
         opening_ms = max(1, ceil(self.min_speech_ms / frame_ms)) * frame_ms + self.padding_ms
         closing_ms = max(1, ceil(self.min_silence_ms / frame_ms)) * frame_ms - self.padding_ms
-        source = 8_001 if self._format is None else self._format[0]
+        source = 8_001 if self._stream is None else self._stream.format[0]
         conversion = 0.0 if source in _NATIVE_RATES else sinc_delay(source, _OTHERWISE)
         return max(opening_ms, closing_ms) / 1000 + conversion
 
     @property
     def memory_bytes(self) -> int:
         """The part of a frame that waits, and the converter's buffers."""
-        return 0 if self._framer is None else self._framer.memory_bytes
+        return 0 if self._stream is None else self._stream.framer.memory_bytes
 
     def custom_metrics(self) -> Mapping[str, Any]:
         """Segments closed and share of speech frames since the node was built, across `finish`."""
-        ratio = self._speech_frames / self._all_frames if self._all_frames else 0.0
-        return {"vad_segments": self._segments, "speech_ratio": ratio}
+        tally = self._tally
+        return {"vad_segments": tally.segments, "speech_ratio": tally.speech_frames / max(1, tally.frames)}
 
     def join(self, items: Sequence[Data]) -> Data:
         """One item for several: all decisions, their ratio, and each segment once."""
         if len(items) == 1:
             return items[0]
         values = [item.value for item in items]
-        value = _summary("".join(value["decisions"] for value in values))
-        for key in ("has_speech", "is_speech_start", "is_speech_end"):
-            value[key] = any(one[key] for one in values)
-        value["timestamp_ms"] = values[0]["timestamp_ms"]
-        value["segments"] = merge_segments(one["segments"] for one in values)
+        value = _value(
+            "".join(one["decisions"] for one in values),
+            any(one["is_speech_start"] for one in values),
+            any(one["is_speech_end"] for one in values),
+            values[0]["timestamp_ms"],
+            merge_segments(one["segments"] for one in values),
+        )
         spans = [item for item in items if item.until is not None]
         return Data(value, spans[0].at, spans[-1].until) if spans else Data(value)
-
-
-@attrs.define
-class _Row:
-    """What one block brings."""
-
-    decisions: list[str] = attrs.field(factory=list)
-    started: bool = False
-    ended: bool = False
-
-
-def _summary(decisions: str) -> dict[str, Any]:
-    ratio = decisions.count("1") / len(decisions) if decisions else 0.0
-    return {"decisions": decisions, "frames": len(decisions), "speech_ratio": ratio}
