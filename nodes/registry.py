@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from nodes.audio_format_converter import AudioFormatConverter
+from nodes.audio_level import AudioLevel
 from nodes.audio_resample import AudioResample
+from nodes.channel_mixer import ChannelMixer
 from nodes.gain import Gain
 from nodes.pass_through import PassThrough
 from nodes.vad import VAD
@@ -14,7 +17,10 @@ __all__ = ["BUILTIN"]
 
 BUILTIN: Mapping[str, type] = MappingProxyType(
     {
+        "AudioFormatConverter": AudioFormatConverter,
+        "AudioLevel": AudioLevel,
         "AudioResample": AudioResample,
+        "ChannelMixer": ChannelMixer,
         "Gain": Gain,
         "PassThrough": PassThrough,
         "VAD": VAD,

@@ -207,6 +207,7 @@ class _Case:
     tolerance: float
     findings: Callable[[Mapping[str, Any] | None], Any]
     length: Callable[[int, int], int] | None
+    keeps_format: bool
 
     def feed(self) -> Feed | None:
         return self.make_feed() if self.make_feed else None
@@ -230,6 +231,8 @@ class _Case:
                 first = outcome
             _same(first, outcome, node, self.tolerance, self.findings)
             self.check_places(outcome, stretches)
+            if self.keeps_format:
+                assert {frames.dtype for _, frames in outcome.runs} <= {stretches[0][1].dtype}, "another format"
             rounding = 2.0 / min(self.rate, outcome.rate or self.rate)
             assert outcome.lag <= node.delay + rounding or not self._timed(outcome), (
                 f"the output lags by {outcome.lag} s, said to be {node.delay} s"
@@ -317,6 +320,7 @@ def check_node(
     tolerance: float = 0.0,
     length: Callable[[int, int], int] | None = lambda n_frames, rate: n_frames,
     findings: Callable[[Mapping[str, Any] | None], Any] = lambda value: None,
+    keeps_format: bool = True,
     faults: Sequence[Mapping[str, Any]] = (),
     refuse: Callable[[Audio], Any] | None = None,
 ) -> None:
@@ -333,6 +337,7 @@ def check_node(
       length: exact output frames for an unbroken stretch of so many frames at such a rate; None if the node
         drops audio.
       findings: picks what must not depend on the cutting from the joined data items; nothing by default.
+      keeps_format: the output has the input's sample format.
       faults: parameters that `make_node` must refuse with ValueError.
       refuse: makes of a block in the middle of a stream something that the node has to refuse.
 
@@ -345,7 +350,7 @@ def check_node(
     for rate in rates:
         for count in channels:
             for sample_format in formats:
-                case = _Case(make_node, feed, rate, count, sample_format, tolerance, findings, length)
+                case = _Case(make_node, feed, rate, count, sample_format, tolerance, findings, length, keeps_format)
                 case.check_cuts(start=0, gap=None)
                 case.check_cuts(start=480, gap=1_234)
                 case.check_small()

@@ -1,0 +1,107 @@
+"""AudioLevel: how loud the audio is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from nodes.contract import Audio, Data, Kind, Node
+from nodes.speech import milliseconds
+from nodes.stream import require_finite
+
+__all__ = ["FLOOR_DBFS", "AudioLevel"]
+
+FLOOR_DBFS = -120.0
+
+
+@attrs.define
+class AudioLevel(Node):
+    """Measure RMS and peak of every block, in dB relative to full scale, no less than -120.
+
+    0 dBFS is an amplitude of 1.0: a full-scale square wave has 0 dBFS RMS, a full-scale sine -3.01 (as in RFC 6464 and
+    most meters; AES17 adds 3.01 dB). Any format, rate and channel count. Each block, unless empty, gives one data item
+    that spans it:
+
+    * `rms_dbfs` over all channels, `peak_dbfs` of the loudest one;
+    * `channels`: for each channel its `mean_square` and `peak`, linear, and its `rms_dbfs` and `peak_dbfs`;
+    * `frames`, `timestamp_ms`, `duration_ms`.
+
+    Items join exactly: mean squares weighted by frames, the greatest of the peaks.
+    """
+
+    takes = Kind.AUDIO
+    gives = Kind.DATA
+
+    def process(self, item: Audio) -> Iterable[Data]:
+        """Measure one block of shape (n, channels).
+
+        Raises:
+          InvalidInput: a sample is NaN or infinite.
+        """
+        require_finite(item)
+        if not len(item.frames):
+            return ()
+        mean_squares, peaks = _measure(item)
+        rate, n_frames = item.sample_rate, len(item.frames)
+        start_ms, duration_ms = item.start * 1000 / rate, n_frames * 1000 / rate
+        value = _value(mean_squares, peaks, n_frames, start_ms, duration_ms)
+        return (Data(value, item.start / rate, item.stop / rate),)
+
+    def join(self, items: Sequence[Data]) -> Data:
+        """The level over all the items together."""
+        if len(items) == 1:
+            return items[0]
+        values = [item.value for item in items]
+        n_frames = sum(value["frames"] for value in values)
+        channels = list(zip(*(value["channels"] for value in values), strict=True))
+        energies = [
+            math.fsum(value["frames"] * one["mean_square"] for value, one in zip(values, channel, strict=True))
+            for channel in channels
+        ]
+        joined = _value(
+            [energy / n_frames for energy in energies],
+            [max(one["peak"] for one in channel) for channel in channels],
+            n_frames,
+            values[0]["timestamp_ms"],
+            sum(value["duration_ms"] for value in values),
+        )
+        return Data(joined, items[0].at, items[-1].until)
+
+
+def _measure(audio: Audio) -> tuple[list[float], list[float]]:
+    """Mean square and peak of each channel; in float64, so that no finite sample overflows."""
+    planar = audio.as_float32().T.astype(np.float64, order="C")
+    if len(planar) == 1:  # three times as quick as the general way
+        samples = planar[0]
+        return [float(samples.dot(samples)) / len(samples)], [float(max(samples.max(), -samples.min()))]
+    mean_squares = np.einsum("cn,cn->c", planar, planar) / planar.shape[1]
+    return mean_squares.tolist(), np.maximum(planar.max(axis=1), -planar.min(axis=1)).tolist()
+
+
+def _value(
+    mean_squares: list[float], peaks: list[float], n_frames: int, timestamp_ms: float, duration_ms: float
+) -> dict[str, Any]:
+    return {
+        "rms_dbfs": _decibels(math.fsum(mean_squares) / len(mean_squares), 10.0),
+        "peak_dbfs": _decibels(max(peaks), 20.0),
+        "channels": [
+            {
+                "mean_square": mean_square,
+                "peak": peak,
+                "rms_dbfs": _decibels(mean_square, 10.0),
+                "peak_dbfs": _decibels(peak, 20.0),
+            }
+            for mean_square, peak in zip(mean_squares, peaks, strict=True)
+        ],
+        "frames": n_frames,
+        "timestamp_ms": milliseconds(timestamp_ms),
+        "duration_ms": milliseconds(duration_ms),
+    }
+
+
+def _decibels(ratio: float, factor: float) -> float:
+    return max(FLOOR_DBFS, factor * math.log10(ratio)) if ratio > 0 else FLOOR_DBFS
