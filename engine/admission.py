@@ -20,15 +20,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from fractions import Fraction
 from time import perf_counter
 
 import attrs
 
+from engine.arrivals import Held, Source
 from engine.errors import (
     ChunkRefused,
     DuplicateChunk,
-    LateChunk,
     MemoryLimitExceeded,
     SequenceJump,
     SourceTooFarAhead,
@@ -44,69 +43,6 @@ __all__ = ["MAX_JUMP", "ROWS_INSIDE", "Admission"]
 MAX_JUMP = 65_536
 ROWS_INSIDE = 2
 """Rows in the graph at a time where rows may be dropped: one at work and one at the door."""
-
-_RECENT = (1 << 64) - 1
-
-
-class _Position:
-    """Where a source's next chunk begins, exact across changes of rate."""
-
-    __slots__ = ("frames", "last_frames", "sample_rate")
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.last_frames = 0
-        self.sample_rate = 0
-
-    def place(self, audio: Audio) -> Audio:
-        """Give a chunk its position, and move on by its length."""
-        if audio.sample_rate != self.sample_rate:
-            if self.sample_rate:
-                self.frames = round(Fraction(self.frames * audio.sample_rate, self.sample_rate))
-            self.sample_rate = audio.sample_rate
-        self.last_frames = len(audio.frames)
-        start = self.frames
-        self.frames += self.last_frames
-        return audio.placed(start)
-
-    def skip(self, chunks: int) -> None:
-        """Move on by chunks that never came, each as long as the last."""
-        self.frames += chunks * self.last_frames
-
-
-class _Source:
-    """One source of the session.
-
-    Attributes:
-      beside: it gives data only, beside sources of audio: never waited for.
-      newest: highest number seen, or -1.
-      recent: bit i tells whether it gave number `next - 1 - i`: to tell a duplicate from a late chunk.
-      ended: it will give no more (one-shot calls know).
-      waiting: chunks of a `beside` source that wait for the next row.
-    """
-
-    __slots__ = ("beside", "ended", "heard", "id", "newest", "position", "recent", "waiting")
-
-    def __init__(self, source_id: str, beside: bool) -> None:
-        self.id = source_id
-        self.beside = beside
-        self.heard = False
-        self.ended = False
-        self.newest = -1
-        self.recent = 0
-        self.position = _Position()
-        self.waiting: list[Chunk] = []
-
-
-class _Held:
-    """A row that has not gone yet: what each source gave for it; None where its chunk was refused or dropped."""
-
-    __slots__ = ("dropped", "given", "since")
-
-    def __init__(self, since: float) -> None:
-        self.given: dict[str, Chunk | None] = {}
-        self.since = since
-        self.dropped = False
 
 
 @attrs.frozen
@@ -134,7 +70,7 @@ class Admission:
         self, sources: Mapping[str, Kind], options: SessionOptions, ledger: Ledger, memory: MemoryAccount
     ) -> None:
         audio = any(Kind.AUDIO in takes for takes in sources.values())
-        self._sources = {name: _Source(name, audio and takes is Kind.DATA) for name, takes in sources.items()}
+        self._sources = {name: Source(name, audio and takes is Kind.DATA) for name, takes in sources.items()}
         self._counted = [source for source in self._sources.values() if not source.beside]
         self._alone = len(self._sources) == 1
         beside = len(self._counted) < len(self._sources)
@@ -152,7 +88,7 @@ class Admission:
         self._memory = memory
         self._next: int | None = None
         self._last: int | None = None
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         self._ready: deque[Row] = deque()
         self._clock = 0.0
         self._first_heard = 0.0
@@ -307,7 +243,7 @@ class Admission:
     def _is_free(self, nbytes: int) -> bool:
         return self._credits < self.capacity and self._memory.fits(nbytes)
 
-    def _check(self, source: _Source, chunk: Chunk) -> None:
+    def _check(self, source: Source, chunk: Chunk) -> None:
         if source.beside:
             self._check_beside(source, chunk.sequence)
         else:
@@ -319,12 +255,12 @@ class Admission:
                 context={"bytes": chunk.nbytes, "used": self._memory.used, "limit": self._memory.limit},
             )
 
-    def _check_number(self, source: _Source, number: int) -> None:
+    def _check_number(self, source: Source, number: int) -> None:
         if self._next is None:
             return
         ahead = number - self._next
         if ahead < 0:
-            self._refuse_passed(source, number, -ahead - 1)
+            source.refuse_passed(number, self._next)
         if ahead > MAX_JUMP:
             raise SequenceJump(
                 f"sequence {number} is {ahead} ahead of {self._next}, the next expected;"
@@ -335,17 +271,7 @@ class Admission:
         if held is not None and source.id in held.given:
             raise DuplicateChunk(f"sequence {number} has been received from source {source.id!r} before")
 
-    def _refuse_passed(self, source: _Source, number: int, back: int) -> None:
-        context = {"expected": self._next}
-        if back < 64 and source.recent >> back & 1:
-            zeros = number == 0 and source.newest == 0
-            hint = "; is every chunk numbered 0? Numbers rise by one: 0, 1, 2, ..." if zeros else ""
-            raise DuplicateChunk(
-                f"sequence {number} has been received from source {source.id!r} before{hint}", context=context
-            )
-        raise LateChunk(f"sequence {number} is late: {self._next} is the next expected", context=context)
-
-    def _check_beside(self, source: _Source, number: int) -> None:
+    def _check_beside(self, source: Source, number: int) -> None:
         if number <= source.newest:
             raise DuplicateChunk(
                 f"sequence {number} of data source {source.id!r} is not above its last, {source.newest}"
@@ -359,7 +285,7 @@ class Admission:
 
     # Rows that wait
 
-    def _hold(self, source: _Source, number: int, chunk: Chunk | None) -> _Held:
+    def _hold(self, source: Source, number: int, chunk: Chunk | None) -> Held:
         if self._next is None:
             self._next = number
             self._first_heard = self._clock
@@ -367,7 +293,7 @@ class Admission:
         source.newest = max(source.newest, number)
         held = self._held.get(number)
         if held is None:
-            held = self._held[number] = _Held(self._clock)
+            held = self._held[number] = Held(self._clock)
         held.given[source.id] = chunk
         if held.dropped and chunk is not None:
             self._forget(chunk)
@@ -387,7 +313,7 @@ class Admission:
             else:
                 return
 
-    def _is_complete(self, held: _Held) -> bool:
+    def _is_complete(self, held: Held) -> bool:
         if self._alone:
             return True
         grace = self._clock < self._first_heard + self._timeout
@@ -408,7 +334,7 @@ class Admission:
         for source in self._counted:
             if missed:
                 self._miss(source, missed)
-                source.recent = source.recent << missed & _RECENT if missed < 64 else 0
+                source.go_past(missed)
             self._place(source, held, row)
         self._next = number + 1
         if row.chunk_count:
@@ -416,10 +342,10 @@ class Admission:
             self._take_beside(row)
             self._ready.append(row)
 
-    def _place(self, source: _Source, held: _Held, row: Row) -> None:
+    def _place(self, source: Source, held: Held, row: Row) -> None:
         """Put one source's chunk into a row at its position, or note that there is none."""
         given = source.id in held.given
-        source.recent = (source.recent << 1 | given) & _RECENT
+        source.go_on(given)
         chunk = held.given.get(source.id)
         if chunk is None:
             if given:
@@ -431,7 +357,7 @@ class Admission:
         if not held.dropped:
             row.take(chunk, source.id, item)
 
-    def _miss(self, source: _Source, chunks: int) -> None:
+    def _miss(self, source: Source, chunks: int) -> None:
         if source.heard and not source.ended:
             self._ledger.missing += chunks
             source.position.skip(chunks)
@@ -470,14 +396,14 @@ class Admission:
         self._let_go(number)
         return True
 
-    def _drop_held(self, held: _Held) -> None:
+    def _drop_held(self, held: Held) -> None:
         if not held.dropped:
             held.dropped = True
             for chunk in held.given.values():
                 if chunk is not None:
                     self._forget(chunk)
 
-    def _drop_newest(self, source: _Source, chunk: Chunk) -> None:
+    def _drop_newest(self, source: Source, chunk: Chunk) -> None:
         """Drop a chunk as it comes, and with it the row it would have been part of."""
         self._ledger.dropped += 1
         if source.beside:

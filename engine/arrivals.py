@@ -1,0 +1,102 @@
+"""What has arrived and not gone on yet: each source's place in the stream, and the rows that wait for their chunks.
+
+Plain state, with the arithmetic that belongs to it. `engine.admission` decides what happens to it and when.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from engine.errors import DuplicateChunk, LateChunk
+from engine.packet import Chunk
+from nodes.contract import Audio
+
+__all__ = ["Held", "Position", "Source"]
+
+_RECENT = (1 << 64) - 1
+
+
+class Position:
+    """Where a source's next chunk begins, exact across changes of rate."""
+
+    __slots__ = ("frames", "last_frames", "sample_rate")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.last_frames = 0
+        self.sample_rate = 0
+
+    def place(self, audio: Audio) -> Audio:
+        """Give a chunk its position, and move on by its length."""
+        if audio.sample_rate != self.sample_rate:
+            if self.sample_rate:
+                self.frames = round(Fraction(self.frames * audio.sample_rate, self.sample_rate))
+            self.sample_rate = audio.sample_rate
+        self.last_frames = len(audio.frames)
+        start = self.frames
+        self.frames += self.last_frames
+        return audio.placed(start)
+
+    def skip(self, chunks: int) -> None:
+        """Move on by chunks that never came, each as long as the last."""
+        self.frames += chunks * self.last_frames
+
+
+class Source:
+    """One source of the session.
+
+    Attributes:
+      beside: it gives data only, beside sources of audio: never waited for.
+      newest: highest number seen, or -1.
+      recent: bit i tells whether it gave number `next - 1 - i`: to tell a duplicate from a late chunk.
+      ended: it will give no more (one-shot calls know).
+      waiting: chunks of a `beside` source that wait for the next row.
+    """
+
+    __slots__ = ("beside", "ended", "heard", "id", "newest", "position", "recent", "waiting")
+
+    def __init__(self, source_id: str, beside: bool) -> None:
+        self.id = source_id
+        self.beside = beside
+        self.heard = False
+        self.ended = False
+        self.newest = -1
+        self.recent = 0
+        self.position = Position()
+        self.waiting: list[Chunk] = []
+
+    def go_past(self, numbers: int) -> None:
+        """Note that so many rows went without it."""
+        self.recent = self.recent << numbers & _RECENT if numbers < 64 else 0
+
+    def go_on(self, given: bool) -> None:
+        """Note that a row went, with or without its chunk."""
+        self.recent = (self.recent << 1 | given) & _RECENT
+
+    def refuse_passed(self, number: int, expected: int) -> None:
+        """Say what is wrong with a number below the next one expected.
+
+        Raises:
+          DuplicateChunk: this source gave it; remembered for the last 64 rows.
+          LateChunk: the row went without it.
+        """
+        context = {"expected": expected}
+        back = expected - 1 - number
+        if back < 64 and self.recent >> back & 1:
+            zeros = number == 0 and self.newest == 0
+            hint = "; is every chunk numbered 0? Numbers rise by one: 0, 1, 2, ..." if zeros else ""
+            raise DuplicateChunk(
+                f"sequence {number} has been received from source {self.id!r} before{hint}", context=context
+            )
+        raise LateChunk(f"sequence {number} is late: {expected} is the next expected", context=context)
+
+
+class Held:
+    """A row that has not gone yet: what each source gave for it; None where its chunk was refused or dropped."""
+
+    __slots__ = ("dropped", "given", "since")
+
+    def __init__(self, since: float) -> None:
+        self.given: dict[str, Chunk | None] = {}
+        self.since = since
+        self.dropped = False
