@@ -32,6 +32,7 @@ __all__ = [
     "TimeLimitExceeded",
     "UnknownSource",
     "VersionNotSupported",
+    "leaves",
 ]
 
 
@@ -198,3 +199,11 @@ class AtCapacity(EngineError):
 
 class InternalFault(EngineError):
     """A bug in the service."""
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The exceptions in a group, and in the groups within it."""
+    found: list[BaseException] = []
+    for each in group.exceptions:
+        found.extend(leaves(each) if isinstance(each, BaseExceptionGroup) else [each])
+    return found

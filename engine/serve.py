@@ -15,6 +15,7 @@ import attrs
 import click
 import trio
 
+from engine.errors import leaves
 from engine.host import Engine
 from engine.limits import DEFAULT_MAXIMA, ResourceLimits
 from nodes.registry import BUILTIN
@@ -156,14 +157,6 @@ def main(
     for failure in failures:
         reason = failure.strerror if isinstance(failure, AddressInUse) else f"cannot listen on {host}:{port}: {failure}"
         raise click.ClickException(str(reason))
-
-
-def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """The exceptions in a group, and in the groups within it."""
-    found: list[BaseException] = []
-    for each in group.exceptions:
-        found.extend(leaves(each) if isinstance(each, BaseExceptionGroup) else [each])
-    return found
 
 
 if __name__ == "__main__":

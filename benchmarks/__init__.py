@@ -1,0 +1,1 @@
+"""Measurements of Headrace that anyone can repeat: `python -m benchmarks --help`."""

@@ -1,0 +1,54 @@
+"""What is measured: manifests by name, and the audio that is sent."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from engine.manifest import Manifest, load_manifest, manifest_from_dict
+from nodes.contract import Audio
+
+__all__ = ["WORKLOADS", "speech_like", "workload"]
+
+_CHAIN = [f"pass{i}" for i in range(5)]
+
+WORKLOADS: dict[str, dict[str, object]] = {
+    "passthrough": {"version": "v1", "nodes": [{"id": "pass", "node_type": "PassThrough"}]},
+    "chain": {
+        "version": "v1",
+        "nodes": [{"id": node, "node_type": "PassThrough"} for node in _CHAIN],
+        "connections": [{"from": a, "to": b} for a, b in pairwise(_CHAIN)],
+    },
+    "speech": {
+        "version": "v1",
+        "nodes": [
+            {"id": "resample", "node_type": "AudioResample", "params": {"target_sample_rate": 16000}},
+            {"id": "vad", "node_type": "VAD"},
+            {"id": "level", "node_type": "AudioLevel"},
+        ],
+        "connections": [{"from": "resample", "to": "vad"}, {"from": "resample", "to": "level"}],
+    },
+}
+
+
+def workload(name: str) -> Manifest:
+    """A manifest by name, or from a JSON file.
+
+    Raises:
+      OSError: it is no name here, and no file that can be read.
+      ManifestInvalid: the file holds no manifest.
+    """
+    known = WORKLOADS.get(name)
+    return load_manifest(Path(name)) if known is None else manifest_from_dict(known)
+
+
+def speech_like(seconds: float, sample_rate: int) -> Audio:
+    """Mono i16: a buzz with formant-like bands, swelling and pausing as syllables do, over faint noise."""
+    rng = np.random.default_rng(7)
+    t = np.arange(int(seconds * sample_rate)) / sample_rate
+    buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 25))
+    loudness = np.clip(np.sin(2 * np.pi * 3 * t), 0, None) * (np.sin(2 * np.pi * 0.3 * t) > -0.3)
+    samples = 0.2 * buzz * loudness + 0.003 * rng.standard_normal(len(t))
+    return Audio((samples * 32767).clip(-32768, 32767).astype(np.int16)[:, None], sample_rate)
