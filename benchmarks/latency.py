@@ -221,13 +221,10 @@ async def _hold_client(address: str, task_status: trio.TaskStatus[Client] = trio
 
 def _table(rows: list[dict[str, float]], title: str) -> Table:
     table = Table(title=title)
-    columns = ("sessions", "chunks", "p50_ms", "p95_ms", "p99_ms", "max_ms", "chunks_per_s", "server_cpu_us_per_chunk")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
+    for column in (*_COUNTS, *_TIMES):
+        table.add_column(column.replace("_", " ").replace("server cpu us per chunk", "cpu us/chunk"), justify="right")
     for row in rows:
-        table.add_row(
-            *(f"{row[c]:.0f}" if c in {"sessions", "chunks", "chunks_per_s"} else f"{row[c]:.2f}" for c in columns)
-        )
+        table.add_row(*(f"{row[name]:.0f}" for name in _COUNTS), *(f"{row[name]:.2f}" for name in _TIMES))
     return table
 
 
@@ -272,6 +269,6 @@ def latency(
             json.dumps({"machine": describe(), "manifest": manifest, "chunk_ms": chunk_ms, "pace": pace, "runs": rows})
         )
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(", ".join(f"{name} {value}" for name, value in describe().items()))
     console.print(_table(rows, f"{manifest}, {chunk_ms:g} ms chunks, pace {pace}"))
