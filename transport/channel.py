@@ -20,7 +20,7 @@ from transport.limits import Limits
 from transport.rpc_status import Metadata, RpcError, Status, StatusCode
 from transport.stream import Stream
 
-__all__ = ["Channel", "ClientCall", "open_channel"]
+__all__ = ["Channel", "ClientCall", "channel_over", "open_channel"]
 
 _RESET_CODES = {
     int(ResetCode.REFUSED_STREAM): StatusCode.UNAVAILABLE,
@@ -197,13 +197,16 @@ async def open_channel(
     """
     transport = await _connect(host, port, connect_timeout)
     limits = limits or Limits(preface_timeout_s=connect_timeout)
-    channel = Channel(transport, f"{host}:{port}", limits)
-    async with _running(channel):
+    async with channel_over(transport, f"{host}:{port}", limits=limits) as channel:
         yield channel
 
 
 @asynccontextmanager
-async def _running(channel: Channel) -> AsyncIterator[None]:
+async def channel_over(
+    transport: trio.abc.Stream, authority: str, *, limits: Limits | None = None
+) -> AsyncIterator[Channel]:
+    """Run a channel over any open stream, which it owns from here on; raises as `open_channel` does."""
+    channel = Channel(transport, authority, limits or Limits())
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.driver.run)
@@ -211,7 +214,7 @@ async def _running(channel: Channel) -> AsyncIterator[None]:
             await channel.driver.ready.wait()
             if channel.driver.end_reason is not None:
                 raise RpcError(StatusCode.UNAVAILABLE, channel.driver.end_reason)
-            yield
+            yield channel
         except Exception as error:  # carried past the nursery, which would wrap it in a group
             failure = error
         channel.driver.finish("the channel was closed")

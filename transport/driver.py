@@ -106,7 +106,7 @@ class Driver:
             scope.deadline = trio.current_time() + (self._limits.preface_timeout_s or math.inf)
             try:
                 await self._read()
-            except trio.BrokenResourceError as error:
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 reason = f"the connection broke: {error.__cause__ or error}"
         if scope.cancelled_caught:
             reason = f"the peer did not speak HTTP/2 within {self._limits.preface_timeout_s:g} s"
