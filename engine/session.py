@@ -387,9 +387,10 @@ class Session:
         else:
             self._admission.return_reply()
         self._enter_ready()
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let those who wait for `room` look again."""
         if self._blocked:
             self._room.set()
             self._room = trio.Event()
@@ -408,7 +409,7 @@ class Session:
             self._lose(row)
         self.pipeline.stop()
         self._outbox.put(Marker.END)
-        self._wake()
+        self.wake()
 
     def _last_events(self) -> Iterator[Event]:
         try:

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from itertools import islice
 from time import perf_counter
 
 import trio
@@ -27,7 +28,7 @@ from protos import streaming_pb2 as streaming
 from transport import codec
 from transport.calls import Call, Handler, unary
 from transport.events import MessageReceived
-from transport.rpc_status import StatusError
+from transport.rpc_status import StatusCode, StatusError
 from transport.status import end_status, in_unary_status
 from transport.versions import COMPATIBLE, PROTOCOL, check_client, is_compatible, runtime_version
 
@@ -39,7 +40,8 @@ EXECUTION_SERVICE = "remotemedia.v1.PipelineExecutionService"
 STREAMING_SERVICE = "remotemedia.v1.StreamingPipelineService"
 
 _Control = streaming.StreamControl
-_LAST_WORDS_SECONDS = 1.0
+LAST_WORDS_SECONDS = 1.0
+"""What a client has to take the final metrics in, after a CANCEL."""
 
 
 def handlers(engine: Engine, *, debug_errors: bool = False) -> Mapping[str, Handler]:
@@ -103,23 +105,34 @@ class _Service:
     async def stream_pipeline(self, call: Call) -> None:
         """Run a session over a bidirectional stream."""
         try:
-            manifest, options = await self._read_first(call)
-            check_client(options.client_version)
-            async with open_session(
-                manifest,
-                engine=self._engine,
-                limits=codec.decode_limits(options.resource_limits),
-                options=codec.decode_options(options),
-            ) as session:
-                await call.send(codec.encode_ready(session.ready).SerializeToString())
-                await self._relay(call, session)
-                failure = session.failure
+            failure = await self._run_session(call)
         except EngineError as error:
-            # The session never was: tell in band too, as of a failure of a session that had begun.
             failure = error
-            await call.send(codec.encode_error(error, debug=self._debug).SerializeToString())
+            if not in_unary_status(error):
+                await call.send(codec.encode_error(error, debug=self._debug).SerializeToString())
         if failure is not None:
             raise StatusError.of(end_status(failure, debug=self._debug))
+
+    async def _run_session(self, call: Call) -> EngineError | None:
+        """Open a session and relay it to its end.
+
+        Returns:
+          What it failed with, which the client has been told in band.
+
+        Raises:
+          EngineError: there never was a session.
+        """
+        manifest, options = await self._read_first(call)
+        check_client(options.client_version)
+        async with open_session(
+            manifest,
+            engine=self._engine,
+            limits=codec.decode_limits(options.resource_limits),
+            options=codec.decode_options(options),
+        ) as session:
+            await call.send(codec.encode_ready(session.ready).SerializeToString())
+            await self._relay(call, session)
+            return session.failure
 
     async def _read_first(self, call: Call) -> tuple[Manifest, streaming.StreamOptions]:
         data = await call.receive()
@@ -133,15 +146,18 @@ class _Service:
 
     async def _relay(self, call: Call, session: Session) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_Reader(call, session).run)
-            while (event := await session.receive()) is not None:
-                try:
-                    message = self._encode(event)
-                except EngineError as error:
-                    session.fail(error)
-                    continue
-                await call.send(message)
+            with trio.CancelScope() as sending:
+                nursery.start_soon(_Reader(call, session, sending).run)
+                while (event := await session.receive()) is not None:
+                    try:
+                        message = self._encode(event)
+                    except EngineError as error:
+                        session.fail(error)
+                    else:
+                        await call.send(message)
             nursery.cancel_scope.cancel()
+            if sending.cancelled_caught:
+                raise StatusError(StatusCode.CANCELLED, "cancelled; the final metrics were not read in time")
 
     def _encode(self, event: Event) -> bytes:
         if isinstance(event, Result):
@@ -152,17 +168,27 @@ class _Service:
 
 
 class _Reader:
-    """Reads a streaming call's requests and does what they say to its session."""
+    """Reads a streaming call's requests and does what they say to its session.
 
-    def __init__(self, call: Call, session: Session) -> None:
+    Args:
+      call: whose requests.
+      session: what takes them.
+      sending: in which events are sent; after a CANCEL the last of them have LAST_WORDS_SECONDS.
+    """
+
+    def __init__(self, call: Call, session: Session, sending: trio.CancelScope) -> None:
         self._call = call
         self._session = session
+        self._sending = sending
+        self._looked = 0
+        call.on_arrival = session.wake
 
     async def run(self) -> None:
         """Read until the client has sent its last, or the session has ended."""
         call, session = self._call, self._session
         try:
             while (message := await call.take()) is not None:
+                self._looked = max(0, self._looked - 1)
                 await self._handle(message)
                 call.acknowledge(message)
             await session.close()
@@ -176,9 +202,9 @@ class _Reader:
         request = codec.parse(streaming.StreamRequest(), message.data)
         what = request.WhichOneof("request")
         if what == "audio_chunk":
-            await self._send(codec.decode_audio_chunk(request.audio_chunk, began, began))
+            await self._send(codec.decode_audio_chunk(request.audio_chunk, message.received_at, began))
         elif what == "data_chunk":
-            await self._send(codec.decode_data_chunk(request.data_chunk, began, began))
+            await self._send(codec.decode_data_chunk(request.data_chunk, message.received_at, began))
         elif what == "control":
             await self._command(request.control.command)
         else:
@@ -191,7 +217,7 @@ class _Reader:
     async def _command(self, command: int) -> None:
         session = self._session
         if command == _Control.COMMAND_CANCEL:
-            session.cancel()
+            self._cancel()
         elif command in (_Control.COMMAND_CLOSE, _Control.COMMAND_FLUSH):
             while not session.try_flush(final=command == _Control.COMMAND_CLOSE):
                 await self._wait_room()
@@ -203,18 +229,17 @@ class _Reader:
             await self._wait_room()
 
     async def _wait_room(self) -> None:
-        """Wait until the session may have room, or a CANCEL has come in meanwhile."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_for_cancel)
-            await self._session.room()
-            nursery.cancel_scope.cancel()
-
-    async def _watch_for_cancel(self) -> None:
-        while not any(map(_is_cancel, self._call.unread())):
-            if self._call.input_ended:
+        """Wait until the session may have room, unless a CANCEL lies among what has arrived."""
+        for data in islice(self._call.unread(), self._looked, None):
+            self._looked += 1
+            if _is_cancel(data):
+                self._cancel()
                 return
-            await self._call.wait_unread_changed()
+        await self._session.room()
+
+    def _cancel(self) -> None:
         self._session.cancel()
+        self._sending.deadline = trio.current_time() + LAST_WORDS_SECONDS
 
     async def _drain(self) -> None:
         """Take what the client still sends to a session that is over, so that its window does not stay shut."""

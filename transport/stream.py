@@ -10,7 +10,7 @@ Rules kept here:
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import trio
@@ -43,6 +43,7 @@ class Stream:
         self._sending = False
         self.cut_inside_message = False  # nothing more can be sent then
         self._burst = 0
+        self.on_arrival: Callable[[], None] | None = None  # told of each message that comes, besides who waits
 
     # ---- receiving
 
@@ -209,6 +210,8 @@ class Stream:
         self._unread.append(message)
         if self._arrivals:
             self._arrivals.unpark_all()
+        if self.on_arrival is not None:
+            self.on_arrival()
 
     def end_input(self) -> None:
         """The peer sent its last message; those unread stay to be read."""
