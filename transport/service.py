@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+import traceback
 from collections.abc import Mapping
 from itertools import islice
 from time import perf_counter
 
 import trio
 
-from engine.errors import EngineError, ProtocolMisuse, SessionClosed
+from engine.errors import EngineError, InternalFault, ProtocolMisuse, SessionClosed, leaves
 from engine.host import Engine
 from engine.manifest import Manifest
 from engine.oneshot import execute
@@ -97,19 +98,20 @@ class _Service:
             limits = codec.decode_limits(wire.resource_limits)
             outcome = await execute(manifest, audio, data, engine=self._engine, limits=limits, parse_ms=parse_ms)
             return codec.encode_execute_response(outcome).SerializeToString()
-        except EngineError as error:
-            if in_unary_status(error):
-                raise StatusError.of(end_status(error, debug=self._debug)) from None
-            return codec.encode_execute_response(error, debug=self._debug).SerializeToString()
+        except Exception as error:
+            told = self._told(error)
+            if in_unary_status(told):
+                raise StatusError.of(end_status(told, debug=self._debug)) from None
+            return codec.encode_execute_response(told, debug=self._debug).SerializeToString()
 
     async def stream_pipeline(self, call: Call) -> None:
         """Run a session over a bidirectional stream."""
         try:
             failure = await self._run_session(call)
-        except EngineError as error:
-            failure = error
-            if not in_unary_status(error):
-                await call.send(codec.encode_error(error, debug=self._debug).SerializeToString())
+        except Exception as error:
+            failure = self._told(error)
+            if not in_unary_status(failure):
+                await call.send(codec.encode_error(failure, debug=self._debug).SerializeToString())
         if failure is not None:
             raise StatusError.of(end_status(failure, debug=self._debug))
 
@@ -133,6 +135,20 @@ class _Service:
             await call.send(codec.encode_ready(session.ready).SerializeToString())
             await self._relay(call, session)
             return session.failure
+
+    def _told(self, error: Exception) -> EngineError:
+        """What the client is told of an exception: the engine's own errors as they are, a bug as INTERNAL.
+
+        What says no more than that the client has gone, or how the call shall end, is raised again.
+        """
+        causes = leaves(ExceptionGroup("", [error]))
+        if all(isinstance(cause, (StatusError, trio.BrokenResourceError)) for cause in causes):
+            raise error
+        if isinstance(error, EngineError):
+            return error
+        log.error("a bug in the service", exc_info=error)
+        trace = "".join(traceback.format_exception(error))
+        return InternalFault(repr(error) if self._debug else "internal error", stack_trace=trace)
 
     async def _read_first(self, call: Call) -> tuple[Manifest, streaming.StreamOptions]:
         data = await call.receive()
