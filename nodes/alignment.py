@@ -1,0 +1,178 @@
+"""Joining audio of several upstream nodes by position: the one helper for every node that does so."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+import numpy as np
+
+from nodes.contract import Audio, Float32, InvalidInput, SampleFormat
+from nodes.stream import StreamFormat, require_format
+
+__all__ = ["Alignment", "SkewTooGreat", "Stretch"]
+
+
+class SkewTooGreat(Exception):
+    """One upstream node is too far behind another: a failure, not a refusal.
+
+    Attributes:
+      upstream: id of the node that is behind.
+      skew_ms: by how much.
+      max_skew_ms: how much is allowed.
+    """
+
+    def __init__(self, upstream: str, skew_ms: float, max_skew_ms: float) -> None:
+        super().__init__(f"{upstream!r} is {skew_ms:.0f} ms behind the other input (max_skew_ms is {max_skew_ms:g})")
+        self.upstream = upstream
+        self.skew_ms = skew_ms
+        self.max_skew_ms = max_skew_ms
+
+
+@attrs.frozen
+class Stretch:
+    """The same frames of all upstream nodes.
+
+    Attributes:
+      start: position of the first frame.
+      frames: upstream id → float32, shape (n, channels), n the same for all; zero where that node had no audio.
+    """
+
+    start: int
+    frames: Mapping[str, Float32]
+
+
+@attrs.define
+class _Track:
+    """What one upstream node gave and nobody has taken yet."""
+
+    blocks: deque[Audio] = attrs.field(factory=deque)
+    reached: int | None = None
+    sample_format: SampleFormat = "f32"
+
+
+@attrs.define
+class Alignment:
+    """Holds what each upstream node gave until all have reached the same position.
+
+    What lies in a gap of one node counts as zeros as soon as that node has gone on; where no node has audio, no
+    stretch is given, so the gap stays a gap. Which stretches come depends on how the streams are cut; their samples
+    and positions in all do not.
+    """
+
+    names: Sequence[str]
+    max_skew_ms: float
+    format: StreamFormat | None = attrs.field(init=False, default=None)
+    _tracks: dict[str, _Track] = attrs.field(init=False)
+    _origin: int | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._tracks = {name: _Track() for name in self.names}
+
+    def check(self, row: Mapping[str, Sequence[Audio]]) -> None:
+        """Refuse a row that cannot be joined; nothing has changed then.
+
+        Raises:
+          InvalidInput: sample rates or channel counts differ, or a block begins before its node's last one ended.
+        """
+        expected = self.format
+        for name, blocks in row.items():
+            reached = self._tracks[name].reached
+            for block in blocks:
+                if not len(block.frames):
+                    continue
+                expected = expected or (block.sample_rate, block.channels)
+                require_format(block, expected)
+                if reached is not None and block.start < reached:
+                    raise InvalidInput(f"{name!r} starts at frame {block.start}, it has been at frame {reached}")
+                reached = block.stop
+
+    def add(self, row: Mapping[str, Sequence[Audio]]) -> None:
+        """Hold the blocks of a row that was checked."""
+        for name, blocks in row.items():
+            track = self._tracks[name]
+            for block in blocks:
+                if not len(block.frames):
+                    continue
+                self.format = (block.sample_rate, block.channels)
+                self._origin = block.start if self._origin is None else min(self._origin, block.start)
+                track.blocks.append(block)
+                track.reached, track.sample_format = block.stop, block.sample_format
+
+    def take(self) -> Iterator[Stretch]:
+        """What all upstream nodes have reached.
+
+        Raises:
+          SkewTooGreat: after that, one of them is more than `max_skew_ms` behind another.
+        """
+        reached = [track.reached for track in self._tracks.values() if track.reached is not None]
+        if len(reached) == len(self._tracks):
+            yield from self._take_until(min(reached))
+        if reached:
+            self._require_skew(max(reached))
+
+    def flush(self) -> Iterator[Stretch]:
+        """All that is held, padded with zeros to the longest; then as new."""
+        yield from self._take_until(max((track.reached or 0 for track in self._tracks.values()), default=0))
+        self.format = self._origin = None
+        self._tracks = {name: _Track() for name in self.names}
+
+    def _require_skew(self, furthest: int) -> None:
+        assert self.format is not None
+        assert self._origin is not None
+        for name, track in self._tracks.items():
+            reached = self._origin if track.reached is None else track.reached
+            skew_ms = (furthest - reached) * 1000 / self.format[0]
+            if skew_ms > self.max_skew_ms:
+                raise SkewTooGreat(name, skew_ms, self.max_skew_ms)
+
+    def _take_until(self, until: int) -> Iterator[Stretch]:
+        taken = {name: _cut_before(track.blocks, until) for name, track in self._tracks.items()}
+        for start, stop in _covered(block for blocks in taken.values() for block in blocks):
+            yield Stretch(start, {name: self._filled(blocks, start, stop) for name, blocks in taken.items()})
+
+    def _filled(self, blocks: Sequence[Audio], start: int, stop: int) -> Float32:
+        inside = [block for block in blocks if block.start < stop and block.stop > start]
+        if len(inside) == 1 and (inside[0].start, inside[0].stop) == (start, stop):
+            return inside[0].as_float32()
+        assert self.format is not None
+        filled = np.zeros((stop - start, self.format[1]), np.float32)
+        for block in inside:
+            filled[block.start - start : block.stop - start] = block.as_float32()
+        return filled
+
+    @property
+    def sample_format(self) -> SampleFormat:
+        """The format that the upstream nodes gave, f32 if they differ."""
+        formats = {track.sample_format for track in self._tracks.values() if track.reached is not None}
+        return formats.pop() if len(formats) == 1 else "f32"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the blocks that are held."""
+        return sum(block.frames.nbytes for track in self._tracks.values() for block in track.blocks)
+
+
+def _cut_before(blocks: deque[Audio], until: int) -> list[Audio]:
+    """Remove from a queue what lies before a position, cutting the block that lies across it."""
+    taken: list[Audio] = []
+    while blocks and blocks[0].start < until:
+        block = blocks.popleft()
+        if block.stop > until:
+            at = until - block.start
+            blocks.appendleft(Audio(block.frames[at:], block.sample_rate, until))
+            block = Audio(block.frames[:at], block.sample_rate, block.start)
+        taken.append(block)
+    return taken
+
+
+def _covered(blocks: Iterator[Audio]) -> list[tuple[int, int]]:
+    """The unbroken ranges of positions in which any block lies."""
+    ranges: list[tuple[int, int]] = []
+    for start, stop in sorted((block.start, block.stop) for block in blocks):
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(stop, ranges[-1][1]))
+        else:
+            ranges.append((start, stop))
+    return ranges
