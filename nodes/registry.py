@@ -10,7 +10,9 @@ from nodes.audio_level import AudioLevel
 from nodes.audio_resample import AudioResample
 from nodes.channel_mixer import ChannelMixer
 from nodes.gain import Gain
+from nodes.mix import Mix
 from nodes.pass_through import PassThrough
+from nodes.speech_gate import SpeechGate
 from nodes.vad import VAD
 
 __all__ = ["BUILTIN"]
@@ -22,7 +24,9 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "AudioResample": AudioResample,
         "ChannelMixer": ChannelMixer,
         "Gain": Gain,
+        "Mix": Mix,
         "PassThrough": PassThrough,
+        "SpeechGate": SpeechGate,
         "VAD": VAD,
     }
 )
