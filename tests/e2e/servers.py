@@ -1,0 +1,91 @@
+"""Servers to test: the real one in a process of its own, and one in this process, to look inside."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import trio
+
+from engine.host import Engine
+from tests.e2e.clients import ROOT
+from transport.limits import Limits
+from transport.server import Server, serve
+from transport.service import handlers
+
+START_SECONDS = 30.0
+
+
+class ServerProcess:
+    """`python -m engine.serve --port 0`; told to stop by SIGTERM, and its exit code has to be 0."""
+
+    def __init__(self, *options: str) -> None:
+        command = [sys.executable, "-m", "engine.serve", "--port", "0", "--log-level", "WARNING", *options]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        )
+        try:
+            self.address = self._read_address()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _read_address(self) -> str:
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            assert selector.select(START_SECONDS), f"the server said nothing within {START_SECONDS} s"
+        line = self.process.stdout.readline()
+        match = re.fullmatch(r"listening on (127\.0\.0\.1:\d+)\n", line)
+        assert match, (line, self.process.poll())
+        return match[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        code, errors = self.stop()
+        assert code == 0, errors
+        assert "Traceback" not in errors, errors
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Its exit code, and all it wrote to its log."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            _, errors = self.process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        return self.process.returncode, errors
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=10)
+
+    @property
+    def resident_bytes(self) -> int:
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@asynccontextmanager
+async def serving(
+    registry: Mapping[str, type[Any]], limits: Limits | None = None, **of_engine: Any
+) -> AsyncIterator[Server]:
+    """A server in this process, with nodes of the test's own."""
+    engine = Engine(registry, **of_engine)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.sweep.run)
+        server: Server = await nursery.start(partial(serve, handlers(engine), limits=limits))
+        yield server
+        nursery.cancel_scope.cancel()
