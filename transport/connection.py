@@ -19,25 +19,12 @@ import h2.settings  # type: ignore[import-untyped]
 import h2.stream  # type: ignore[import-untyped]
 import hpack  # type: ignore[import-untyped]
 import hyperframe.frame  # type: ignore[import-untyped]
+from attrs import define
 from purerpc.grpclib.config import GRPCConfiguration
 from purerpc.grpclib.connection import GRPCConnection
 
-from transport import heads
-from transport.events import (
-    ConnectionFailed,
-    Event,
-    GoAway,
-    HalfClosed,
-    MessageReceived,
-    PingAcknowledged,
-    RequestStarted,
-    ResponseEnded,
-    ResponseStarted,
-    SettingsReceived,
-    StreamFailed,
-    StreamReset,
-    WindowOpened,
-)
+from transport import events, heads
+from transport.events import Event, MessageReceived
 from transport.framing import FramingError
 from transport.inbound import Inbound
 from transport.limits import HTTP2_DEFAULT_WINDOW, Limits
@@ -55,12 +42,10 @@ class StreamGone(Exception):
     """The stream has ended or was reset; there is nothing to do on it any more."""
 
 
+@define
 class _Stream:
-    __slots__ = ("inbound", "started")
-
-    def __init__(self, inbound: Inbound) -> None:
-        self.inbound = inbound
-        self.started = False  # the response
+    inbound: Inbound
+    started: bool = False  # the response
 
 
 class Connection(GRPCConnection):
@@ -79,8 +64,7 @@ class Connection(GRPCConnection):
         self._refused_above = _UNLIMITED
         self._failed = False
         self._received_at = 0.0
-        config = GRPCConfiguration(client_side, max_message_length=self._limits.max_message_bytes)
-        super().__init__(config)
+        super().__init__(GRPCConfiguration(client_side, max_message_length=self._limits.max_message_bytes))
         h2_config = self.h2_connection.config
         h2_config.header_encoding = None  # a header that is no UTF-8 must not end the connection
         h2_config.validate_inbound_headers = False  # nor any other bad header: `heads` checks them
@@ -108,9 +92,7 @@ class Connection(GRPCConnection):
         self._h2.initiate_connection()
         # h2 would end the connection over one stream too many; we refuse that stream.
         self._set_h2_connection_local_settings(_UNLIMITED)
-        extra = self._limits.connection_window_bytes - HTTP2_DEFAULT_WINDOW
-        if extra:
-            self._h2.increment_flow_control_window(extra)
+        self._h2.increment_flow_control_window(self._limits.connection_window_bytes - HTTP2_DEFAULT_WINDOW)
 
     def receive_data(self, data: bytes, at: float = 0.0) -> list[Event]:
         """Take what the socket gave at the time `at`; after `ConnectionFailed` nothing more is taken."""
@@ -118,19 +100,19 @@ class Connection(GRPCConnection):
         if self._failed:
             return []
         try:
-            events: list[Event] = super().receive_data(data)
+            found: list[Event] = super().receive_data(data)
             self._check_buffered_frame()
         except h2.exceptions.ProtocolError as error:
             self._failed = True
             self._streams.clear()
-            return [ConnectionFailed(str(error) or type(error).__name__)]
-        return events
+            return [events.ConnectionFailed(str(error) or type(error).__name__)]
+        return found
 
     def _check_buffered_frame(self) -> None:
         """Refuse a frame that is too long while it comes in; h2 looks only once it is whole."""
         buffered = self._h2.incoming_buffer.data
         if len(buffered) >= 3 and int.from_bytes(buffered[:3], "big") > self.MAX_INBOUND_FRAME_SIZE:
-            self._h2.fail(h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
+            self._h2.fail(ResetCode.FRAME_SIZE_ERROR)
             raise h2.exceptions.FrameTooLargeError("a frame is longer than SETTINGS allow")
 
     @property
@@ -154,24 +136,28 @@ class Connection(GRPCConnection):
 
     # ---- receiving on a stream
 
-    def take(self, message: MessageReceived) -> None:
-        """The consumer has the message in hand; it still counts against the window."""
+    def take(self, message: MessageReceived) -> bool:
+        """The consumer has the message, which still holds its window; tells if there is now something to send."""
         stream = self._streams.get(message.stream_id)
-        if stream is not None:
-            stream.inbound.take(message.data)
-            self._tell_credit(message.stream_id, stream)
+        if stream is None:
+            return False
+        stream.inbound.take(message.data)
+        return self._tell_credit(message.stream_id, stream)
 
-    def acknowledge(self, stream_id: int, flow_length: int) -> None:
-        """Let the peer send so many more bytes on this stream; no error when the stream is over."""
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            stream.inbound.credit(flow_length)
-            self._tell_credit(stream_id, stream)
+    def acknowledge(self, message: MessageReceived) -> bool:
+        """Let the peer send as much again as this message held; tells the same."""
+        stream = self._streams.get(message.stream_id)
+        if stream is None:
+            return False
+        stream.inbound.credit(message.flow_length)
+        return self._tell_credit(message.stream_id, stream)
 
-    def _tell_credit(self, stream_id: int, stream: _Stream) -> None:
+    def _tell_credit(self, stream_id: int, stream: _Stream) -> bool:
         increment = stream.inbound.increment_due()
-        if increment and self._h2.is_open(stream_id):
-            self._h2.increment_flow_control_window(increment, stream_id)
+        if not increment or not self._h2.is_open(stream_id):
+            return False
+        self._h2.increment_flow_control_window(increment, stream_id)
+        return True
 
     # ---- sending on a stream
 
@@ -259,7 +245,7 @@ class Connection(GRPCConnection):
             self.end_response(stream_id, refused.status, refused.http_status)
             return []
         self._streams[stream_id].inbound = Inbound(self._limits, head.encoding)
-        return [RequestStarted(stream_id, head.path, head.authority, head.metadata, head.timeout_s)]
+        return [events.RequestStarted(stream_id, head.path, head.authority, head.metadata, head.timeout_s)]
 
     def _response_received(self, event: Any) -> list[Event]:
         stream = self._streams.get(event.stream_id)
@@ -267,14 +253,12 @@ class Connection(GRPCConnection):
             return []
         try:
             head = heads.read_response(event.headers, self._limits.max_header_bytes)
-        except heads.MalformedHead as error:
-            return self._fail(event.stream_id, Status(StatusCode.INTERNAL, str(error)))
-        except heads.RefusedHead as refused:
-            return self._fail(event.stream_id, refused.status)
+        except heads.BadHead as bad:
+            return self._fail(event.stream_id, bad.status)
         if head.status is not None:
             return self._finish(event.stream_id, head.status)
         stream.inbound = Inbound(self._limits, head.encoding)
-        return [ResponseStarted(event.stream_id, head.metadata)]
+        return [events.ResponseStarted(event.stream_id, head.metadata)]
 
     def _trailers_received(self, event: Any) -> list[Event]:
         stream = self._streams.get(event.stream_id)
@@ -282,10 +266,8 @@ class Connection(GRPCConnection):
             return []  # a client's trailers say nothing to gRPC; its END_STREAM follows
         try:
             status = heads.read_end(event.headers, self._limits.max_header_bytes)
-        except heads.MalformedHead as error:
-            status = Status(StatusCode.INTERNAL, str(error))
-        except heads.RefusedHead as refused:
-            status = refused.status
+        except heads.BadHead as bad:
+            status = bad.status
         if stream.inbound.inside_message and status.code is StatusCode.OK:
             status = Status(StatusCode.DATA_LOSS, "the response ended inside a message")
         return self._finish(event.stream_id, status)
@@ -301,51 +283,48 @@ class Connection(GRPCConnection):
         except FramingError as error:
             return self._fail(stream_id, Status(error.code, str(error)))
         self._tell_credit(stream_id, stream)
-        at = self._received_at
-        return [MessageReceived(stream_id, data, held, at) for data, held in messages]
+        return [MessageReceived(stream_id, data, held, self._received_at) for data, held in messages]
 
     def _stream_ended(self, event: Any) -> list[Event]:
         stream = self._streams.get(event.stream_id)
         if stream is None:
             return []
-        if self._client_side:
-            return self._fail(event.stream_id, Status(StatusCode.INTERNAL, "the response has no trailers"))
-        if stream.inbound.inside_message:
-            return self._fail(event.stream_id, Status(StatusCode.DATA_LOSS, "the request ended inside a message"))
-        return [HalfClosed(event.stream_id)]
+        if not self._client_side and not stream.inbound.inside_message:
+            return [events.HalfClosed(event.stream_id)]
+        return self._fail(event.stream_id, Status(StatusCode.DATA_LOSS, "the stream ended before its time"))
 
     def _stream_reset(self, event: Any) -> list[Event]:
         if self._streams.pop(event.stream_id, None) is None:
             return []
-        return [StreamReset(event.stream_id, int(event.error_code), bool(event.remote_reset))]
+        return [events.StreamReset(event.stream_id, int(event.error_code), bool(event.remote_reset))]
 
     def _window_updated(self, event: Any) -> list[Event]:
-        return [WindowOpened(event.stream_id)]
+        return [events.WindowOpened(event.stream_id)]
 
     def _remote_settings_changed(self, event: Any) -> list[Event]:
-        return [SettingsReceived(), WindowOpened(0)]
+        return [events.SettingsReceived(), events.WindowOpened(0)]
 
     def _ping_acknowledged(self, event: Any) -> list[Event]:
-        return [PingAcknowledged(event.ping_data)]
+        return [events.PingAcknowledged(event.ping_data)]
 
     def _connection_terminated(self, event: Any) -> list[Event]:
         reason = (event.additional_data or b"").decode("utf-8", "replace")
-        return [GoAway(event.last_stream_id, int(event.error_code), reason)]
+        return [events.GoAway(event.last_stream_id, int(event.error_code), reason)]
 
     # ---- ends
 
     def _finish(self, stream_id: int, status: Status) -> list[Event]:
         """The server has said its last word; a request that is still being sent ends with it."""
         self.reset(stream_id, ResetCode.NO_ERROR)
-        return [ResponseEnded(stream_id, status)]
+        return [events.ResponseEnded(stream_id, status)]
 
     def _fail(self, stream_id: int, status: Status) -> list[Event]:
         """The peer broke gRPC's rules on this stream: tell it, and whoever is using the stream."""
         if not self._client_side:
             self.end_response(stream_id, status)
-            return [StreamFailed(stream_id, status)]
+            return [events.StreamFailed(stream_id, status)]
         self.reset(stream_id, ResetCode.CANCEL)
-        return [ResponseEnded(stream_id, status)]
+        return [events.ResponseEnded(stream_id, status)]
 
     def _stream(self, stream_id: int) -> _Stream:
         try:
@@ -413,10 +392,9 @@ class _H2Connection(h2.connection.H2Connection):
         state = self.streams[stream_id].state_machine
         state.state = h2.stream.StreamState.CLOSED
         state.stream_closed_by = h2.stream.StreamClosedBy.SEND_RST_STREAM
-        frame = hyperframe.frame.RstStreamFrame(stream_id)
-        frame.error_code = h2.errors.ErrorCodes.PROTOCOL_ERROR
+        frame = hyperframe.frame.RstStreamFrame(stream_id, error_code=ResetCode.PROTOCOL_ERROR)
         event = h2.events.StreamReset()
         event.stream_id = stream_id
-        event.error_code = h2.errors.ErrorCodes.PROTOCOL_ERROR
+        event.error_code = ResetCode.PROTOCOL_ERROR
         event.remote_reset = False
         return [frame], [event]

@@ -25,6 +25,7 @@ from transport.rpc_status import Metadata, Status, StatusCode
 
 __all__ = [
     "ACCEPTED_ENCODINGS",
+    "BadHead",
     "MalformedHead",
     "RefusedHead",
     "RequestHead",
@@ -57,16 +58,26 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 Fields = list[tuple[str, str]]
 
 
-class MalformedHead(ValueError):
+class BadHead(Exception):
+    """A header block that starts or ends no call; `status` says why."""
+
+    def __init__(self, code: StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.status = Status(code, message)
+
+
+class MalformedHead(BadHead):
     """Not a header block that HTTP/2 allows."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(StatusCode.INTERNAL, message)
 
-class RefusedHead(Exception):
+
+class RefusedHead(BadHead):
     """A well-formed block that is no gRPC call; `http_status` is what to answer it with."""
 
     def __init__(self, code: StatusCode, message: str, http_status: int = 200) -> None:
-        super().__init__(message)
-        self.status = Status(code, message)
+        super().__init__(code, message)
         self.http_status = http_status
 
 

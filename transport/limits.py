@@ -32,7 +32,7 @@ class Limits:
     """
 
     stream_window_bytes: int = field(default=256 * 1024, validator=ge(HTTP2_DEFAULT_WINDOW))
-    connection_window_bytes: int = field(default=16 * 1024 * 1024, validator=ge(HTTP2_DEFAULT_WINDOW))
+    connection_window_bytes: int = field(default=16 * 1024 * 1024, validator=gt(HTTP2_DEFAULT_WINDOW))
     max_message_bytes: int = field(default=32 * 1024 * 1024, validator=gt(0))
     max_unread_messages: int = field(default=4096, validator=gt(0))
     max_streams: int = field(default=1000, validator=gt(0))

@@ -54,11 +54,9 @@ class Stream:
           RpcError: on a client, the call ended with an error.
           trio.BrokenResourceError: on a server, the call was cancelled or its connection lost.
         """
-        message = await self.take()
-        if message is None:
-            return None
-        self.acknowledge(message)
-        return message.data
+        if not self._unread or self._burst >= _BURST:
+            await self._wait_takeable()
+        return self.receive_nowait()
 
     def receive_nowait(self) -> bytes | None:
         """`receive` for what is there already.
@@ -74,20 +72,23 @@ class Stream:
 
     async def take(self) -> MessageReceived | None:
         """The next message, still holding its part of the window until `acknowledge`."""
-        self._burst += 1
+        if not self._unread or self._burst >= _BURST:
+            await self._wait_takeable()
+        return self.take_nowait()
+
+    async def _wait_takeable(self) -> None:
         if self._burst >= _BURST:
             await self._yield()
         while not self._unread and not self._input_ended and self._error is None:
             self._burst = 0
             await self._arrivals.park()
-        return self.take_nowait()
 
     def take_nowait(self) -> MessageReceived | None:
         """`take` for what is there already; raises trio.WouldBlock when nothing is."""
         if self._unread:
+            self._burst += 1
             message = self._unread.popleft()
-            self._connection.take(message)
-            if self._connection.unsent_bytes:
+            if self._connection.take(message):
                 self._driver.wake_writer()
             return message
         self._check_open()
@@ -97,8 +98,7 @@ class Stream:
 
     def acknowledge(self, message: MessageReceived) -> None:
         """Give the window back what this message held; once for each message taken."""
-        self._connection.acknowledge(self.stream_id, message.flow_length)
-        if self._connection.unsent_bytes:
+        if self._connection.acknowledge(message):
             self._driver.wake_writer()
 
     def unread(self) -> Iterator[bytes]:
@@ -229,7 +229,8 @@ class Stream:
 
     def open_window(self) -> None:
         """More may be sent."""
-        self._window.unpark_all()
+        if self._window:
+            self._window.unpark_all()
 
 
 def _pieces(message: bytes) -> Iterator[bytes | memoryview]:

@@ -50,7 +50,7 @@ def messages(events: list) -> list[MessageReceived]:
 
 def consume(connection: Connection, event: MessageReceived) -> None:
     connection.take(event)
-    connection.acknowledge(event.stream_id, event.flow_length)
+    connection.acknowledge(event)
 
 
 class TestOneCall:
@@ -240,7 +240,7 @@ class TestWindows:
             link.server.take(event)
         assert stream_window(link.server, sid) == 65_535 - 4 * 10_005
         for event in messages(link.at_server):
-            link.server.acknowledge(sid, event.flow_length)
+            link.server.acknowledge(event)
         assert stream_window(link.server, sid) == 65_535
 
     def test_updates_are_coalesced(self):
