@@ -38,8 +38,9 @@ from engine.packet import Chunk
 from engine.row import Row
 from nodes.contract import Audio, Kind
 
-__all__ = ["MAX_JUMP", "ROWS_INSIDE", "Admission"]
+__all__ = ["MAX_JUMP", "MAX_SEQUENCE", "ROWS_INSIDE", "Admission"]
 
+MAX_SEQUENCE = 2**64 - 1
 MAX_JUMP = 65_536
 ROWS_INSIDE = 2
 """Rows in the graph at a time where rows may be dropped: one at work and one at the door."""
@@ -160,11 +161,11 @@ class Admission:
             self._settle()
 
     def refuse(self, source_id: str, sequence: int | None) -> None:
-        """Count a chunk that was refused before it came here; its number is no hole."""
+        """Count a chunk that was refused before it came here; its number, if it can be one, is no hole."""
         self._ledger.received += 1
         self._ledger.refused += 1
         source = self._sources.get(source_id)
-        if source is None or source.beside or sequence is None:
+        if source is None or source.beside or sequence is None or not 0 <= sequence <= MAX_SEQUENCE:
             return
         try:
             self._check_number(source, sequence)

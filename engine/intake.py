@@ -7,16 +7,16 @@ from collections.abc import Mapping
 import attrs
 import numpy as np
 
+from engine.admission import MAX_SEQUENCE
 from engine.errors import ChunkRefused, MemoryLimitExceeded, SamplesLimitExceeded, UnknownSource
 from engine.graph import PlannedNode
 from engine.limits import ResourceLimits
 from engine.packet import Chunk
 from nodes.contract import Audio, Kind
 
-__all__ = ["MAX_DATA_BYTES", "MAX_SEQUENCE", "Intake"]
+__all__ = ["MAX_DATA_BYTES", "Intake"]
 
 MAX_DATA_BYTES = 1 << 20
-MAX_SEQUENCE = 2**64 - 1
 
 Format = tuple[int, int, str]
 

@@ -131,6 +131,7 @@ ONE_SOURCE = {
     "the number of a refused chunk is used": ("a0 !a1 a1 a2", "0a 2a", "a1 DuplicateChunk", 0),
     "two of one refused number count once": ("a0 !a1 !a1 a2", "0a 2a", "", 0),
     "a refused late chunk settles nothing": ("a3 !a1 a4", "3a 4a", "", 0),
+    "refused numbers that no client can send set no base": ("!a-5 a0 a1", "0a 1a", "", 0),
     "the largest number": (f"a{2**64 - 2} a{2**64 - 1}", f"{2**64 - 2}a {2**64 - 1}a", "", 0),
     "ended before it began": ("a$ F", "FNone", "", 0),
 }
