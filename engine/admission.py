@@ -261,7 +261,7 @@ class Admission:
             return
         ahead = number - self._next
         if ahead < 0:
-            source.refuse_passed(number, self._next)
+            raise source.passed(number, self._next)
         if ahead > MAX_JUMP:
             raise SequenceJump(
                 f"sequence {number} is {ahead} ahead of {self._next}, the next expected;"
@@ -270,10 +270,12 @@ class Admission:
             )
         held = self._held.get(number)
         if held is not None and source.id in held.given:
-            raise DuplicateChunk(f"sequence {number} has been received from source {source.id!r} before")
+            raise source.duplicate(number)
 
     def _check_beside(self, source: Source, number: int) -> None:
-        if number <= source.newest:
+        if number == source.newest:
+            raise source.duplicate(number)
+        if number < source.newest:
             raise DuplicateChunk(
                 f"sequence {number} of data source {source.id!r} is not above its last, {source.newest}"
             )

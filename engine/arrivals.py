@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from engine.errors import DuplicateChunk, LateChunk
+from engine.errors import ChunkRefused, DuplicateChunk, LateChunk
 from engine.packet import Chunk
 from nodes.contract import Audio
 
@@ -73,22 +73,20 @@ class Source:
         """Note that a row went, with or without its chunk."""
         self.recent = (self.recent << 1 | given) & _RECENT
 
-    def refuse_passed(self, number: int, expected: int) -> None:
-        """Say what is wrong with a number below the next one expected.
-
-        Raises:
-          DuplicateChunk: this source gave it; remembered for the last 64 rows.
-          LateChunk: the row went without it.
-        """
-        context = {"expected": expected}
+    def passed(self, number: int, expected: int) -> ChunkRefused:
+        """What is wrong with a number below the next one expected: what it gave is remembered for 64 rows."""
         back = expected - 1 - number
         if back < 64 and self.recent >> back & 1:
-            zeros = number == 0 and self.newest == 0
-            hint = "; is every chunk numbered 0? Numbers rise by one: 0, 1, 2, ..." if zeros else ""
-            raise DuplicateChunk(
-                f"sequence {number} has been received from source {self.id!r} before{hint}", context=context
-            )
-        raise LateChunk(f"sequence {number} is late: {expected} is the next expected", context=context)
+            return self.duplicate(number)
+        return LateChunk(
+            f"sequence {number} is late: {expected} is the next expected", context={"expected": expected}
+        )
+
+    def duplicate(self, number: int) -> DuplicateChunk:
+        """What is wrong with a number that it gave before; who numbers every chunk 0 is told so."""
+        zeros = number == 0 and self.newest == 0
+        hint = "; is every chunk numbered 0? Numbers rise by one: 0, 1, 2, ..." if zeros else ""
+        return DuplicateChunk(f"sequence {number} has been received from source {self.id!r} before{hint}")
 
 
 class Held:

@@ -195,6 +195,17 @@ def test_a_jump_costs_no_loop_over_its_numbers() -> None:
     assert gate.ledger.missing == 3_999 * MAX_JUMP
 
 
+@pytest.mark.parametrize("sources", ["a", "ab", "ad"])
+def test_a_client_that_numbers_every_chunk_0_is_told(sources: str) -> None:
+    """Also while row 0 still waits for another source; also a source of data only."""
+    gate = Gate(sources)
+    last = sources[-1] if sources == "ad" else "a"
+    gate.play(f"{last}0 {last}0")
+    (_, error), *rest = gate.refusals
+    assert not rest
+    assert "is every chunk numbered 0?" in error.message
+
+
 def test_no_hint_where_numbers_do_rise() -> None:
     gate = Gate("a").play("a0 a1 a0")
     assert "numbered 0" not in gate.refusals[0][1].message
