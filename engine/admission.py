@@ -75,7 +75,7 @@ class Admission:
         self._counted = [source for source in self._sources.values() if not source.beside]
         self._alone = len(self._sources) == 1
         beside = len(self._counted) < len(self._sources)
-        self.capacity = max(options.input_capacity, 2 if beside else 1)
+        self.capacity = max(options.input_capacity, len(self._counted) + beside)  # or no row could be complete
         self._window = min(options.reorder_window, self.capacity)
         self._timeout = options.reorder_timeout_ms / 1000
         self._overflow = options.overflow

@@ -277,6 +277,17 @@ def test_time_runs_only_when_told_to() -> None:
     assert gate.rows == "0a 2a"
 
 
+@pytest.mark.parametrize("sources", ["abc", "abcd"])
+def test_there_are_credits_for_one_row_of_all_sources(sources: str) -> None:
+    """With fewer, no row could ever be complete."""
+    gate = Gate(sources, input_capacity=1)
+    for source in reversed(sources):
+        assert gate.admission.has_room()
+        assert gate.offer(0, source)
+    assert len(gate.enter()) == 1
+    assert gate.rows == "0abc" + "d" * ("d" in sources)
+
+
 # ---- positions -------------------------------------------------------------------------------
 
 
