@@ -5,8 +5,6 @@ Plain state, with the arithmetic that belongs to it. `engine.admission` decides 
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from engine.errors import ChunkRefused, DuplicateChunk, LateChunk
 from engine.packet import Chunk
 from nodes.contract import Audio
@@ -17,25 +15,32 @@ _RECENT = (1 << 64) - 1
 
 
 class Position:
-    """Where a source's next chunk begins, exact across changes of rate."""
+    """Where a source's next chunk begins. What rounding takes at a change of rate is kept: changes add up to no drift."""
 
-    __slots__ = ("frames", "last_frames", "sample_rate")
+    __slots__ = ("_rest", "frames", "last_frames", "sample_rate")
 
     def __init__(self) -> None:
         self.frames = 0
         self.last_frames = 0
         self.sample_rate = 0
+        self._rest = 0.0
 
     def place(self, audio: Audio) -> Audio:
         """Give a chunk its position, and move on by its length."""
         if audio.sample_rate != self.sample_rate:
-            if self.sample_rate:
-                self.frames = round(Fraction(self.frames * audio.sample_rate, self.sample_rate))
-            self.sample_rate = audio.sample_rate
+            self._change_rate(audio.sample_rate)
         self.last_frames = len(audio.frames)
         start = self.frames
         self.frames += self.last_frames
         return audio.placed(start)
+
+    def _change_rate(self, sample_rate: int) -> None:
+        if self.sample_rate:
+            frames, part = divmod(self.frames * sample_rate, self.sample_rate)
+            rest = (part + self._rest * sample_rate) / self.sample_rate
+            self.frames = frames + round(rest)
+            self._rest = rest - round(rest)
+        self.sample_rate = sample_rate
 
     def skip(self, chunks: int) -> None:
         """Move on by chunks that never came, each as long as the last."""

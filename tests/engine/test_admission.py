@@ -344,6 +344,18 @@ def test_a_change_of_rate_keeps_the_moment() -> None:
     assert starts(gate) == [0, 16_000, 32_000, round(Fraction(32_001 * 44_100, 16_000))]
 
 
+@given(st.lists(st.tuples(st.sampled_from([8_000, 11_025, 44_100, 48_000]), st.integers(0, 5)), min_size=1))
+def test_changes_of_rate_do_not_add_up_to_a_drift(stretches: list[tuple[int, int]]) -> None:
+    gate = Gate("a")
+    moment = Fraction(0)
+    for sequence, (rate, n_frames) in enumerate(stretches * 8):
+        gate.offer(sequence, n_frames=n_frames, rate=rate)
+        gate.play("F")
+        gate.hand_over()
+        assert abs(starts(gate)[-1] - moment * rate) <= Fraction(1, 2) + Fraction(1, 10**6)
+        moment += Fraction(n_frames, rate)
+
+
 # ---- credits and memory ----------------------------------------------------------------------
 
 
