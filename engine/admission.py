@@ -141,8 +141,10 @@ class Admission:
         self._ledger.received += 1
         try:
             self._check(source, chunk)
-        except ChunkRefused:
+        except ChunkRefused as error:
             self._ledger.refused += 1
+            if isinstance(error, MemoryLimitExceeded):
+                self._settle_number(source, chunk.sequence)
             raise
         self._ledger.accepted += 1
         if isinstance(chunk.item, Audio):
@@ -171,8 +173,7 @@ class Admission:
             self._check_number(source, sequence)
         except ChunkRefused:
             return
-        self._hold(source, sequence, None)
-        self._settle()
+        self._settle_number(source, sequence)
 
     def flush(self, *, final: bool) -> None:
         """Settle every hole at once, and let a barrier in after all rows. Takes a credit."""
@@ -301,6 +302,12 @@ class Admission:
         if held.dropped and chunk is not None:
             self._forget(chunk)
         return held
+
+    def _settle_number(self, source: Source, number: int) -> None:
+        """Note that this number was seen, though its chunk is not taken: it is no hole."""
+        if not source.beside:
+            self._hold(source, number, None)
+            self._settle()
 
     def _settle(self) -> None:
         """Let go of all rows that need wait no longer."""

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.admission import MAX_JUMP, ROWS_INSIDE, Admission
-from engine.errors import ChunkRefused, SourceTooFarAhead
+from engine.errors import ChunkRefused, MemoryLimitExceeded, SourceTooFarAhead
 from engine.ledger import Ledger, MemoryAccount
 from engine.limits import Overflow, SessionOptions, clamp_options
 from engine.packet import Chunk
@@ -398,6 +398,19 @@ def test_a_chunk_waits_for_memory_while_something_is_under_way() -> None:
     assert gate.admission.has_room(20)
     gate.hand_over(1)
     assert gate.admission.has_room(40)
+
+
+def test_a_chunk_that_can_never_fit_is_refused_and_its_number_settled() -> None:
+    gate = Gate("a", memory_bytes=100).play("a0")
+    gate.hand_over()
+    gate.memory.set_nodes(80)  # the nodes hold on to this
+    assert gate.admission.has_room(40), "waiting would be for ever"
+    assert not gate.offer(1)
+    assert isinstance(gate.refusals[0][1], MemoryLimitExceeded)
+    gate.memory.set_nodes(0)
+    gate.play("a2")
+    assert gate.rows == "0a 2a"
+    assert gate.ledger.missing == 0
 
 
 def test_rows_that_wait_make_way_when_memory_is_short() -> None:
