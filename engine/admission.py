@@ -106,26 +106,29 @@ class Admission:
         return AdmissionState(self._credits, len(self._held), len(self._ready), self._rows_inside, self._next)
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether something has gone in, or waits to be handed over: its return will make room."""
+        return bool(self._rows_inside or self._replies)
+
     def has_credit(self) -> bool:
-        """Whether a FLUSH may be offered now."""
+        """Whether a FLUSH may be offered now; if not, as with `has_room`."""
+        if self._credits >= self.capacity:
+            self._make_room(0)
         return self._credits < self.capacity
 
     def has_room(self, nbytes: int = 0) -> bool:
-        """Whether a chunk of so many bytes may be offered now; if not, wait until something is returned.
+        """Whether a chunk of so many bytes may be offered now.
 
         Asking may drop rows, where the overflow policy says so, and lets go of waiting rows when nothing else could
-        ever make room: look at `take_ready` afterwards. A chunk that can never fit is let in, and then refused.
+        ever make room. If there is none, let in what `take_ready` gives; then wait until something is returned or, if
+        nothing `is_under_way`, ask again. A chunk that can never fit is let in, and then refused.
         """
         if self._is_free(nbytes):
             return True
         if self._overflow is Overflow.DROP_NEWEST:
             return self._replies < self.capacity
-        while self._overflow is Overflow.DROP_OLDEST and self._drop_oldest():
-            if self._is_free(nbytes):
-                return True
-        while self._held and not (self._rows_inside or self._ready or self._replies):
-            self._let_go(min(self._held))
-        if self._rows_inside or self._ready or self._replies:
+        self._make_room(nbytes)
+        if self._ready or self.is_under_way:
             return self._is_free(nbytes)
         return self._credits < self.capacity
 
@@ -288,6 +291,12 @@ class Admission:
             )
 
     # Rows that wait
+
+    def _make_room(self, nbytes: int) -> None:
+        while self._overflow is Overflow.DROP_OLDEST and not self._is_free(nbytes) and self._drop_oldest():
+            pass
+        while self._held and not (self._ready or self.is_under_way or self._is_free(nbytes)):
+            self._let_go(min(self._held))
 
     def _hold(self, source: Source, number: int, chunk: Chunk | None) -> Held:
         if self._next is None:

@@ -15,7 +15,7 @@ _RECENT = (1 << 64) - 1
 
 
 class Position:
-    """Where a source's next chunk begins. What rounding takes at a change of rate is kept: changes add up to no drift."""
+    """Where a source's next chunk begins. What rounding takes at a change of rate is kept, so as not to add up."""
 
     __slots__ = ("_rest", "frames", "last_frames", "sample_rate")
 
@@ -83,9 +83,7 @@ class Source:
         back = expected - 1 - number
         if back < 64 and self.recent >> back & 1:
             return self.duplicate(number)
-        return LateChunk(
-            f"sequence {number} is late: {expected} is the next expected", context={"expected": expected}
-        )
+        return LateChunk(f"sequence {number} is late: {expected} is the next expected", context={"expected": expected})
 
     def duplicate(self, number: int) -> DuplicateChunk:
         """What is wrong with a number that it gave before; who numbers every chunk 0 is told so."""

@@ -152,14 +152,16 @@ class Session:
           SessionClosed: the session has ended.
         """
         self._check_open()
-        has_room = self._admission.has_room(chunk.nbytes)
-        if has_room:
-            try:
-                self._take(chunk)
-            except EngineError as error:
-                self._reply(error, chunk.sequence)
+        while not self._admission.has_room(chunk.nbytes):
+            self._enter_ready()
+            if self._admission.is_under_way:
+                return False
+        try:
+            self._take(chunk)
+        except EngineError as error:
+            self._reply(error, chunk.sequence)
         self._enter_ready()
-        return has_room
+        return True
 
     def try_flush(self, *, final: bool = False) -> bool:
         """Let a FLUSH in, or with `final` a CLOSE, if there is a credit for it; False if there is none now.
@@ -168,11 +170,10 @@ class Session:
           SessionClosed: the session has ended.
         """
         self._check_open()
-        if not self._admission.has_credit:
-            self._admission.has_room()
+        while not self._admission.has_credit():
             self._enter_ready()
-        if not self._admission.has_credit:
-            return False
+            if self._admission.is_under_way:
+                return False
         if self._closing:
             if not final:
                 self._reply(SessionClosed("there is nothing to flush: the session has been closed"), None)

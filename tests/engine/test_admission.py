@@ -7,12 +7,14 @@ with chunks of a and b, `F3` the barrier after row 3. Sources a, b and c give au
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.admission import MAX_JUMP, ROWS_INSIDE, Admission
 from engine.errors import ChunkRefused, MemoryLimitExceeded, SourceTooFarAhead
@@ -344,6 +346,7 @@ def test_a_change_of_rate_keeps_the_moment() -> None:
     assert starts(gate) == [0, 16_000, 32_000, round(Fraction(32_001 * 44_100, 16_000))]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([8_000, 11_025, 44_100, 48_000]), st.integers(0, 5)), min_size=1))
 def test_changes_of_rate_do_not_add_up_to_a_drift(stretches: list[tuple[int, int]]) -> None:
     gate = Gate("a")
@@ -351,12 +354,27 @@ def test_changes_of_rate_do_not_add_up_to_a_drift(stretches: list[tuple[int, int
     for sequence, (rate, n_frames) in enumerate(stretches * 8):
         gate.offer(sequence, n_frames=n_frames, rate=rate)
         gate.play("F")
+        (start,) = starts(gate)
         gate.hand_over()
-        assert abs(starts(gate)[-1] - moment * rate) <= Fraction(1, 2) + Fraction(1, 10**6)
+        gate.entered.clear()
+        assert abs(start - moment * rate) <= Fraction(1, 2) + Fraction(1, 10**6)
         moment += Fraction(n_frames, rate)
 
 
 # ---- credits and memory ----------------------------------------------------------------------
+
+
+def test_no_more_than_w_credits_are_ever_in_use() -> None:
+    gate = Gate("a", input_capacity=3)
+    for sequence in range(3):
+        assert gate.admission.has_room()
+        gate.offer(sequence)
+    gate.enter()
+    assert not gate.admission.has_room()
+    assert not gate.admission.has_credit()
+    gate.hand_over(1)
+    assert gate.admission.has_room()
+    assert gate.admission.state.credits_used == 2
 
 
 def test_a_flush_takes_a_credit_and_returns_it() -> None:
@@ -492,6 +510,19 @@ def test_drop_newest_drops_whole_rows() -> None:
     gate.check_books()
 
 
+def test_a_flush_finds_a_credit_even_where_all_are_held_by_rows_that_wait() -> None:
+    """Chunks may be dropped as they come; a flush may not, so what waits has to make way for it."""
+    gate = Gate("abc", overflow=Overflow.DROP_NEWEST, input_capacity=4).play("a0 b0 c0")
+    gate.hand_over()
+    gate.play("a1 b1 a2 b2")
+    assert gate.admission.state.credits_used == 4
+    assert not gate.admission.has_credit()
+    gate.enter()
+    assert gate.inside, "nothing is under way that could ever return a credit"
+    gate.hand_over()
+    assert gate.admission.has_credit()
+
+
 def test_a_row_that_is_too_old_is_dropped_when_it_could_enter() -> None:
     gate = Gate("a", max_age_ms=100)
     for sequence, at in enumerate([0.0, 0.0, 1.0, 1.04, 1.15]):
@@ -609,7 +640,7 @@ EVENT = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["a", "ab", "abc"]), st.integers(1, 6), st.lists(EVENT, max_size=60))
 def test_agrees_with_the_naive_model(sources: str, window: int, events: list[Any]) -> None:
     """Rows, positions, refusals and missing numbers, for any schedule."""
@@ -650,3 +681,149 @@ def test_agrees_with_the_naive_model(sources: str, window: int, events: list[Any
 
 
 # ---- whatever happens ------------------------------------------------------------------------
+
+
+class AdmissionMachine(RuleBasedStateMachine):
+    """Any client, consumer and policy: the books balance, credits are bounded, and it never gets stuck."""
+
+    @initialize(
+        sources=st.sampled_from(["a", "ab", "abc", "ad", "abd"]),
+        capacity=st.integers(1, 8),
+        window=st.integers(1, 8),
+        overflow=st.sampled_from(Overflow),
+        max_age_ms=st.sampled_from([0, 0, 100]),
+        memory_bytes=st.sampled_from([AMPLE, 100, 250]),
+    )
+    def open(
+        self, sources: str, capacity: int, window: int, overflow: Overflow, max_age_ms: int, memory_bytes: int
+    ) -> None:
+        self.sources = sources
+        self.gate = Gate(
+            sources,
+            memory_bytes,
+            input_capacity=capacity,
+            reorder_window=window,
+            overflow=overflow,
+            max_age_ms=max_age_ms,
+        )
+        self.overflow = overflow
+        self.replies = 0
+        self.dice = random.Random(7)
+        self.now = 0.0
+
+    def enter(self) -> None:
+        self.gate.enter(self.now)
+
+    @property
+    def under_way(self) -> bool:
+        return bool(self.gate.inside or self.replies)
+
+    def reply(self) -> None:
+        self.gate.admission.take_reply()
+        self.replies += 1
+
+    @rule(which=st.integers(0, 3), offset=st.integers(-4, 9), n_frames=st.integers(0, 20))
+    def offer(self, which: int, offset: int, n_frames: int) -> None:
+        gate, source = self.gate, self.sources[which % len(self.sources)]
+        number = max((gate.admission.state.next_sequence or 0) + offset, 0)
+        nbytes = 8 if source == "d" else 4 * n_frames
+        for _ in range(99):
+            if gate.admission.has_room(nbytes):
+                break
+            self.enter()
+            if self.under_way:
+                return  # the client waits: something is under way, and its return will wake it
+        else:
+            raise AssertionError("no room, nothing under way, and asking again gets nowhere")
+        if not gate.offer(number, source, n_frames, at=self.now):
+            self.reply()
+        self.enter()
+
+    @rule(which=st.integers(0, 3), offset=st.integers(-2, 5))
+    def refuse(self, which: int, offset: int) -> None:
+        gate = self.gate
+        if gate.admission.has_room():
+            number = max((gate.admission.state.next_sequence or 0) + offset, 0)
+            gate.admission.refuse(self.sources[which % len(self.sources)], number)
+            self.reply()
+        self.enter()
+
+    @rule()
+    def flush(self) -> None:
+        gate = self.gate
+        for _ in range(99):
+            if gate.admission.has_credit():
+                break
+            self.enter()
+            if self.under_way:
+                return
+        else:
+            raise AssertionError("no credit for a flush, and nothing under way")
+        gate.admission.flush(final=False)
+        self.enter()
+
+    @rule(rows=st.integers(1, 4))
+    def receive(self, rows: int) -> None:
+        self.gate.hand_over(rows)
+        self.enter()
+
+    @precondition(lambda self: self.replies)
+    @rule()
+    def receive_reply(self) -> None:
+        self.replies -= 1
+        self.gate.admission.return_reply()
+        self.enter()
+
+    @rule(steps=st.integers(1, 6))
+    def wait(self, steps: int) -> None:
+        self.now += 0.05 * steps
+        self.gate.admission.advance(0.05 * steps)
+        self.enter()
+
+    @rule(nbytes=st.sampled_from([0, 60, 300]))
+    def nodes_hold(self, nbytes: int) -> None:
+        self.gate.memory.set_nodes(nbytes)
+
+    @invariant()
+    def credits_are_bounded(self) -> None:
+        gate, state = self.gate, self.gate.admission.state
+        most = gate.admission.capacity * (2 if self.overflow is Overflow.DROP_NEWEST else 1)
+        assert 0 <= state.credits_used <= most
+        assert state.rows_inside == len(gate.inside)
+        assert state.rows_held < max(gate.admission.capacity, 1)
+
+    @invariant()
+    def books_balance(self) -> None:
+        self.gate.replies = (None,) * self.replies  # type: ignore[assignment]
+        self.gate.check_books()
+
+    @invariant()
+    def rows_enter_in_order(self) -> None:
+        plain = [row.sequence for row in self.gate.entered if not row.flush]
+        assert plain == sorted(set(plain))
+
+    def teardown(self) -> None:
+        """When all has been flushed and handed over, every credit and every byte is back."""
+        if not hasattr(self, "gate"):
+            return
+        gate = self.gate
+        for _ in range(1_000):
+            gate.hand_over()
+            while self.replies:
+                self.receive_reply()
+            self.enter()
+            if not gate.inside and gate.admission.has_credit():
+                break
+        else:
+            raise AssertionError("it never comes to rest")
+        gate.admission.flush(final=True)
+        while gate.enter(self.now) or gate.inside:
+            gate.hand_over()
+        self.books_balance()
+        state = gate.admission.state
+        assert (state.credits_used, state.rows_held, state.rows_ready, state.rows_inside) == (0, 0, 0, 0)
+        assert gate.memory.buffers == 0
+
+
+TestAdmissionMachine = AdmissionMachine.TestCase
+TestAdmissionMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
