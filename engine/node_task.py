@@ -10,7 +10,7 @@ import json
 import traceback
 from collections.abc import Mapping, Sequence
 from time import perf_counter, thread_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -28,7 +28,9 @@ __all__ = ["FAIR_ROWS", "NodeTask"]
 FAIR_ROWS = 4
 """Rows that a node may do in one go before others get their turn."""
 
-Given = Sequence[Item] | Mapping[str, Sequence[Item]]
+Given = Sequence[Item] | dict[str, Sequence[Item]]
+
+_TYPES: Mapping[Kind, tuple[type[Item], ...]] = {Kind.AUDIO: (Audio,), Kind.DATA: (Data,), Kind.BOTH: (Audio, Data)}
 
 
 class NodeTask:
@@ -48,8 +50,10 @@ class NodeTask:
         self.abandoned = False
         self._pipeline = pipeline
         self._node = planned.node
+        self._joins = isinstance(planned.node, Join)
         self._upstreams = [pipeline.plan.nodes[edge.source].id for edge in planned.inbound] or [""]
-        self._filters = [edge.kinds if edge.filters else None for edge in planned.inbound] or [None]
+        self._filters = [_TYPES[edge.kinds] if edge.filters else None for edge in planned.inbound] or [None]
+        self._gives = _TYPES[planned.node.gives]
         self._streak = 0
         self._run = self._cpu = self._queued = self._max_run = 0.0
         self._rows = self._samples = 0
@@ -76,12 +80,12 @@ class NodeTask:
                 return
             made, refusal, cpu = done
             ended = perf_counter()
-            queued = began - max(packet.sent_at for packet in packets) if single is None else began - packets[0].sent_at
+            queued = began - (packets[0].sent_at if single is not None else max(each.sent_at for each in packets))
             self._account(row, given, refusal, ended - began, cpu, queued)
             for packet in packets:
                 packet.readers -= 1
                 if not packet.readers:
-                    self._pipeline.memory.release(packet.nbytes)
+                    self._pipeline.memory.buffers -= packet.nbytes
             if ended - began > self._pipeline.timeout_seconds:
                 self._pipeline.fail(row, self._too_slow(row, ended - began))
                 return
@@ -101,7 +105,7 @@ class NodeTask:
 
     def _gather(self, packets: list[Packet]) -> Given:
         """What the node is to see of a row: items that its edges carry."""
-        if isinstance(self._node, Join):
+        if self._joins:
             return {
                 upstream: _only(packet.items, kinds)
                 for upstream, packet, kinds in zip(self._upstreams, packets, self._filters, strict=True)
@@ -119,28 +123,21 @@ class NodeTask:
           NodeFailed: the node raised something else than `InvalidInput`, or gave what it does not give.
         """
         cpu = thread_time()
+        node = self._node
         made: list[Item] = []
         refusal: InvalidInput | None = None
+        calls: Sequence[Any] = given if not isinstance(given, dict) else (given,) if any(given.values()) else ()
         try:
-            if isinstance(given, Mapping):
-                if any(given.values()):
-                    try:
-                        made.extend(self._node.process(given))
-                    except InvalidInput as error:
-                        refusal = error
-            else:
-                for item in given:
-                    try:
-                        made.extend(self._node.process(item))  # type: ignore[arg-type]
-                    except InvalidInput as error:
-                        refusal = refusal or error
+            for each in calls:
+                try:
+                    made.extend(node.process(each))
+                except InvalidInput as error:
+                    refusal = refusal or error
             if row.flush:
-                made.extend(self._node.finish())
+                made.extend(node.finish())
             for item in made:
-                if (Kind.AUDIO if isinstance(item, Audio) else Kind.DATA) not in self._node.gives or not isinstance(
-                    item, (Audio, Data)
-                ):
-                    raise TypeError(f"gave {item!r:.80}, but it gives {self._node.gives}")
+                if not isinstance(item, self._gives):
+                    raise TypeError(f"gave {item!r:.80}, but it gives {node.gives}")
         except Exception as error:  # whatever a node raises is the node's failure, reported with its stack trace
             raise self._failure(row, given, error) from error
         refused = None if refusal is None else self._refusal(row, given, refusal)
@@ -150,8 +147,11 @@ class NodeTask:
         self, row: Row, given: Given, refusal: EngineError | None, run: float, cpu: float, queued: float
     ) -> None:
         """Keep the row's mark and the session's figures."""
+        samples = 0
         items = _all(given)
-        samples = sum(item.frames.size for item in items if isinstance(item, Audio))
+        for item in items:
+            if type(item) is Audio:
+                samples += item.frames.size
         status = NodeStatus.SUCCESS if items or row.flush else NodeStatus.SKIPPED
         if refusal is not None:
             status = NodeStatus.FAILED
@@ -258,13 +258,13 @@ class NodeTask:
         )
 
 
-def _only(items: Sequence[Item], kinds: Kind | None) -> Sequence[Item]:
-    if kinds is None or not items:
+def _only(items: Sequence[Item], types: tuple[type[Item], ...] | None) -> Sequence[Item]:
+    if types is None or not items:
         return items
-    return [item for item in items if (Kind.AUDIO if isinstance(item, Audio) else Kind.DATA) in kinds]
+    return [item for item in items if isinstance(item, types)]
 
 
 def _all(given: Given) -> Sequence[Item]:
-    if isinstance(given, Mapping):
+    if isinstance(given, dict):
         return [item for items in given.values() for item in items]
     return given

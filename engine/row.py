@@ -20,7 +20,10 @@ DATA_ITEM_BYTES = 512
 
 def items_bytes(items: Sequence[Item]) -> int:
     """Accounted bytes of some items."""
-    return sum(item.frames.nbytes if isinstance(item, Audio) else DATA_ITEM_BYTES for item in items)
+    nbytes = 0
+    for item in items:
+        nbytes += item.frames.nbytes if isinstance(item, Audio) else DATA_ITEM_BYTES
+    return nbytes
 
 
 class Mark:
