@@ -178,6 +178,11 @@ class Talk:
         assert self._ended is not None
         return self._ended
 
+    def ask(self, request: Request, kind: str = "result") -> Response:
+        """Send one request and expect its answer: a refusal goes out at once, past results that are under way."""
+        self.send(request)
+        return self.expect(kind)
+
     def finish(self, *requests: Request) -> list[Response]:
         """Send these and CLOSE, and read to an end that has to be good; all responses of the call."""
         self.send(*requests, CLOSE)

@@ -52,7 +52,7 @@ def opening(manifest: pb.PipelineManifest = ECHO, **options: Any) -> Request:
     )
 
 
-def buffer(samples: Samples, rate: int = 16_000, **changes: Any) -> pb.AudioBuffer:
+def buffer(samples: Samples, rate: int = 16_000, /, **changes: Any) -> pb.AudioBuffer:
     """Samples of shape (n,) or (n, channels) as a buffer; `changes` overwrite its fields."""
     samples = np.asarray(samples)
     fields: dict[str, Any] = {
@@ -116,16 +116,14 @@ def final_metrics(responses: Sequence[Response]) -> streaming.StreamMetrics:
 
 def joined_audio(responses: Iterable[Response], node: str) -> Samples:
     """What a node gave over all results, end to end, shape (n, channels)."""
-    parts = [
-        samples_of(each.result.audio_outputs[node]) for each in results(responses) if node in each.result.audio_outputs
-    ]
-    return np.concatenate(parts)
+    outputs = [each.result.audio_outputs for each in results(responses)]
+    return np.concatenate([samples_of(each[node]) for each in outputs if node in each])
 
 
 def joined_data(responses: Iterable[Response], node: str) -> list[dict[str, Any]]:
-    return [
-        json.loads(each.result.data_outputs[node]) for each in results(responses) if node in each.result.data_outputs
-    ]
+    """What a node said, one object for each result in which it said something."""
+    outputs = [each.result.data_outputs for each in results(responses)]
+    return [json.loads(each[node]) for each in outputs if node in each]
 
 
 def execute_request(
