@@ -24,13 +24,10 @@ from time import perf_counter
 
 import attrs
 
-from engine.arrivals import Held, Source
+from engine.arrivals import MAX_SEQUENCE, Held, Source, check_beside, check_number
 from engine.errors import (
     ChunkRefused,
-    DuplicateChunk,
     MemoryLimitExceeded,
-    SequenceJump,
-    SourceTooFarAhead,
 )
 from engine.ledger import Ledger, MemoryAccount
 from engine.limits import Overflow, SessionOptions
@@ -38,10 +35,8 @@ from engine.packet import Chunk
 from engine.row import Row
 from nodes.contract import Audio, Kind
 
-__all__ = ["MAX_JUMP", "MAX_SEQUENCE", "ROWS_INSIDE", "Admission"]
+__all__ = ["ROWS_INSIDE", "Admission"]
 
-MAX_SEQUENCE = 2**64 - 1
-MAX_JUMP = 65_536
 ROWS_INSIDE = 2
 """Rows in the graph at a time where rows may be dropped: one at work and one at the door."""
 
@@ -173,7 +168,7 @@ class Admission:
         if source is None or source.beside or sequence is None or not 0 <= sequence <= MAX_SEQUENCE:
             return
         try:
-            self._check_number(source, sequence)
+            check_number(source, sequence, self._next, self._held.get(sequence))
         except ChunkRefused:
             return
         self._settle_number(source, sequence)
@@ -250,44 +245,14 @@ class Admission:
 
     def _check(self, source: Source, chunk: Chunk) -> None:
         if source.beside:
-            self._check_beside(source, chunk.sequence)
+            check_beside(source, chunk.sequence, self._beside_waiting, self.capacity)
         else:
-            self._check_number(source, chunk.sequence)
+            check_number(source, chunk.sequence, self._next, self._held.get(chunk.sequence))
         if self._overflow is not Overflow.DROP_NEWEST and not self._memory.fits(chunk.nbytes):
             raise MemoryLimitExceeded(
                 f"a chunk of {chunk.nbytes} bytes does not fit: {self._memory.used} of {self._memory.limit}"
                 " accounted bytes are in use, and nothing under way will free enough",
                 context={"bytes": chunk.nbytes, "used": self._memory.used, "limit": self._memory.limit},
-            )
-
-    def _check_number(self, source: Source, number: int) -> None:
-        if self._next is None:
-            return
-        ahead = number - self._next
-        if ahead < 0:
-            raise source.passed(number, self._next)
-        if ahead > MAX_JUMP:
-            raise SequenceJump(
-                f"sequence {number} is {ahead} ahead of {self._next}, the next expected;"
-                f" a jump may be at most {MAX_JUMP}",
-                context={"expected": self._next, "max_jump": MAX_JUMP},
-            )
-        held = self._held.get(number)
-        if held is not None and source.id in held.given:
-            raise source.duplicate(number)
-
-    def _check_beside(self, source: Source, number: int) -> None:
-        if number == source.newest:
-            raise source.duplicate(number)
-        if number < source.newest:
-            raise DuplicateChunk(
-                f"sequence {number} of data source {source.id!r} is not above its last, {source.newest}"
-            )
-        if self._beside_waiting >= self.capacity - 1:
-            raise SourceTooFarAhead(
-                f"{self._beside_waiting} data chunks wait for a row of audio; of {self.capacity} credits one is kept"
-                f" for audio, so {source.id!r} may send no more until audio comes",
-                context={"waiting": self._beside_waiting, "input_capacity": self.capacity},
             )
 
     # Rows that wait

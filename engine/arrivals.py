@@ -1,15 +1,19 @@
 """What has arrived and not gone on yet: each source's place in the stream, and the rows that wait for their chunks.
 
-Plain state, with the arithmetic that belongs to it. `engine.admission` decides what happens to it and when.
+Plain state, with the arithmetic and the checks of numbers that belong to it. `engine.admission` decides what happens
+to it and when.
 """
 
 from __future__ import annotations
 
-from engine.errors import ChunkRefused, DuplicateChunk, LateChunk
+from engine.errors import ChunkRefused, DuplicateChunk, LateChunk, SequenceJump, SourceTooFarAhead
 from engine.packet import Chunk
 from nodes.contract import Audio
 
-__all__ = ["Held", "Position", "Source"]
+__all__ = ["MAX_JUMP", "MAX_SEQUENCE", "Held", "Position", "Source", "check_beside", "check_number"]
+
+MAX_SEQUENCE = 2**64 - 1
+MAX_JUMP = 65_536
 
 _RECENT = (1 << 64) - 1
 
@@ -101,3 +105,47 @@ class Held:
         self.given: dict[str, Chunk | None] = {}
         self.since = since
         self.dropped = False
+
+
+def check_number(source: Source, number: int, expected: int | None, held: Held | None) -> None:
+    """Check a source's number.
+
+    Args:
+      source: whose chunk it is; not one of data beside audio.
+      number: the chunk's.
+      expected: the next number; None before the first.
+      held: the waiting row of that number, if there is one.
+
+    Raises:
+      ChunkRefused: it is a duplicate, late, or too far ahead.
+    """
+    if expected is None:
+        return
+    if number < expected:
+        raise source.passed(number, expected)
+    if number - expected > MAX_JUMP:
+        raise SequenceJump(
+            f"sequence {number} is {number - expected} ahead of {expected}, the next expected;"
+            f" a jump may be at most {MAX_JUMP}",
+            context={"expected": expected, "max_jump": MAX_JUMP},
+        )
+    if held is not None and source.id in held.given:
+        raise source.duplicate(number)
+
+
+def check_beside(source: Source, number: int, waiting: int, capacity: int) -> None:
+    """Check the number of a data source beside audio: it has to rise, and may not take the last credit.
+
+    Raises:
+      ChunkRefused: it does not rise, or so many chunks are `waiting` that no room is left for audio.
+    """
+    if number == source.newest:
+        raise source.duplicate(number)
+    if number < source.newest:
+        raise DuplicateChunk(f"sequence {number} of data source {source.id!r} is not above its last, {source.newest}")
+    if waiting >= capacity - 1:
+        raise SourceTooFarAhead(
+            f"{waiting} data chunks wait for a row of audio; of {capacity} credits one is kept"
+            f" for audio, so {source.id!r} may send no more until audio comes",
+            context={"waiting": waiting, "input_capacity": capacity},
+        )

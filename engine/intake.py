@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import attrs
 import numpy as np
 
-from engine.admission import MAX_SEQUENCE
+from engine.arrivals import MAX_SEQUENCE
 from engine.errors import ChunkRefused, MemoryLimitExceeded, SamplesLimitExceeded, UnknownSource
 from engine.graph import PlannedNode
 from engine.limits import ResourceLimits

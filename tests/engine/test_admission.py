@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine.admission import MAX_JUMP, ROWS_INSIDE, Admission
+from engine.admission import ROWS_INSIDE, Admission
+from engine.arrivals import MAX_JUMP
 from engine.errors import ChunkRefused, MemoryLimitExceeded, SourceTooFarAhead
 from engine.ledger import Ledger, MemoryAccount
 from engine.limits import Overflow, SessionOptions, clamp_options
