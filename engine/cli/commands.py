@@ -1,0 +1,53 @@
+"""What all commands have in common."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from engine.cli.failures import explain
+from engine.cli.report import print_json
+from engine.cli.terminal import printable
+
+__all__ = ["STREAM_EXITS", "Command"]
+
+STREAM_EXITS = (
+    "0 all went well; 1 something failed while running, or a chunk was refused; 2 the command, a file or the manifest"
+    " cannot be used; 130 after Ctrl-C."
+)
+
+
+class Command(click.Command):
+    """A command that shows its defaults, and says what is wrong instead of showing a traceback.
+
+    Args:
+      example: one that can be typed as it is; ends the help.
+      exits: what its exit codes mean; ends the help too.
+    """
+
+    def __init__(self, *args: Any, example: str = "", exits: str = "", **kwargs: Any) -> None:
+        kwargs.setdefault("context_settings", {"show_default": True, "help_option_names": ["-h", "--help"]})
+        super().__init__(*args, **kwargs)
+        self._endings = {"Exit codes": exits, "Example": example}
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The exit codes and the example."""
+        for heading, text in self._endings.items():
+            if text:
+                with formatter.section(heading):
+                    formatter.write_text(text)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; errors that have an explanation end it with their exit code."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            explained = explain(error)
+            if explained is None or isinstance(error, BrokenPipeError):  # click knows what to do with that
+                raise
+        if ctx.params.get("as_json"):
+            print_json({"type": "error", "message": explained[0]})
+        click.echo(f"Error: {printable(explained[0])}", err=True)
+        sys.exit(explained[1])

@@ -1,0 +1,76 @@
+"""`headrace demo`: a server, a client and a speech sample in one command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import click
+import trio
+
+from engine.cli.commands import Command
+from engine.cli.driving import Interruption, run_command
+from engine.cli.feeding import Pace
+from engine.cli.files import open_audio
+from engine.cli.manifests import DATA, packaged_manifest, source_ids
+from engine.cli.options import Job
+from engine.cli.sessions import AnySession
+from engine.cli.streaming import make_report, stream_file
+from engine.limits import ResourceLimits, SessionOptions
+from engine.serve import Settings, run_server
+from transport.client import connect
+from transport.server import Server
+
+__all__ = ["demo"]
+
+
+@click.command(cls=Command, example="headrace demo --out-dir out")
+@click.option("--realtime/--fast", default=True, help="At the pace of a microphone (10 s), or as fast as it goes.")
+@click.option("--chunk-ms", default=20.0, type=click.FloatRange(1, 10_000), help="Length of a chunk.")
+@click.option("--out-dir", type=click.Path(path_type=Path), help="Write what the nodes give: WAV and JSON lines.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: ready, result, segment, error, …")
+def demo(realtime: bool, chunk_ms: float, out_dir: Path | None, as_json: bool) -> None:
+    """Watch speech stream through a pipeline: nothing has to be set up.
+
+    Starts a server in this process on a free port, connects to it over gRPC, and streams a speech sample at 48 kHz
+    through a graph: resampled to 16 kHz, its speech found, gated and its level measured. Client and server share this
+    process, so its latencies hold the work of both.
+    """
+    manifest = packaged_manifest("demo.json")
+    job = Job(
+        file=Path("speech.flac"),
+        manifest=manifest,
+        source=source_ids(manifest)[0],
+        pace=Pace(chunk_ms, realtime, "i16"),
+        limits=ResourceLimits(),
+        options=SessionOptions(),
+        out_dir=out_dir,
+        as_json=as_json,
+    )
+    with (DATA / "speech.flac").open("rb") as sample, open_audio(sample, "speech.flac") as audio:
+        report = make_report(job, audio, "server")
+
+        @asynccontextmanager
+        async def open_served() -> AsyncIterator[AnySession]:
+            async with (
+                _serving() as server,
+                connect(f"127.0.0.1:{server.port}") as client,
+                client.stream(job.manifest) as session,
+            ):
+                yield session
+
+        async def body(interruption: Interruption) -> int:
+            return await stream_file(job, audio, open_served, report, interruption)
+
+        sys.exit(run_command(body, report))
+
+
+@asynccontextmanager
+async def _serving() -> AsyncIterator[Server]:
+    """A server on a free port of this machine, for as long as the block lasts."""
+    async with trio.open_nursery() as nursery:
+        server: Server = await nursery.start(run_server, Settings(port=0))
+        yield server
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,179 @@
+"""Runs a session for a command: one task feeds it, one receives, one watches for Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+
+import attrs
+import trio
+
+from engine.cli.failures import explain
+from engine.cli.feeding import Feeder
+from engine.cli.files import OutputFiles
+from engine.cli.report import Report
+from engine.cli.sessions import AnySession
+from engine.cli.tally import Tally
+from engine.errors import EngineError
+from engine.packet import Result, SessionMetrics
+
+__all__ = ["Interruption", "drive", "run_command"]
+
+_LAST_WORDS_S = 3.0
+_BREAK_GRACE_S = 5.0
+
+
+@attrs.define(eq=False)
+class Interruption:
+    """Ctrl-C or SIGTERM. The first lets the session end by itself, if there is one; a second ends at once.
+
+    Attributes:
+      signum: which came, or 0.
+    """
+
+    scope: trio.CancelScope
+    signum: int = 0
+    came: trio.Event = attrs.field(factory=trio.Event)
+    in_session: bool = False
+
+    async def watch(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Wait for signals until cancelled."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for signum in signals:
+                if self.came.is_set() or not self.in_session:
+                    self.scope.cancel()
+                self.signum = self.signum or signum
+                self.came.set()
+
+
+def run_command(body: Callable[[Interruption], Awaitable[int]], report: Report) -> int:
+    """Run an async command to its exit code: what goes wrong is said, and signals end it."""
+    try:
+        return trio.run(_run_interruptibly, body)
+    except BaseExceptionGroup as group:
+        error: BaseException = _first(group)
+        cause: BaseException = group
+    except Exception as single:
+        error = cause = single
+    explained = explain(error)
+    if explained is None:
+        raise cause
+    report.failed(explained[0], error)
+    return explained[1]
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception in a group and the groups within it."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
+
+
+async def _run_interruptibly(body: Callable[[Interruption], Awaitable[int]]) -> int:
+    async with trio.open_nursery() as nursery:
+        interruption = Interruption(nursery.cancel_scope)
+        await nursery.start(interruption.watch)
+        code = await body(interruption)
+        nursery.cancel_scope.cancel()
+        return code
+    return 128 + interruption.signum
+
+
+async def drive(
+    session: AnySession,
+    feeder: Feeder,
+    report: Report,
+    interruption: Interruption,
+    files: OutputFiles | None = None,
+) -> Tally:
+    """Feed a session to its end, or to the first signal, and report what comes.
+
+    However it ends, the tally is returned, and the report has shown its summary: failures are in it, not raised.
+    """
+    driver = _Driver(session, feeder, report, files)
+    interruption.in_session = True
+    try:
+        await driver.run(interruption)
+    finally:
+        interruption.in_session = False
+        driver.tally.interrupted_by = interruption.signum
+        if files is not None:
+            files.close()
+        report.summary(driver.tally, files)
+    return driver.tally
+
+
+class _Driver:
+    def __init__(self, session: AnySession, feeder: Feeder, report: Report, files: OutputFiles | None) -> None:
+        self.tally = Tally(ready=session.ready)
+        self._session, self._feeder, self._report, self._files = session, feeder, report, files
+        self._began = trio.current_time()
+
+    async def run(self, interruption: Interruption) -> None:
+        self._report.ready(self.tally)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._feed)
+                nursery.start_soon(self._cancel_when, interruption)
+                await self._receive()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            self.tally.failure = _first(group)
+            if explain(self.tally.failure) is None:
+                raise
+        finally:
+            self.tally.elapsed_s = trio.current_time() - self._began
+
+    async def _feed(self) -> None:
+        try:
+            await self._feeder.run(self._session)
+        except trio.BrokenResourceError:  # receiving tells why, as a rule
+            await trio.sleep(_BREAK_GRACE_S)
+            raise
+
+    async def _cancel_when(self, interruption: Interruption) -> None:
+        await interruption.came.wait()
+        self._feeder.stop()
+        with trio.move_on_after(_LAST_WORDS_S):
+            await self._feeder.stopped.wait()
+            await self._session.cancel()
+            await trio.sleep_forever()
+        self._cut.cancel()
+
+    async def _receive(self) -> None:
+        with trio.CancelScope() as self._cut:
+            while (event := await self._session.receive()) is not None:
+                if isinstance(event, Result):
+                    self._on_result(event)
+                elif isinstance(event, SessionMetrics):
+                    self.tally.metrics = event
+                    self._report.metrics(self.tally, event)
+                else:
+                    self._on_error(event)
+
+    def _on_result(self, result: Result) -> None:
+        tally, now = self.tally, trio.current_time()
+        set_out = None
+        if result.sequence is not None and not result.flush:
+            set_out = self._feeder.times.take(result.sequence)
+            tally.results += 1
+        latency_ms = None if set_out is None else (now - set_out) * 1e3
+        if latency_ms is not None:
+            tally.latencies.record(latency_ms)
+            tally.last_ms = latency_ms
+            tally.heard_s = self._feeder.end_of(result.sequence or 0)
+        tally.sent_s, tally.elapsed_s = self._feeder.sent_s, now - self._began
+        self._report.result(tally, result, latency_ms)
+        for node, output in result.outputs.items():
+            if output.data is not None:
+                for segment in tally.speech.hear(node, output.data.value):
+                    self._report.segment(tally, segment)
+        if self._files is not None:
+            self._files.write(result)
+
+    def _on_error(self, error: EngineError) -> None:
+        self.tally.errors += 1
+        self.tally.last_error = error
+        self._report.error(self.tally, error)

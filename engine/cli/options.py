@@ -1,0 +1,117 @@
+"""The options that `stream` and `run` share, and what they make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import click
+
+from engine.cli.failures import BadInput
+from engine.cli.feeding import Pace
+from engine.cli.manifests import packaged_manifest, read_manifest, source_ids
+from engine.limits import Overflow, ResourceLimits, SessionOptions
+from engine.manifest import Manifest
+
+__all__ = ["Job", "job_options", "make_job"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OVERFLOWS = {"block": Overflow.BLOCK, "drop-oldest": Overflow.DROP_OLDEST, "drop-newest": Overflow.DROP_NEWEST}
+
+_OPTIONS = (
+    click.argument("file", type=click.Path(path_type=Path)),
+    click.option(
+        "-m", "--manifest", metavar="PATH", help="The pipeline, a JSON file; - is standard input. Without it: resample"
+        " to 16 kHz, find speech, measure the level.",
+    ),
+    click.option("--realtime", is_flag=True, help="At the pace of a microphone; else as fast as the session takes it."),
+    click.option("--chunk-ms", default=20.0, type=click.FloatRange(1, 10_000), help="Length of a chunk."),
+    click.option("--node", default="", metavar="ID", help="The source to feed.  [default: the only one]"),
+    click.option("--format", "sample_format", default="f32", type=click.Choice(["f32", "i16"]), help="What is sent."),
+    click.option("--out-dir", type=click.Path(path_type=Path), help="Write NODE.wav and NODE.jsonl of outputs."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object a line: ready, result, segment, error, …"),
+    click.option("--overflow", default="block", type=click.Choice(list(_OVERFLOWS)), help="What a full session does."),
+    click.option("--max-age-ms", default=0, type=click.IntRange(0), help="Drop chunks that waited longer; 0 is never."),
+    click.option("--lean", is_flag=True, help="Results without per-node figures."),
+    click.option("--capacity", default=0, type=click.IntRange(0, 1024), help="Chunks under way; 0: 32."),
+    click.option("--max-timeout-ms", default=0, type=click.IntRange(0), help="Limit for a chunk; 0: the service's."),
+    click.option("--max-memory-mb", default=0, type=click.IntRange(0), help="Limit for the session; 0: the service's."),
+    click.option("--max-audio-samples", default=0, type=click.IntRange(0), help="Limit for a chunk; 0: the service's."),
+)  # fmt: skip
+
+
+def job_options(command: F) -> F:
+    """Give a command the options that `make_job` takes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@attrs.frozen
+class Job:
+    """What to stream through what, and how.
+
+    Attributes:
+      file: the audio.
+      source: the node to feed.
+      out_dir: where outputs go; None is nowhere.
+    """
+
+    file: Path
+    manifest: Manifest
+    source: str
+    pace: Pace
+    limits: ResourceLimits
+    options: SessionOptions
+    out_dir: Path | None
+    as_json: bool
+
+
+def make_job(
+    *,
+    file: Path,
+    manifest: str | None,
+    realtime: bool,
+    chunk_ms: float,
+    node: str,
+    sample_format: Any,
+    out_dir: Path | None,
+    as_json: bool,
+    overflow: str,
+    max_age_ms: int,
+    lean: bool,
+    capacity: int,
+    max_timeout_ms: int,
+    max_memory_mb: int,
+    max_audio_samples: int,
+) -> Job:
+    """Read the manifest and settle what is to be done.
+
+    Raises:
+      BadInput: the manifest cannot be read, or the source is not one of its sources.
+      ManifestInvalid: the manifest's form is wrong; all faults are listed.
+    """
+    pipeline = packaged_manifest("default.json") if manifest is None else read_manifest(manifest)
+    return Job(
+        file=file,
+        manifest=pipeline,
+        source=_choose_source(pipeline, node),
+        pace=Pace(chunk_ms, realtime, sample_format),
+        limits=ResourceLimits(max_memory_mb * 1_000_000, max_timeout_ms, max_audio_samples),
+        options=SessionOptions(capacity, overflow=_OVERFLOWS[overflow], max_age_ms=max_age_ms, lean=lean),
+        out_dir=out_dir,
+        as_json=as_json,
+    )
+
+
+def _choose_source(manifest: Manifest, asked: str) -> str:
+    sources = source_ids(manifest)
+    listed = ", ".join(map(repr, sources))
+    if asked and asked not in sources:
+        raise BadInput(f"{asked!r} is not a source of this pipeline; its sources are {listed or 'none'}")
+    if not asked and len(sources) > 1:
+        raise BadInput(f"this pipeline has several sources, choose one with --node: {listed}")
+    return asked or (sources[0] if sources else "")

@@ -1,0 +1,171 @@
+"""The report for a person: live on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from engine.cli.failures import explain
+from engine.cli.files import OutputFiles
+from engine.cli.speech import Segment
+from engine.cli.summary import label, latencies, summary_parts
+from engine.cli.tally import Tally
+from engine.cli.terminal import make_console, printable
+from engine.cli.timeline import Timeline
+from engine.errors import EngineError
+from engine.packet import Result, SessionMetrics
+
+__all__ = ["PersonReport"]
+
+_REFRESH_S = 0.1
+_LINE_S = 5.0
+_ERRORS_SHOWN = 5
+
+
+class PersonReport:
+    """Shows a stream as it runs.
+
+    Args:
+      head: lines that say what is streamed, before it starts.
+      duration_s: of the audio, for the bar.
+      node_types: node id → type, in the pipeline's order, for the table.
+      side: who keeps the session's own account: "server" or "engine".
+      realtime: what the client's latency counts from.
+    """
+
+    def __init__(
+        self, head: list[str], duration_s: float, node_types: Mapping[str, str], side: str, realtime: bool
+    ) -> None:
+        self._console = make_console()
+        self._head, self._duration_s, self._node_types = head, duration_s, node_types
+        self._side, self._realtime = side, realtime
+        self._timeline = Timeline(duration_s)
+        self._live: Live | None = None
+        self._shown_at = monotonic()
+        self._errors = 0
+
+    # What happens
+
+    def ready(self, tally: Tally) -> None:
+        """Say what is streamed, and start the live part."""
+        assert tally.ready is not None
+        for line in self._head:
+            self._say(Text(line))
+        ready = tally.ready
+        self._say(
+            Text.assemble(
+                label("session"),
+                f"{printable(ready.session_id)}, delay up to {ready.max_delay_ms:.3g} ms,",
+                f" {ready.input_capacity} chunks may be under way",
+            )
+        )
+        self._say(Text())
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def result(self, tally: Tally, result: Result, latency_ms: float | None) -> None:
+        """Now and then, show where the stream is: right after a result, when a paced stream has nothing to do."""
+        for node, output in result.outputs.items():
+            if output.data is not None:
+                self._timeline.level(node, output.data.value)
+        self._show_progress(tally)
+
+    def segment(self, tally: Tally, segment: Segment) -> None:
+        """Say when speech begins and when it has ended, and how far the stream was then."""
+        self._timeline.speech(segment)
+        line = Text(f"  at {tally.heard_s:7.2f} s   ", style="dim")
+        line.append("speech from ", style="not dim")
+        line.append(f"{segment.start_ms / 1000:7.2f} s", style="not dim")
+        if segment.end_ms is not None:
+            line.append(f" to {segment.end_ms / 1000:7.2f} s", style="not dim green")
+            line.append(f"   {segment.duration_ms / 1000:.2f} s long")
+        several = len({*tally.speech.count, *(node for node, _ in tally.speech.open)}) > 1
+        if several:
+            line.append(f"   ({printable(segment.node)})")
+        self._say(line)
+
+    def error(self, tally: Tally, error: EngineError) -> None:
+        """Show the first few; the summary counts them all."""
+        self._errors += 1
+        if self._errors > _ERRORS_SHOWN:
+            return
+        where = "" if error.sequence is None else f"chunk {error.sequence}: "
+        self._complain(f"{where}{error.message}")
+        if self._errors == _ERRORS_SHOWN:
+            self._complain("more errors are counted, not shown")
+
+    def metrics(self, tally: Tally, metrics: SessionMetrics) -> None:
+        """A moment to show that a stream without results is still there."""
+        self._show_progress(tally)
+
+    def failed(self, message: str, error: BaseException) -> None:
+        """Say it on standard error."""
+        self._stop_live()
+        click.echo(f"Error: {printable(message)}", err=True)
+
+    # Live
+
+    def _say(self, line: RenderableType) -> None:
+        self._console.print(line)
+
+    def _complain(self, message: str) -> None:
+        if self._live is not None:
+            self._say(Text(f"  error  {printable(message)}", style="red"))
+        else:
+            click.echo(f"error: {printable(message)}", err=True)
+
+    def _show_progress(self, tally: Tally) -> None:
+        now = monotonic()
+        if now - self._shown_at < (_REFRESH_S if self._live else _LINE_S):
+            return
+        self._shown_at = now
+        if self._live is not None:
+            self._live.update(self._scene(tally), refresh=True)
+        else:
+            self._say(Text(f"  at {tally.heard_s:7.2f} s   {latencies(tally)}"))
+
+    def _scene(self, tally: Tally) -> RenderableType:
+        in_flight = f"{tally.metrics.in_flight} in flight" if tally.metrics is not None else ""
+        place = f"  {tally.heard_s:.1f} of {self._duration_s:.1f} s   {in_flight}"
+        bar = Table.grid()
+        bar.add_row(
+            ProgressBar(total=max(self._duration_s, 1e-3), completed=tally.heard_s, width=self._timeline.columns),
+            Text(place, style="dim"),
+        )
+        return Padding(Group(Text(), *self._strips(tally.heard_s), bar, Text(latencies(tally))), (0, 0, 0, 2))
+
+    def _strips(self, heard_s: float) -> list[Text]:
+        levels, speech = self._timeline.level_strip(), self._timeline.speech_strip(heard_s)
+        return [Text(strip, style=style) for strip, style in ((levels, "cyan"), (speech, "green")) if strip]
+
+    def _stop_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    # Summary
+
+    def summary(self, tally: Tally, files: OutputFiles | None) -> None:
+        """Show what came of it."""
+        self._stop_live()
+        self._say(Text())
+        if strips := self._strips(tally.heard_s):
+            for strip in strips:
+                self._say(Padding(strip, (0, 0, 0, 2)))
+            self._say(Text())
+        for part in summary_parts(tally, self._node_types, self._side, self._realtime):
+            self._say(part)
+        for i, each in enumerate(files.written.values() if files else ()):
+            self._say(Text.assemble(label("" if i else "files"), printable(str(each))))
+        if tally.failure is not None:
+            explained = explain(tally.failure)
+            self.failed(explained[0] if explained else str(tally.failure), tally.failure)

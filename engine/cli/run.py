@@ -1,0 +1,36 @@
+"""`headrace run`: a file through a pipeline in this process, without a server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import click
+
+from engine.cli.commands import STREAM_EXITS, Command
+from engine.cli.options import job_options, make_job
+from engine.cli.sessions import AnySession, LocalSession
+from engine.cli.streaming import stream_job
+from engine.session import open_session
+from nodes.registry import BUILTIN
+
+__all__ = ["run"]
+
+
+@click.command(cls=Command, example="headrace run talk.flac --manifest pipeline.json --out-dir out", exits=STREAM_EXITS)
+@job_options
+def run(**chosen: Any) -> None:
+    """Run an audio FILE through a pipeline in this process, without a server.
+
+    The same as `headrace stream` but for the network: the same session, options, outputs and report.
+    """
+    job = make_job(**chosen)
+
+    @asynccontextmanager
+    async def open_local() -> AsyncIterator[AnySession]:
+        async with open_session(job.manifest, registry=BUILTIN, limits=job.limits, options=job.options) as session:
+            yield LocalSession(session)
+
+    sys.exit(stream_job(job, open_local, "engine"))

@@ -1,0 +1,73 @@
+"""What `stream`, `run` and `demo` share: from a job and an open session to an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from engine.cli.driving import Interruption, drive, run_command
+from engine.cli.feeding import Feeder
+from engine.cli.files import AudioFile, OutputFiles, open_audio
+from engine.cli.options import Job
+from engine.cli.person import PersonReport
+from engine.cli.report import JsonReport, Report
+from engine.cli.sessions import AnySession
+from engine.cli.summary import label
+
+__all__ = ["OpenSession", "make_report", "stream_file", "stream_job"]
+
+OpenSession = Callable[[], AbstractAsyncContextManager[AnySession]]
+
+
+def make_report(job: Job, audio: AudioFile, side: str) -> Report:
+    """The report that suits the job.
+
+    Args:
+      job: what is streamed.
+      audio: its file, open.
+      side: where the session runs: "server" or "engine".
+    """
+    name = job.manifest.name or "pipeline"
+    if job.as_json:
+        return JsonReport(
+            {
+                "file": audio.name,
+                "duration_s": round(audio.duration_s, 3),
+                "sample_rate": audio.sample_rate,
+                "channels": audio.channels,
+                "source": job.source,
+                "chunk_ms": job.pace.chunk_ms,
+                "realtime": job.pace.realtime,
+                "pipeline": {"name": name, "nodes": {node.id: node.node_type for node in job.manifest.nodes}},
+            }
+        )
+    pace = "in real time" if job.pace.realtime else "as fast as it goes"
+    channels = "mono" if audio.channels == 1 else f"{audio.channels} channels"
+    head = [
+        f"{label('audio')[0]}{audio.name}, {audio.duration_s:.2f} s at {audio.sample_rate} Hz, {channels}",
+        f"{label('sent')[0]}{job.pace.chunk_ms:g} ms at a time as {job.pace.sample_format}, {pace}",
+        f"{label('through')[0]}{name}: " + ", ".join(f"{node.id} ({node.node_type})" for node in job.manifest.nodes),
+    ]
+    node_types = {node.id: node.node_type for node in job.manifest.nodes}
+    return PersonReport(head, audio.duration_s, node_types, side, job.pace.realtime)
+
+
+async def stream_file(
+    job: Job, audio: AudioFile, open_session: OpenSession, report: Report, interruption: Interruption
+) -> int:
+    """Stream an open file through a session and report; returns the exit code."""
+    async with open_session() as session:
+        files = None if job.out_dir is None else OutputFiles(job.out_dir)
+        tally = await drive(session, Feeder(audio, job.source, job.pace), report, interruption, files)
+        return tally.exit_code
+
+
+def stream_job(job: Job, open_session: OpenSession, side: str) -> int:
+    """Open the job's file and stream it through a session that is opened here; returns the exit code."""
+    with open_audio(job.file) as audio:
+        report = make_report(job, audio, side)
+
+        async def body(interruption: Interruption) -> int:
+            return await stream_file(job, audio, open_session, report, interruption)
+
+        return run_command(body, report)

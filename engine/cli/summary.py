@@ -1,0 +1,99 @@
+"""What a stream came to, for a person: speed, speech, latencies, nodes and the ledger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from engine.cli.tally import Tally
+from engine.cli.terminal import printable
+from engine.packet import NodeFigures, SessionMetrics
+
+__all__ = ["label", "latencies", "summary_parts"]
+
+
+def summary_parts(tally: Tally, node_types: Mapping[str, str], side: str, realtime: bool) -> Iterator[RenderableType]:
+    """Lines and tables to print, in order.
+
+    Args:
+      tally: of a stream that is over.
+      node_types: node id → type, in the order to show them.
+      side: who told the session's own account: "server" or "engine".
+      realtime: the client's latencies count from when chunks were due, not from when they were sent.
+    """
+    yield from _outcome(tally, side, realtime)
+    if tally.metrics is not None:
+        yield Padding(_node_table(node_types, tally.metrics.figures), (1, 0, 1, 2))
+        yield from _ledger(tally.metrics)
+
+
+def _outcome(tally: Tally, side: str, realtime: bool) -> list[Text]:
+    ended = "interrupted after" if tally.interrupted_by else "failed after" if tally.failure else "streamed"
+    pace = tally.sent_s / tally.elapsed_s if tally.elapsed_s else math.inf
+    took = f"{tally.results} results for {tally.sent_s:.2f} s of audio in {tally.elapsed_s:.2f} s"
+    lines = [Text.assemble(label(ended), f"{took}, {pace:.3g} x real time")]
+    for node, count in tally.speech.count.items():
+        speech_s = tally.speech.speech_ms[node] / 1000
+        lines.append(Text.assemble(label("speech"), f"{count} segments, {speech_s:.2f} s, found by {node}"))
+    since = "due" if realtime else "sent"
+    lines.append(Text.assemble(label("latency"), latencies(tally), (f"   chunk {since} → result here", "dim")))
+    if (told := tally.metrics) is not None:
+        figures = _percentiles(told.p50_latency_ms, told.p95_latency_ms, told.p99_latency_ms, told.max_latency_ms)
+        lines.append(Text.assemble(label(f"  {side}"), figures, ("   chunk read → result given", "dim")))
+    if tally.errors:
+        lines.append(Text.assemble(label("errors"), (str(tally.errors), "red")))
+    return lines
+
+
+def label(name: str) -> tuple[str, str]:
+    """The first column of a line, for `Text.assemble`."""
+    return f"{name:<10}", "bold"
+
+
+def _percentiles(p50: float, p95: float, p99: float, most: float) -> str:
+    return f"p50 {p50:6.2f}   p95 {p95:6.2f}   p99 {p99:6.2f}   max {most:6.2f} ms"
+
+
+def latencies(tally: Tally) -> str:
+    """The client's latencies so far, in one line."""
+    return _percentiles(*tally.latencies.percentiles(0.5, 0.95, 0.99, 1.0))
+
+
+def _node_table(node_types: Mapping[str, str], figures: Mapping[str, NodeFigures]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("node")
+    table.add_column("type")
+    for heading in ("chunks", "run us", "longest us", "queued us", "all ms"):
+        table.add_column(heading, justify="right")
+    for node, node_type in node_types.items():
+        if (each := figures.get(node)) is not None:
+            share = 1000 / max(each.chunks, 1)
+            table.add_row(
+                Text(printable(node)),
+                Text(printable(node_type), style="dim"),
+                str(each.chunks),
+                f"{each.run_ms * share:.0f}",
+                f"{each.max_run_ms * 1000:.0f}",
+                f"{each.queue_ms * share:.0f}",
+                f"{each.run_ms:.1f}",
+            )
+    return table
+
+
+def _ledger(told: SessionMetrics) -> list[Text]:
+    received = f"{told.received} received = {told.accepted} accepted + {told.refused} refused"
+    settled = (
+        f"{told.accepted} accepted = {told.delivered} delivered + {told.rejected} rejected"
+        f" + {told.dropped} dropped + {told.cancelled} cancelled"
+    )
+    rest = f" + {told.in_flight} in flight" if told.in_flight else ""
+    missing = f"   ({told.missing} missing)" if told.missing else ""
+    return [
+        Text.assemble(label("ledger"), received, missing),
+        Text.assemble(label(""), settled, rest),
+    ]

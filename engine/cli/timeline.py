@@ -1,0 +1,85 @@
+"""A strip of text that shows a stream's level and speech over its time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from engine.cli.speech import Segment
+
+__all__ = ["Timeline"]
+
+_QUIET_DBFS = -60.0
+_BARS = "▁▂▃▄▅▆▇█"
+_SPEECH, _SILENCE, _UNHEARD = "█", "─", " "
+
+
+@attrs.define
+class Timeline:
+    """Levels and speech in columns of equal time: its size does not depend on how long the stream is.
+
+    It shows the first node that gives levels (`rms_dbfs`) and the first that gives speech.
+    """
+
+    duration_s: float
+    columns: int = 60
+    _levels: list[float | None] = attrs.field(init=False)
+    _spoken: list[bool] = attrs.field(init=False)
+    _level_node: str | None = attrs.field(init=False, default=None)
+    _speech_node: str | None = attrs.field(init=False, default=None)
+    _open: Segment | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._levels = [None] * self.columns
+        self._spoken = [False] * self.columns
+
+    def _column(self, at_s: float) -> int:
+        return min(max(int(at_s / self.duration_s * self.columns), 0), self.columns - 1) if self.duration_s else 0
+
+    def level(self, node: str, value: Mapping[str, Any]) -> None:
+        """Take a node's data; what has no level is passed over."""
+        dbfs, at_ms = value.get("rms_dbfs"), value.get("timestamp_ms")
+        if not isinstance(dbfs, (int, float)) or not isinstance(at_ms, (int, float)):
+            return
+        self._level_node = self._level_node or node
+        if node == self._level_node:
+            column = self._column(at_ms / 1000)
+            before = self._levels[column]
+            self._levels[column] = dbfs if before is None else max(before, dbfs)
+
+    def speech(self, segment: Segment) -> None:
+        """Take a segment that opened or closed."""
+        self._speech_node = self._speech_node or segment.node
+        if segment.node != self._speech_node:
+            return
+        self._open = segment if segment.end_ms is None else None
+        if segment.end_ms is not None:
+            self._mark(segment.start_ms / 1000, segment.end_ms / 1000)
+
+    def _mark(self, start_s: float, end_s: float) -> None:
+        for column in range(self._column(start_s), self._column(end_s) + 1):
+            middle_s = (column + 0.5) * self.duration_s / self.columns
+            self._spoken[column] |= start_s <= middle_s <= end_s
+
+    def level_strip(self) -> str:
+        """One character for each column; "" if no level has been told."""
+        return "".join(map(_bar, self._levels)) if self._level_node else ""
+
+    def speech_strip(self, heard_s: float) -> str:
+        """One character for each column, up to where the stream has been heard; "" if no speech has been told."""
+        if self._speech_node is None:
+            return ""
+        if self._open is not None:
+            self._mark(self._open.start_ms / 1000, heard_s)
+        heard = self.columns if heard_s >= self.duration_s else self._column(heard_s)
+        strip = "".join(_SPEECH if spoken else _SILENCE for spoken in self._spoken[:heard])
+        return strip.ljust(self.columns, _UNHEARD)
+
+
+def _bar(dbfs: float | None) -> str:
+    if dbfs is None:
+        return " "
+    share = (max(dbfs, _QUIET_DBFS) - _QUIET_DBFS) / -_QUIET_DBFS
+    return _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]

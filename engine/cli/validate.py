@@ -1,0 +1,76 @@
+"""`headrace validate`: whether a manifest makes sense, and all that does not."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from engine.cli.commands import Command
+from engine.cli.manifests import read_manifest
+from engine.cli.report import print_json
+from engine.cli.terminal import printable
+from engine.errors import ManifestInvalid
+from engine.graph import Plan, make_plan
+from nodes.registry import BUILTIN
+
+__all__ = ["validate"]
+
+
+@click.command(cls=Command, example="headrace validate pipeline.json", exits="0 valid; 1 not; 2 it cannot be read.")
+@click.argument("manifest")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def validate(manifest: str, as_json: bool) -> None:
+    """Check a MANIFEST, a JSON file or - for standard input, against the node types that come with Headrace.
+
+    Says what the pipeline is, or lists every fault with its path.
+    """
+    try:
+        plan = make_plan(read_manifest(manifest), BUILTIN)
+    except ManifestInvalid as error:
+        if as_json:
+            print_json({"valid": False, **error.context})
+        else:
+            for fault in error.faults:
+                click.echo(printable(str(fault)))
+        sys.exit(1)
+    plan.close()
+    if as_json:
+        print_json(_facts(plan))
+    else:
+        click.echo(printable(_description(plan)))
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    return {
+        "valid": True,
+        "name": plan.name,
+        "nodes": len(plan.nodes),
+        "sources": list(plan.sources),
+        "sinks": [node.id for node in plan.nodes if node.is_sink],
+        "outputs": [node.id for node in plan.nodes if node.is_output],
+        "max_delay_ms": plan.delay_seconds() * 1e3,
+        "order": [node.id for node in plan.nodes],
+    }
+
+
+def _description(plan: Plan) -> str:
+    facts = _facts(plan)
+    nodes = "1 node" if facts["nodes"] == 1 else f"{facts['nodes']} nodes"
+    ids = [node.id for node in plan.nodes]
+    lines = [
+        f"valid: {nodes}, {_listed('source', facts['sources'])}, {_listed('sink', facts['sinks'])},"
+        f" delay up to {facts['max_delay_ms']:.3g} ms"
+    ]
+    width = max(len(node.id) for node in plan.nodes)
+    for place, node in enumerate(plan.nodes, 1):
+        feeds = ", ".join(f"{ids[edge.target]} ({edge.kinds})" for edge in node.outbound)
+        after = f"→ {feeds}" if feeds else ""
+        mark = "returned" if node.is_output else ""
+        lines.append(f"  {place:2}  {node.id:<{width}}  {node.node_type:<20}  {'  '.join(filter(None, (after, mark)))}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _listed(what: str, ids: list[str]) -> str:
+    return f"{what}{'s' if len(ids) != 1 else ''} {', '.join(ids)}"

@@ -1,0 +1,51 @@
+"""`headrace version`: this program's version, and a server's."""
+
+from __future__ import annotations
+
+import sys
+
+import attrs
+import click
+import trio
+
+from engine.cli.commands import Command
+from engine.cli.report import print_json
+from engine.cli.stream import check_address
+from engine.cli.terminal import printable
+from transport.client import Version, connect
+from transport.versions import PROTOCOL, runtime_version
+
+__all__ = ["runtime_version", "version"]
+
+
+@click.command(
+    cls=Command,
+    example="headrace version --address 127.0.0.1:50051",
+    exits="0; 1 no server answers, or it is not compatible.",
+)
+@click.option("--address", metavar="HOST:PORT", help="Ask this server too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def version(address: str | None, as_json: bool) -> None:
+    """Say which version this is, and what a server is: a quick way to see whether it answers."""
+    told = None if address is None else trio.run(_ask, check_address(address))
+    if as_json:
+        about = {"version": runtime_version(), "protocol": PROTOCOL}
+        print_json({**about, "server": attrs.asdict(told) if told else None})
+    else:
+        click.echo(f"headrace {runtime_version()}, protocol {PROTOCOL}")
+        if told is not None:
+            click.echo(_told(str(address), told))
+    sys.exit(0 if told is None or told.compatible else 1)
+
+
+async def _ask(address: str) -> Version:
+    async with connect(address) as client:
+        return await client.get_version(PROTOCOL)
+
+
+def _told(address: str, told: Version) -> str:
+    compatible = "compatible" if told.compatible else f"not compatible: {told.message}"
+    return printable(
+        f"{address}  headrace {told.runtime}, protocol {told.protocol}, {compatible}, built {told.build}\n"
+        f"node types: {', '.join(told.node_types)}"
+    )
