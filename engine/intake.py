@@ -90,17 +90,26 @@ class Intake:
         if frames.dtype == np.float32 and not np.isfinite(frames).all():
             bad = int(np.flatnonzero(~np.isfinite(frames))[0])
             raise ChunkRefused(f"sample {bad} is {frames.flat[bad]}: samples must be finite numbers")
-        form = (audio.sample_rate, audio.channels, audio.sample_format)
-        fixed = self._formats.setdefault(name, form)
+        form = _format(audio)
+        fixed = self._formats.get(name, form)
         if form != fixed:
             raise ChunkRefused(
                 f"source {name!r} has been sending {_words(fixed)}, this is {_words(form)};"
                 " its format may change after a FLUSH only"
             )
 
+    def accepted(self, chunk: Chunk) -> None:
+        """It has been let in: its format is now its source's. That of a chunk that is late or doubled never is."""
+        if isinstance(chunk.item, Audio) and chunk.source not in self._formats:
+            self._formats[chunk.source] = _format(chunk.item)
+
     def flush(self) -> None:
         """Formats may change now."""
         self._formats.clear()
+
+
+def _format(audio: Audio) -> Format:
+    return audio.sample_rate, audio.channels, audio.sample_format
 
 
 def _words(form: Format) -> str:

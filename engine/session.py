@@ -337,6 +337,7 @@ class Session:
             self._admission.refuse(self._intake.name_of(chunk.source), chunk.sequence)
             raise
         self._admission.offer(checked)
+        self._intake.accepted(checked)
 
     def _reply(self, error: EngineError, sequence: int | None) -> None:
         if error.sequence is None:

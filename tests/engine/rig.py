@@ -9,7 +9,8 @@ Every node that is built is known to its `Kinds`, so that a test can see whether
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import attrs
@@ -18,9 +19,11 @@ import trio
 import trio.testing
 
 from engine.errors import EngineError
+from engine.host import Engine
+from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Connection, Manifest, NodeSpec
 from engine.packet import Chunk, Result, SessionMetrics
-from engine.session import Event, Session
+from engine.session import Event, Session, open_session
 from nodes.contract import AnyNode, Audio, Data, InvalidInput, Item, Join, Kind, Node, parameter
 
 RATE = 16_000
@@ -259,6 +262,43 @@ def _spec(name: str, told: Any) -> NodeSpec:
         return NodeSpec(name, told)
     node_type, params = told
     return NodeSpec(name, node_type, params)
+
+
+@asynccontextmanager
+async def opened(
+    manifest: Manifest,
+    kinds: Kinds,
+    *,
+    engine: Engine | None = None,
+    limits: ResourceLimits | None = None,
+    within: float = 600.0,
+    **options: Any,
+) -> AsyncIterator[Session]:
+    """A session that has to leave nothing behind: no task, no open node, no unsettled chunk, however it ends.
+
+    Args:
+      within: seconds (virtual ones) after which it counts as hung.
+    """
+    before = tasks_now()
+    session: Session | None = None
+    try:
+        with trio.fail_after(within):
+            how = SessionOptions(**options)
+            registry = None if engine else kinds
+            async with open_session(manifest, registry=registry, engine=engine, limits=limits, options=how) as session:
+                yield session
+    finally:
+        assert tasks_now() == before, "tasks are left"
+        kinds.assert_closed_once()
+        if session is not None:
+            assert_settled(session.metrics())
+
+
+def assert_settled(account: SessionMetrics) -> None:
+    """Nothing is lost silently: every chunk received has exactly one fate."""
+    assert account.received == account.accepted + account.refused
+    assert account.accepted == account.delivered + account.rejected + account.dropped + account.cancelled
+    assert account.in_flight == 0
 
 
 async def receive_all(session: Session) -> list[Event]:
