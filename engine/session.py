@@ -334,7 +334,8 @@ class Session:
                 raise chunk.error
             checked = self._intake.check(chunk)
         except EngineError:
-            self._admission.refuse(self._intake.name_of(chunk.source), chunk.sequence)
+            source = "" if self._closing else self._intake.name_of(chunk.source)  # after CLOSE there are no holes
+            self._admission.refuse(source, chunk.sequence)
             raise
         self._admission.offer(checked)
         self._intake.accepted(checked)

@@ -363,6 +363,27 @@ async def test_close_ends_with_a_flush_and_the_final_metrics(autojump_clock: Moc
     assert final([first, flush, last]).delivered == 1
 
 
+async def test_chunks_and_flushes_after_close_are_refused(autojump_clock: MockClock) -> None:
+    kinds = Kinds()
+    async with opened(wire("a"), kinds) as session:
+        await session.send(chunk(0))
+        await session.close()
+        await session.send(chunk(1))
+        await session.send(chunk(9))
+        await session.flush()
+        await trio.sleep(1)  # the hole below 9 would be settled by now, if it were one
+        events = await receive_all(session)
+        with pytest.raises(SessionClosed):
+            await session.send(chunk(2))
+    assert [(type(error), error.sequence) for error in errors(events)] == [
+        (SessionClosed, 1),
+        (SessionClosed, 9),
+        (SessionClosed, None),
+    ]
+    account = final(events)
+    assert (account.refused, account.delivered, account.missing) == (2, 1, 0)
+
+
 async def test_after_the_end_nothing_can_be_sent(autojump_clock: MockClock) -> None:
     kinds = Kinds()
     async with opened(wire("a"), kinds) as session:
