@@ -264,12 +264,14 @@ class Session:
             self._unfold(await self._outbox.take())
         return self._burst.popleft()
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        """All events to the end; then raises the failure, if there was one."""
-        while (event := await self.receive()) is not None:
-            yield event
-        if self.failure is not None:
-            raise self.failure
+    def __aiter__(self) -> Session:
+        """All events to the end; then raises the failure, if there was one. A loop may be left, and taken up again."""
+        return self
+
+    async def __anext__(self) -> Event:
+        if (event := await self.receive()) is not None:
+            return event
+        raise self.failure or StopAsyncIteration
 
     def metrics(self, *, final: bool = False) -> SessionMetrics:
         """The session's account as it stands."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import attrs
 import pytest
 import trio
@@ -420,6 +422,24 @@ async def test_iterating_raises_the_failure_after_all_events(autojump_clock: Moc
 async def _gather(session: Session, events: list[Event]) -> None:
     async for event in session:
         events.append(event)
+
+
+async def test_leaving_a_loop_over_a_session_early_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+    """No half-run generator, whose collection would warn (warnings are errors here); the loop can be taken up again."""
+    kinds = Kinds()
+    async with opened(wire("a"), kinds) as session:
+        await session.send(chunk(0))
+        await session.send(chunk(1))
+        async for _ in session:
+            break
+        gc.collect()
+        await trio.lowlevel.checkpoint()
+        async for event in session:
+            assert isinstance(event, Result)
+            assert event.sequence == 1
+            break
+        gc.collect()
+        await trio.lowlevel.checkpoint()
 
 
 # ---- sources ---------------------------------------------------------------------------------
