@@ -16,6 +16,7 @@ from nodes.stream import StreamFormat, require_format
 __all__ = ["SpeechGate"]
 
 _ROUNDING_FRAMES = 1e-3
+_SEGMENT_BYTES = 100
 
 
 @attrs.define
@@ -76,8 +77,8 @@ class SpeechGate(Join):
 
     @property
     def memory_bytes(self) -> int:
-        """The audio held."""
-        return sum(block.frames.nbytes for block in self._hold.blocks)
+        """The audio held, and the segments that are not behind it yet."""
+        return self._hold.memory_bytes
 
 
 def _of_kind(row: Mapping[str, Sequence[Item]], kind: type) -> dict[str, list[Any]]:
@@ -132,7 +133,11 @@ class _Hold:
             self._begin(0.0 if item.at is None else item.at * 1000)
             self._settled_ms = max(item.until * 1000, self._settled_ms or 0.0)
             for start_ms, end_ms in item.value["segments"]:
-                self._segments[start_ms] = self._segments.get(start_ms) if end_ms is None else end_ms
+                self._segments[start_ms] = end_ms  # told open first, closed later
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(block.frames.nbytes for block in self.blocks) + _SEGMENT_BYTES * len(self._segments)
 
     def _begin(self, position_ms: float) -> None:
         self._origin_ms = position_ms if self._origin_ms is None else self._origin_ms

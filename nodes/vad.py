@@ -65,7 +65,7 @@ class _Stream:
         self._detector, self._segmenter = detector, segmenter
         self._frame_duration_ms = frame_duration_ms
         self._decided_frames = 0  # of the framer's stretch
-        self._told_ms = segmenter.origin_ms
+        self._told_ms = milliseconds(segmenter.origin_ms)
 
     def hear(self, audio: Audio, timestamp_ms: float) -> Data:
         if not len(audio.frames):
@@ -84,7 +84,7 @@ class _Stream:
         end_ms = self.framer.stop * 1000 / self.framer.source_rate
         ended |= self._segmenter.end_at(end_ms)
         told = self._tell(decisions, started, ended, end_ms)
-        return attrs.evolve(told, until=max(milliseconds(end_ms), self._told_ms) / 1000)
+        return attrs.evolve(told, until=milliseconds(end_ms) / 1000)
 
     def _decide(self, frames: Sequence[bytes]) -> tuple[str, bool, bool]:
         """Decisions, whether a segment opened, whether one closed."""
@@ -105,7 +105,7 @@ class _Stream:
     def _tell(self, decisions: str, started: bool, ended: bool, timestamp_ms: float) -> Data:
         at_ms = self._told_ms
         received_ms = self.framer.stop * 1000 / self.framer.source_rate
-        self._told_ms = max(at_ms, milliseconds(min(self._segmenter.settled_ms, received_ms)))
+        self._told_ms = milliseconds(min(self._segmenter.settled_ms, received_ms))
         value = _value(decisions, started, ended, timestamp_ms, self._segmenter.take())
         return Data(value, at_ms / 1000, self._told_ms / 1000)
 

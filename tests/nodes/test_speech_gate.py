@@ -113,7 +113,7 @@ def test_holds_no_more_than_vad_and_pre_roll_need() -> None:
         assert row
         list(node.process(row))
         most = max(most, node.memory_bytes)
-    assert 0 < most <= (vad.delay + node.delay) * 16_000 * 2 + 2
+    assert 0 < most <= (vad.delay + node.delay) * 16_000 * 2 + 200
 
 
 def test_audio_and_data_may_come_from_one_node() -> None:
@@ -167,6 +167,16 @@ def test_speech_passes_as_soon_as_it_is_settled() -> None:
     assert (out.start, out.stop) == (320, 639)  # a frame stays back: times are rounded
     (rest,) = node.process({"audio": [], "vad": [Data({"segments": [[50.0, 90.0]]}, 0.08, 0.1)]})
     assert (rest.start, rest.stop) == (639, 720)
+
+
+def test_several_segments_of_one_row_pass_at_once_and_are_forgotten() -> None:
+    node = gate(pre_roll_ms=0)
+    segments = [[float(at), at + 10.0] for at in range(0, 1_000, 20)]
+    passed = list(
+        node.process({"audio": [Audio(signal(8_000), 8_000)], "vad": [Data({"segments": segments}, 0.0, 1.0)]})
+    )
+    assert [(block.start, len(block.frames)) for block in passed] == [(at, 80) for at in range(0, 8_000, 160)]
+    assert node.memory_bytes == 32_000  # the block, for its last frame, and no segment
 
 
 def test_what_no_segment_covers_is_dropped_at_the_end() -> None:

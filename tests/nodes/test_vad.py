@@ -158,6 +158,15 @@ def test_an_open_segment_closes_at_the_end_of_the_audio() -> None:
     assert end_ms == 807.0
 
 
+@pytest.mark.parametrize("pattern", [[(0.5, False)], [(0.3, False), (0.5, True)], [(0.5, True), (0.2, False)]])
+def test_at_the_end_everything_is_settled(pattern: Any) -> None:
+    samples = speechlike(16_000, pattern)[:-7]
+    *before, last = run(VAD(), cut(samples, [320] * 200, 16_000, start=8_000)).data
+    assert last.until == pytest.approx(0.5 + len(samples) / 16_000, abs=1e-6)
+    assert before[0].at == 0.5
+    assert [data.at for data in before[1:]] + [last.at] == [data.until for data in before]
+
+
 def test_a_gap_is_silence_and_a_short_one_does_not_split() -> None:
     samples = speechlike(16_000, [(0.6, True)])
     for gap_seconds, segments in ((0.2, 1), (1.0, 2)):
