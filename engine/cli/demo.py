@@ -26,7 +26,11 @@ from transport.server import Server
 __all__ = ["demo"]
 
 
-@click.command(cls=Command, example="headrace demo --out-dir out")
+@click.command(
+    cls=Command,
+    short_help="Watch speech stream through a pipeline.",
+    example="headrace demo --out-dir out",
+)
 @click.option("--realtime/--fast", default=True, help="At the pace of a microphone (10 s), or as fast as it goes.")
 @click.option("--chunk-ms", default=20.0, type=click.FloatRange(1, 10_000), help="Length of a chunk.")
 @click.option("--out-dir", type=click.Path(path_type=Path), help="Write what the nodes give: WAV and JSON lines.")

@@ -21,7 +21,11 @@ from nodes.registry import BUILTIN
 __all__ = ["nodes"]
 
 
-@click.command(cls=Command, example="headrace nodes AudioResample")
+@click.command(
+    cls=Command,
+    short_help="List node types, or describe one.",
+    example="headrace nodes AudioResample",
+)
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; of all nodes, one a line.")
 def nodes(name: str | None, as_json: bool) -> None:

@@ -21,25 +21,35 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OVERFLOWS = {"block": Overflow.BLOCK, "drop-oldest": Overflow.DROP_OLDEST, "drop-newest": Overflow.DROP_NEWEST}
 
+
+def _number(default: str) -> dict[str, Any]:
+    """What an option has whose absence, 0 on the wire, means a default of the service's."""
+    return {"default": 0, "type": click.IntRange(0), "show_default": default}
+
+
 _OPTIONS = (
     click.argument("file", type=click.Path(path_type=Path)),
     click.option(
-        "-m", "--manifest", metavar="PATH", help="The pipeline, a JSON file; - is standard input. Without it: resample"
-        " to 16 kHz, find speech, measure the level.",
+        "-m", "--manifest", metavar="PATH",
+        help="The pipeline, a JSON file; - is standard input.",
+        show_default="resample to 16 kHz, find speech, measure the level",
     ),
-    click.option("--realtime", is_flag=True, help="At the pace of a microphone; else as fast as the session takes it."),
-    click.option("--chunk-ms", default=20.0, type=click.FloatRange(1, 10_000), help="Length of a chunk."),
-    click.option("--node", default="", metavar="ID", help="The source to feed.  [default: the only one]"),
+    click.option("--realtime", is_flag=True, help="At a microphone's pace, else as fast as the session takes it."),
+    click.option("--chunk-ms", default=20.0, metavar="MS", type=click.FloatRange(1, 10_000), help="Length of a chunk."),
+    click.option("--node", metavar="ID", help="The source to feed.", show_default="the only one"),
     click.option("--format", "sample_format", default="f32", type=click.Choice(["f32", "i16"]), help="What is sent."),
-    click.option("--out-dir", type=click.Path(path_type=Path), help="Write NODE.wav and NODE.jsonl of outputs."),
-    click.option("--json", "as_json", is_flag=True, help="One JSON object a line: ready, result, segment, error, …"),
+    click.option(
+        "--out-dir", metavar="DIR", type=click.Path(path_type=Path),
+        help="Write what nodes give: audio to ID.wav, data to ID.jsonl.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object on each line."),
     click.option("--overflow", default="block", type=click.Choice(list(_OVERFLOWS)), help="What a full session does."),
-    click.option("--max-age-ms", default=0, type=click.IntRange(0), help="Drop chunks that waited longer; 0 is never."),
+    click.option("--max-age-ms", metavar="MS", help="Drop chunks that waited longer.", **_number("never")),
     click.option("--lean", is_flag=True, help="Results without per-node figures."),
-    click.option("--capacity", default=0, type=click.IntRange(0, 1024), help="Chunks under way; 0: 32."),
-    click.option("--max-timeout-ms", default=0, type=click.IntRange(0), help="Limit for a chunk; 0: the service's."),
-    click.option("--max-memory-mb", default=0, type=click.IntRange(0), help="Limit for the session; 0: the service's."),
-    click.option("--max-audio-samples", default=0, type=click.IntRange(0), help="Limit for a chunk; 0: the service's."),
+    click.option("--capacity", metavar="N", help="Chunks that may be under way at once.", **_number("32")),
+    click.option("--max-timeout-ms", metavar="MS", help="Limit for the time of a chunk.", **_number("5000")),
+    click.option("--max-memory-mb", metavar="MB", help="Limit for the session's memory.", **_number("100")),
+    click.option("--max-audio-samples", metavar="N", help="Limit for a chunk's samples.", **_number("10000000")),
 )  # fmt: skip
 
 
@@ -76,7 +86,7 @@ def make_job(
     manifest: str | None,
     realtime: bool,
     chunk_ms: float,
-    node: str,
+    node: str | None,
     sample_format: Any,
     out_dir: Path | None,
     as_json: bool,
@@ -107,11 +117,11 @@ def make_job(
     )
 
 
-def _choose_source(manifest: Manifest, asked: str) -> str:
+def _choose_source(manifest: Manifest, asked: str | None) -> str:
     sources = source_ids(manifest)
     listed = ", ".join(map(repr, sources))
-    if asked and asked not in sources:
+    if asked is not None and asked not in sources:
         raise BadInput(f"{asked!r} is not a source of this pipeline; its sources are {listed or 'none'}")
-    if not asked and len(sources) > 1:
+    if asked is None and len(sources) > 1:
         raise BadInput(f"this pipeline has several sources, choose one with --node: {listed}")
     return asked or (sources[0] if sources else "")

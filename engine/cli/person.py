@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 
 import click
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
-from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +15,7 @@ from rich.text import Text
 from engine.cli.failures import explain
 from engine.cli.files import OutputFiles
 from engine.cli.speech import Segment
-from engine.cli.summary import label, latencies, summary_parts
+from engine.cli.summary import LABEL_WIDTH, label, latencies, summary_parts
 from engine.cli.tally import Tally
 from engine.cli.terminal import make_console, printable
 from engine.cli.timeline import Timeline
@@ -34,7 +33,7 @@ class PersonReport:
     """Shows a stream as it runs.
 
     Args:
-      head: lines that say what is streamed, before it starts.
+      head: what is streamed, in lines of a label and a text.
       duration_s: of the audio, for the bar.
       node_types: node id → type, in the pipeline's order, for the table.
       side: who keeps the session's own account: "server" or "engine".
@@ -42,12 +41,17 @@ class PersonReport:
     """
 
     def __init__(
-        self, head: list[str], duration_s: float, node_types: Mapping[str, str], side: str, realtime: bool
+        self,
+        head: Sequence[tuple[str, str]],
+        duration_s: float,
+        node_types: Mapping[str, str],
+        side: str,
+        realtime: bool,
     ) -> None:
         self._console = make_console()
         self._head, self._duration_s, self._node_types = head, duration_s, node_types
         self._side, self._realtime = side, realtime
-        self._timeline = Timeline(duration_s)
+        self._timeline = Timeline(duration_s, max(10, min(60, self._console.width - LABEL_WIDTH - 2)))
         self._live: Live | None = None
         self._shown_at = monotonic()
         self._errors = 0
@@ -57,8 +61,8 @@ class PersonReport:
     def ready(self, tally: Tally) -> None:
         """Say what is streamed, and start the live part."""
         assert tally.ready is not None
-        for line in self._head:
-            self._say(Text(line))
+        for name, text in self._head:
+            self._say(Text.assemble(label(name), printable(text)))
         ready = tally.ready
         self._say(
             Text.assemble(
@@ -134,18 +138,32 @@ class PersonReport:
             self._say(Text(f"  at {tally.heard_s:7.2f} s   {latencies(tally)}"))
 
     def _scene(self, tally: Tally) -> RenderableType:
-        in_flight = f"{tally.metrics.in_flight} in flight" if tally.metrics is not None else ""
-        place = f"  {tally.heard_s:.1f} of {self._duration_s:.1f} s   {in_flight}"
-        bar = Table.grid()
-        bar.add_row(
-            ProgressBar(total=max(self._duration_s, 1e-3), completed=tally.heard_s, width=self._timeline.columns),
-            Text(place, style="dim"),
+        bar = ProgressBar(
+            total=max(self._duration_s, 1e-3),
+            completed=tally.heard_s,
+            width=self._timeline.columns,
+            complete_style="default",
+            finished_style="default",
         )
-        return Padding(Group(Text(), *self._strips(tally.heard_s), bar, Text(latencies(tally))), (0, 0, 0, 2))
+        place = f"{tally.heard_s:.1f} of {self._duration_s:.1f} s"
+        if tally.metrics is not None:
+            place += f", {tally.metrics.in_flight} chunks under way"
+        grid = Table.grid()
+        grid.add_column(width=LABEL_WIDTH)
+        grid.add_row()
+        for name, strip in self._strips(tally.heard_s):
+            grid.add_row(Text(name, style="bold"), strip)
+        grid.add_row("", bar)
+        grid.add_row(Text("at", style="bold"), place)
+        grid.add_row(Text("latency", style="bold"), f"{latencies(tally)}   last {tally.last_ms:.2f}")
+        return grid
 
-    def _strips(self, heard_s: float) -> list[Text]:
-        levels, speech = self._timeline.level_strip(), self._timeline.speech_strip(heard_s)
-        return [Text(strip, style=style) for strip, style in ((levels, "cyan"), (speech, "green")) if strip]
+    def _strips(self, heard_s: float) -> list[tuple[str, Text]]:
+        strips = {
+            "level": Text(self._timeline.level_strip(), style="cyan"),
+            "speech": Text(self._timeline.speech_strip(heard_s), style="green"),
+        }
+        return [(name, strip) for name, strip in strips.items() if strip]
 
     def _stop_live(self) -> None:
         if self._live is not None:
@@ -159,8 +177,8 @@ class PersonReport:
         self._stop_live()
         self._say(Text())
         if strips := self._strips(tally.heard_s):
-            for strip in strips:
-                self._say(Padding(strip, (0, 0, 0, 2)))
+            for name, strip in strips:
+                self._say(Text.assemble(label(name), strip))
             self._say(Text())
         for part in summary_parts(tally, self._node_types, self._side, self._realtime):
             self._say(part)

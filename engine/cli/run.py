@@ -19,7 +19,12 @@ from nodes.registry import BUILTIN
 __all__ = ["run"]
 
 
-@click.command(cls=Command, example="headrace run talk.flac --manifest pipeline.json --out-dir out", exits=STREAM_EXITS)
+@click.command(
+    cls=Command,
+    short_help="Run a file through a pipeline, here.",
+    example="headrace run talk.flac --manifest pipeline.json --out-dir out",
+    exits=STREAM_EXITS,
+)
 @job_options
 def run(**chosen: Any) -> None:
     """Run an audio FILE through a pipeline in this process, without a server.

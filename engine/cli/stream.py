@@ -34,7 +34,12 @@ def check_address(address: str) -> str:
     return address
 
 
-@click.command(cls=Command, example="headrace stream talk.wav --manifest pipeline.json --realtime", exits=STREAM_EXITS)
+@click.command(
+    cls=Command,
+    short_help="Stream a file to a server.",
+    example="headrace stream talk.wav --manifest pipeline.json --realtime",
+    exits=STREAM_EXITS,
+)
 @click.option("--address", default=DEFAULT_ADDRESS, metavar="HOST:PORT", help="The server.")
 @job_options
 def stream(address: str, **chosen: Any) -> None:

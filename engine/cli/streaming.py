@@ -12,7 +12,6 @@ from engine.cli.options import Job
 from engine.cli.person import PersonReport
 from engine.cli.report import JsonReport, Report
 from engine.cli.sessions import AnySession
-from engine.cli.summary import label
 
 __all__ = ["OpenSession", "make_report", "stream_file", "stream_job"]
 
@@ -44,9 +43,9 @@ def make_report(job: Job, audio: AudioFile, side: str) -> Report:
     pace = "in real time" if job.pace.realtime else "as fast as it goes"
     channels = "mono" if audio.channels == 1 else f"{audio.channels} channels"
     head = [
-        f"{label('audio')[0]}{audio.name}, {audio.duration_s:.2f} s at {audio.sample_rate} Hz, {channels}",
-        f"{label('sent')[0]}{job.pace.chunk_ms:g} ms at a time as {job.pace.sample_format}, {pace}",
-        f"{label('through')[0]}{name}: " + ", ".join(f"{node.id} ({node.node_type})" for node in job.manifest.nodes),
+        ("audio", f"{audio.name}, {audio.duration_s:.2f} s at {audio.sample_rate} Hz, {channels}"),
+        ("sent", f"{job.pace.chunk_ms:g} ms at a time as {job.pace.sample_format}, {pace}"),
+        ("through", f"{name}: " + ", ".join(f"{node.id} ({node.node_type})" for node in job.manifest.nodes)),
     ]
     node_types = {node.id: node.node_type for node in job.manifest.nodes}
     return PersonReport(head, audio.duration_s, node_types, side, job.pace.realtime)

@@ -14,7 +14,9 @@ from engine.cli.tally import Tally
 from engine.cli.terminal import printable
 from engine.packet import NodeFigures, SessionMetrics
 
-__all__ = ["label", "latencies", "summary_parts"]
+__all__ = ["LABEL_WIDTH", "label", "latencies", "summary_parts"]
+
+LABEL_WIDTH = 10
 
 
 def summary_parts(tally: Tally, node_types: Mapping[str, str], side: str, realtime: bool) -> Iterator[RenderableType]:
@@ -52,7 +54,7 @@ def _outcome(tally: Tally, side: str, realtime: bool) -> list[Text]:
 
 def label(name: str) -> tuple[str, str]:
     """The first column of a line, for `Text.assemble`."""
-    return f"{name:<10}", "bold"
+    return name.ljust(LABEL_WIDTH), "bold"
 
 
 def _percentiles(p50: float, p95: float, p99: float, most: float) -> str:

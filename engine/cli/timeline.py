@@ -11,7 +11,7 @@ from engine.cli.speech import Segment
 
 __all__ = ["Timeline"]
 
-_QUIET_DBFS = -60.0
+_QUIET_DBFS, _LOUD_DBFS = -60.0, -12.0
 _BARS = "▁▂▃▄▅▆▇█"
 _SPEECH, _SILENCE, _UNHEARD = "█", "─", " "
 
@@ -81,5 +81,5 @@ class Timeline:
 def _bar(dbfs: float | None) -> str:
     if dbfs is None:
         return " "
-    share = (max(dbfs, _QUIET_DBFS) - _QUIET_DBFS) / -_QUIET_DBFS
-    return _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]
+    share = (dbfs - _QUIET_DBFS) / (_LOUD_DBFS - _QUIET_DBFS)
+    return _BARS[min(max(int(share * len(_BARS)), 0), len(_BARS) - 1)]

@@ -18,7 +18,12 @@ from nodes.registry import BUILTIN
 __all__ = ["validate"]
 
 
-@click.command(cls=Command, example="headrace validate pipeline.json", exits="0 valid; 1 not; 2 it cannot be read.")
+@click.command(
+    cls=Command,
+    short_help="Check a manifest.",
+    example="headrace validate pipeline.json",
+    exits="0 valid; 1 not; 2 it cannot be read.",
+)
 @click.argument("manifest")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def validate(manifest: str, as_json: bool) -> None:

@@ -20,6 +20,7 @@ __all__ = ["runtime_version", "version"]
 
 @click.command(
     cls=Command,
+    short_help="Tell the version, and a server's.",
     example="headrace version --address 127.0.0.1:50051",
     exits="0; 1 no server answers, or it is not compatible.",
 )
