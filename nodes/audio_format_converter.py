@@ -29,7 +29,7 @@ class AudioFormatConverter(Node):
     noise is the same in every run and does not depend on how the stream is cut.
     """
 
-    target_format: SampleFormat = parameter(help="sample format of the output", choices=("f32", "i16", "i32"))  # noqa: RUF009
+    target_format: SampleFormat = parameter(help="sample format of the output", choices=("f32", "i16", "i32"))
     dither: bool = parameter(False, help="add triangular noise where resolution is lost to i16")
     _noise: list[np.random.Generator] = attrs.field(init=False, factory=list, repr=False)
 

@@ -50,7 +50,7 @@ class AudioResample(Node):
     Input that has the target rate already passes untouched and without delay. Int32 keeps 24 significant bits.
     """
 
-    target_sample_rate: int = parameter(help="sample rate of the output in Hz", at_least=1, at_most=MAX_SAMPLE_RATE)
+    target_sample_rate: int = parameter(help="sample rate of the output in Hz", above=0, at_most=MAX_SAMPLE_RATE)
     converter: str = parameter(
         "sinc_fastest", help="libsamplerate's method, from best to cheapest", choices=LIBSAMPLERATE_CONVERTERS
     )

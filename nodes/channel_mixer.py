@@ -37,8 +37,8 @@ class ChannelMixer(Node):
     """
 
     channels: int | None = parameter(None, help="number of output channels", at_least=1, at_most=MAX_CHANNELS)
-    pick: list[int] | None = parameter(None, help="indexes of the input channels to give, from 0")  # noqa: RUF009
-    matrix: list[list[float]] | None = parameter(  # noqa: RUF009
+    pick: list[int] | None = parameter(None, help="indexes of the input channels to give, from 0")
+    matrix: list[list[float]] | None = parameter(
         None, help="factors: a row for each output channel, a column for each input channel"
     )
     _factors: Samples | None = attrs.field(init=False, default=None, repr=False)

@@ -3,7 +3,8 @@
 The rules of the contract:
 
 * A node is an attrs class. Its parameters are its fields, declared with `parameter(...)`; building one is
-  cheap and holds no resource.
+  cheap and holds no resource. attrs runs validators whenever a node's own field is set (about 1 us), so state
+  that changes with every item is best kept in an object of its own.
 * `process` gets one item (a `Join` gets the items of one row) and yields what comes of it, maybe nothing.
 * `finish` yields the tail and leaves the node as fresh as it was built; `close` is called exactly once, at
   the end.

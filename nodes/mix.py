@@ -26,7 +26,7 @@ class Mix(Join):
     held.
     """
 
-    weights: dict[str, float] = parameter(  # noqa: RUF009
+    weights: dict[str, float] = parameter(
         {}, help="upstream node id → linear factor; 1 for those not named"
     )
     max_skew_ms: float = parameter(

@@ -169,7 +169,7 @@ class VAD(Node):
     )
     min_silence_ms: float = parameter(300.0, help="silence that closes a segment, in ms", at_least=0, at_most=60_000)
     padding_ms: float = parameter(
-        120.0, help="what a segment has before and after its speech, in ms; at most min_silence_ms", at_least=0
+        30.0, help="what a segment has before and after its speech, in ms; at most min_silence_ms", at_least=0
     )
     forward_audio: bool = parameter(False, help="give the audio too")
     _stream: _Stream | None = attrs.field(init=False, default=None, repr=False)
