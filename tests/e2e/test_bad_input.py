@@ -205,7 +205,7 @@ def test_all_faults_of_a_manifest_together(foreign: Foreign) -> None:
         "connections[2].to",
         "connections",
     }
-    assert told["nodes[0].params.target_sample_rate"] == "must be at least 1, got -1"
+    assert told["nodes[0].params.target_sample_rate"] == "must be positive, got -1"
     for path, message in told.items():
         assert f"{path}: {message}" in only.error.message
     assert "'a'" in told["connections"]
