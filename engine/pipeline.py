@@ -59,7 +59,7 @@ class Pipeline:
         self._failed: tuple[int, EngineError] | None = None
         self._entered = 0
         self._done = 0
-        self._closed = False
+        self._stopped = self._closed = False
         self._scope = trio.CancelScope()
         self.tasks = [NodeTask(planned, self) for planned in plan.nodes]
         self._sinks = sum(planned.is_sink for planned in plan.nodes)
@@ -85,7 +85,8 @@ class Pipeline:
                     nursery.start_soon(task.run, name=f"node {task.planned.id}")
 
     def stop(self) -> None:
-        """End all tasks; what they were at is lost."""
+        """End all tasks; what they were at is lost. A task that has been woken already still does its row."""
+        self._stopped = True
         self.rows.clear()
         self._scope.cancel()
 
@@ -108,7 +109,7 @@ class Pipeline:
     def sink_done(self, row: Row) -> None:
         """One sink has done a row."""
         row.waiting -= 1
-        if row.waiting:
+        if row.waiting or self._stopped:
             return
         self.rows.popleft()
         self._done += 1

@@ -39,8 +39,11 @@ from tests.engine.rig import (
 # ---- order -----------------------------------------------------------------------------------
 
 
-async def test_results_leave_in_sequence_order_whatever_the_branches_speeds(autojump_clock: MockClock) -> None:
-    """One branch hops through threads, the other does not: results are whole rows, in order."""
+async def test_results_leave_in_sequence_order_whatever_the_branches_speeds(mock_clock: MockClock) -> None:
+    """One branch hops through threads, the other does not: results are whole rows, in order.
+
+    The clock stands still: it would jump on while a thread is at work.
+    """
     kinds = Kinds()
     async with opened(wire("in > slow > end, in > fast > end", slow="Threaded"), kinds) as session:
         for sequence in (0, 2, 1, 3, 5, 4):
