@@ -249,6 +249,13 @@ class Session:
             self.failure = error
             self._end()
 
+    def _fail_again(self, error: EngineError) -> None:
+        """End with a failure that comes to light late: its row is below that of any failure before."""
+        self.failure = error
+        if self._ended:
+            self._outbox.put(Marker.END)  # the first was discarded with the rows above
+        self._end()
+
     # Out
 
     async def receive(self) -> Event | None:
@@ -361,7 +368,7 @@ class Session:
             except EngineError as error:
                 self._lose(entry)
                 self._outbox.discard(self._lose)
-                self.fail(error)
+                self._fail_again(error)
                 return
             self._burst.extend(entry.rejections)
             self._burst.append(result)

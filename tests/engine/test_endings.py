@@ -267,6 +267,23 @@ class Mixed(Probe):
         return (tone(rate=8_000), tone(rate=16_000)) if not isinstance(item, Data) else (item,)
 
 
+async def test_an_output_that_cannot_be_joined_ends_the_session_though_a_later_row_failed_before(
+    autojump_clock: MockClock,
+) -> None:
+    """Outputs are joined when they are received. By then the session may have ended; that end must not get lost."""
+    kinds = Kinds(Mixed)
+    async with opened(wire("a, b", a="Mixed", b=("Bomb", {"at": 1})), kinds) as session:
+        for sequence in range(2):
+            await session.send(chunk(sequence, "a"))
+            await session.send(chunk(sequence, "b"))
+        await wait_all_tasks_blocked()
+        events = await receive_all(session)
+    assert [(type(event), getattr(event, "node_id", "")) for event in events] == [
+        (NodeFailed, "a"),
+        (SessionMetrics, ""),
+    ]
+
+
 # ---- limits ----------------------------------------------------------------------------------
 
 
