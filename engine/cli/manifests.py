@@ -46,4 +46,4 @@ def packaged_manifest(name: str) -> Manifest:
 def source_ids(manifest: Manifest) -> list[str]:
     """The nodes that nothing leads to, by the manifest alone: a server may know node types that we do not."""
     fed = {link.target for link in manifest.connections}
-    return [node.id for node in manifest.nodes if node.id not in fed]
+    return list(dict.fromkeys(node.id for node in manifest.nodes if node.id not in fed))

@@ -12,6 +12,7 @@ import click
 from engine.cli.failures import BadInput
 from engine.cli.feeding import Pace
 from engine.cli.manifests import packaged_manifest, read_manifest, source_ids
+from engine.graph import Registry, make_plan
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import Manifest
 
@@ -81,6 +82,7 @@ class Job:
 
 
 def make_job(
+    registry: Registry | None = None,
     *,
     file: Path,
     manifest: str | None,
@@ -98,13 +100,17 @@ def make_job(
     max_memory_mb: int,
     max_audio_samples: int,
 ) -> Job:
-    """Read the manifest and settle what is to be done.
+    """Read the manifest and settle what is to be done; the keywords are the options of `job_options`.
+
+    With a registry the manifest is held against it, whole, before anything else is asked; without, a server does it.
 
     Raises:
       BadInput: the manifest cannot be read, or the source is not one of its sources.
-      ManifestInvalid: the manifest's form is wrong; all faults are listed.
+      ManifestInvalid: the manifest has faults; all are listed.
     """
     pipeline = packaged_manifest("default.json") if manifest is None else read_manifest(manifest)
+    if registry is not None:
+        make_plan(pipeline, registry).close()
     return Job(
         file=file,
         manifest=pipeline,

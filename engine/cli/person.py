@@ -45,6 +45,7 @@ class PersonReport:
         head: Sequence[tuple[str, str]],
         duration_s: float,
         node_types: Mapping[str, str],
+        *,
         side: str,
         realtime: bool,
     ) -> None:
@@ -178,6 +179,7 @@ class PersonReport:
         self._say(Text())
         if strips := self._strips(tally.heard_s):
             for name, strip in strips:
+                strip.rstrip()
                 self._say(Text.assemble(label(name), strip))
             self._say(Text())
         for part in summary_parts(tally, self._node_types, self._side, self._realtime):

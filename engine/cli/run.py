@@ -31,7 +31,7 @@ def run(**chosen: Any) -> None:
 
     The same as `headrace stream` but for the network: the same session, options, outputs and report.
     """
-    job = make_job(**chosen)
+    job = make_job(BUILTIN, **chosen)
 
     @asynccontextmanager
     async def open_local() -> AsyncIterator[AnySession]:

@@ -48,7 +48,7 @@ def make_report(job: Job, audio: AudioFile, side: str) -> Report:
         ("through", f"{name}: " + ", ".join(f"{node.id} ({node.node_type})" for node in job.manifest.nodes)),
     ]
     node_types = {node.id: node.node_type for node in job.manifest.nodes}
-    return PersonReport(head, audio.duration_s, node_types, side, job.pace.realtime)
+    return PersonReport(head, audio.duration_s, node_types, side=side, realtime=job.pace.realtime)
 
 
 async def stream_file(

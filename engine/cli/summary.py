@@ -30,12 +30,14 @@ def summary_parts(tally: Tally, node_types: Mapping[str, str], side: str, realti
     """
     yield from _outcome(tally, side, realtime)
     if tally.metrics is not None:
-        yield Padding(_node_table(node_types, tally.metrics.figures), (1, 0, 1, 2))
+        yield Text()
+        yield Padding(_node_table(node_types, tally.metrics.figures), (0, 0, 0, 2), expand=False)
+        yield Text()
         yield from _ledger(tally.metrics)
 
 
 def _outcome(tally: Tally, side: str, realtime: bool) -> list[Text]:
-    ended = "interrupted after" if tally.interrupted_by else "failed after" if tally.failure else "streamed"
+    ended = "stopped" if tally.interrupted_by else "failed" if tally.failure else "streamed"
     pace = tally.sent_s / tally.elapsed_s if tally.elapsed_s else math.inf
     took = f"{tally.results} results for {tally.sent_s:.2f} s of audio in {tally.elapsed_s:.2f} s"
     lines = [Text.assemble(label(ended), f"{took}, {pace:.3g} x real time")]
