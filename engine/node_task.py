@@ -139,7 +139,7 @@ class NodeTask:
                 if not isinstance(item, self._gives):
                     raise TypeError(f"gave {item!r:.80}, but it gives {node.gives}")
         except Exception as error:  # whatever a node raises is the node's failure, reported with its stack trace
-            raise self._failure(row, given, error) from error
+            raise self.failure("failed", error, row.sequence, given) from error
         refused = None if refusal is None else self._refusal(row, given, refusal)
         return made, refused, thread_time() - cpu
 
@@ -198,28 +198,34 @@ class NodeTask:
             self._max_run * 1e3,
             self._rows,
             self._samples,
-            self._node.memory_bytes,
+            self.memory_bytes(),
             self.custom_json(),
         )
 
+    # What the node tells of itself. If it raises then, it has failed, as it has anywhere else.
+
+    def memory_bytes(self) -> int:
+        """Bytes that the node says it holds."""
+        try:
+            return self._node.memory_bytes
+        except Exception as error:
+            self._pipeline.fail_now(self.failure("cannot tell its memory", error))
+            return 0
+
     def custom_json(self) -> str:
         """The node's own figures as JSON text, "" when it has none."""
-        custom = self._node.custom_metrics()
-        return json.dumps(dict(custom), default=str) if custom else ""
+        try:
+            custom = self._node.custom_metrics()
+            return json.dumps(dict(custom), default=str) if custom else ""
+        except Exception as error:
+            self._pipeline.fail_now(self.failure("cannot tell its figures", error))
+            return ""
 
     # Errors, with their facts
 
-    def _context(self, given: Given) -> dict[str, object]:
-        return {
-            "node_type": self.planned.node_type,
-            "params": dict(self.planned.params),
-            "inputs": [
-                f"{item.frames.shape[0]}x{item.channels} {item.sample_format} at {item.sample_rate} Hz"
-                if isinstance(item, Audio)
-                else "data"
-                for item in _all(given)
-            ],
-        }
+    def _context(self, given: Given | None) -> dict[str, object]:
+        facts: dict[str, object] = {"node_type": self.planned.node_type, "params": dict(self.planned.params)}
+        return facts if given is None else {**facts, "inputs": [_words(item) for item in _all(given)]}
 
     def _refusal(self, row: Row, given: Given, error: InvalidInput) -> NodeRefused:
         return NodeRefused(
@@ -229,11 +235,14 @@ class NodeTask:
             context=self._context(given),
         )
 
-    def _failure(self, row: Row, given: Given, error: Exception) -> NodeFailed:
+    def failure(
+        self, what: str, error: Exception, sequence: int | None = None, given: Given | None = None
+    ) -> NodeFailed:
+        """The node has failed: at `what`, with which error, over which row and what that brought."""
         return NodeFailed(
-            f"node {self.planned.id!r} ({self.planned.node_type}) failed: {type(error).__name__}: {error}",
+            f"node {self.planned.id!r} ({self.planned.node_type}) {what}: {type(error).__name__}: {error}",
             node_id=self.planned.id,
-            sequence=row.sequence,
+            sequence=sequence,
             context=self._context(given),
             stack_trace="".join(traceback.format_exception(error)),
         )
@@ -268,3 +277,9 @@ def _all(given: Given) -> Sequence[Item]:
     if isinstance(given, dict):
         return [item for items in given.values() for item in items]
     return given
+
+
+def _words(item: Item) -> str:
+    if isinstance(item, Audio):
+        return f"{item.frames.shape[0]}x{item.channels} {item.sample_format} at {item.sample_rate} Hz"
+    return "data"

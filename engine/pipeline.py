@@ -123,6 +123,10 @@ class Pipeline:
             self._failed = row.index, error
             self._check_failed()
 
+    def fail_now(self, error: EngineError) -> None:
+        """A node has failed outside of any row: nothing is waited for."""
+        self._on_failed(error)
+
     def _check_failed(self) -> None:
         if self._failed is not None and self._failed[0] <= self._done:
             self._on_failed(self._failed[1])
@@ -154,7 +158,7 @@ class Pipeline:
 
     def poll_memory(self) -> None:
         """Note what the nodes say they hold."""
-        self.memory.set_nodes(sum(task.planned.node.memory_bytes for task in self.tasks))
+        self.memory.set_nodes(sum(task.memory_bytes() for task in self.tasks))
 
     def close(self) -> None:
         """Close every node once; one that an abandoned thread call still uses is closed when that call returns."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
 
-from engine.errors import EngineError, NodeFailed
+from engine.errors import EngineError
 from engine.graph import Plan
 from engine.node_task import NodeTask
 from engine.packet import NodeFigures, NodeOutcome, NodeStatus, Output, Result, Status
@@ -29,12 +28,7 @@ def join_items(task: NodeTask, items: Sequence[Item], sequence: int | None = Non
     try:
         return Output(_join_audio(audio), task.planned.node.join(data) if data else None)
     except Exception as error:  # a node's join is a node's code: whatever it raises is that node's failure
-        raise NodeFailed(
-            f"the outputs of node {task.planned.id!r} cannot be joined: {error}",
-            node_id=task.planned.id,
-            sequence=sequence,
-            stack_trace="".join(traceback.format_exception(error)),
-        ) from error
+        raise task.failure("gave what cannot be joined", error, sequence) from error
 
 
 def _join_audio(audio: Sequence[Audio]) -> Audio | None:
@@ -108,7 +102,7 @@ class ResultMaker:
                 mark.run * 1e3,
                 int(mark.status is not NodeStatus.SKIPPED),
                 mark.samples,
-                task.planned.node.memory_bytes,
+                task.memory_bytes(),
                 task.custom_json(),
             )
             for task, mark in zip(self._tasks, marks, strict=True)

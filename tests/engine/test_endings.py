@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from engine.errors import (
     SamplesLimitExceeded,
     SessionClosed,
 )
+from engine.host import Engine
 from engine.limits import DEFAULT_LIMITS, DEFAULT_MAXIMA, ResourceLimits
 from engine.packet import Chunk, NodeStatus, Result, SessionMetrics, Status
 from engine.session import Session, open_session
@@ -267,6 +268,19 @@ class Mixed(Probe):
         return (tone(rate=8_000), tone(rate=16_000)) if not isinstance(item, Data) else (item,)
 
 
+@pytest.mark.parametrize("kind", [Liar, Void, Mixed])
+async def test_a_node_that_breaks_its_contract_has_failed(kind: type[Probe], autojump_clock: MockClock) -> None:
+    kinds = Kinds(kind)
+    async with opened(wire("a > bad", bad=kind.__name__), kinds) as session:
+        await session.send(chunk(0))
+        events = await receive_all(session)
+    (failure,) = errors(events)
+    assert isinstance(failure, NodeFailed)
+    assert (failure.node_id, failure.sequence) == ("bad", 0)
+    assert failure.context["node_type"] == kind.__name__
+    assert final(events).cancelled == 1
+
+
 async def test_an_output_that_cannot_be_joined_ends_the_session_though_a_later_row_failed_before(
     autojump_clock: MockClock,
 ) -> None:
@@ -282,6 +296,46 @@ async def test_an_output_that_cannot_be_joined_ends_the_session_though_a_later_r
         (NodeFailed, "a"),
         (SessionMetrics, ""),
     ]
+
+
+class Heavy(Probe):
+    """Its memory cannot be asked for once it has seen something."""
+
+    @property
+    def memory_bytes(self) -> int:
+        if self.seen:
+            raise ZeroDivisionError("memory")
+        return 0
+
+
+class Shy(Probe):
+    """The same with its own figures."""
+
+    def custom_metrics(self) -> Mapping[str, Any]:
+        return {"ratio": 1 / (not self.seen)}
+
+
+@pytest.mark.parametrize("kind", [Heavy, Shy])
+async def test_a_node_that_cannot_tell_its_figures_has_failed_and_hurts_no_other_session(
+    kind: type[Probe], autojump_clock: MockClock
+) -> None:
+    """The sweep asks for them, and looks after all sessions."""
+    kinds = Kinds(kind)
+    engine = Engine(kinds)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.sweep.run)
+        await wait_all_tasks_blocked()
+        async with opened(wire("a"), kinds, engine=engine, metrics_interval_ms=50) as good:
+            async with open_session(wire("bad", bad=kind.__name__), engine=engine) as bad:
+                await bad.send(chunk(0))
+                events = await receive_all(bad)
+                (failure,) = errors(events)
+                assert isinstance(failure, NodeFailed)
+                assert failure.node_id == "bad"
+                assert "ZeroDivisionError" in failure.message
+                final(events)
+            assert isinstance(await good.receive(), SessionMetrics)
+        nursery.cancel_scope.cancel()
 
 
 # ---- limits ----------------------------------------------------------------------------------
