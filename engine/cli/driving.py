@@ -110,6 +110,7 @@ class _Driver:
         self.tally = Tally(ready=session.ready)
         self._session, self._feeder, self._report, self._files = session, feeder, report, files
         self._began = trio.current_time()
+        self._receiving = trio.CancelScope()
 
     async def run(self, interruption: Interruption) -> None:
         self._report.ready(self.tally)
@@ -140,10 +141,10 @@ class _Driver:
             await self._feeder.stopped.wait()
             await self._session.cancel()
             await trio.sleep_forever()
-        self._cut.cancel()
+        self._receiving.cancel()
 
     async def _receive(self) -> None:
-        with trio.CancelScope() as self._cut:
+        with self._receiving:
             while (event := await self._session.receive()) is not None:
                 if isinstance(event, Result):
                     self._on_result(event)

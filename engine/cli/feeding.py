@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import attrs
 import trio
@@ -113,26 +113,27 @@ class Feeder:
         """Send every chunk; False if it was stopped before the end."""
         began = trio.current_time()
         sequence = 0
-        async for chunk in self._chunks():
-            due = began + (self.sent_frames + len(chunk.frames)) / chunk.sample_rate
-            if self._pace.realtime:
-                await self._pause_until(due)
-            else:
-                await trio.lowlevel.checkpoint()
-            if self._stopping:
-                return False
-            self.times.note(sequence, due if self._pace.realtime else trio.current_time())
-            at_ms = self.sent_frames * 1000 // chunk.sample_rate
-            await session.send(Chunk(chunk, sequence, self._source, at_ms))
-            self.sent_frames += len(chunk.frames)
-            sequence += 1
+        async with contextlib.aclosing(self._chunks()) as chunks:
+            async for chunk in chunks:
+                due = began + (self.sent_frames + len(chunk.frames)) / chunk.sample_rate
+                if self._pace.realtime:
+                    await self._pause_until(due)
+                else:
+                    await trio.lowlevel.checkpoint()
+                if self._stopping:
+                    return False
+                self.times.note(sequence, due if self._pace.realtime else trio.current_time())
+                at_ms = self.sent_frames * 1000 // chunk.sample_rate
+                await session.send(Chunk(chunk, sequence, self._source, at_ms))
+                self.sent_frames += len(chunk.frames)
+                sequence += 1
         return True
 
     async def _pause_until(self, due: float) -> None:
         with trio.CancelScope() as self._pause:
             await trio.sleep_until(due)
 
-    async def _chunks(self) -> AsyncIterator[Audio]:
+    async def _chunks(self) -> AsyncGenerator[Audio, None]:
         """The file in chunks, read about a second at a time, in a thread: a slow disk delays nobody else."""
         rate, pace = self._audio.sample_rate, self._pace
         together = max(1, int(_READ_SECONDS * 1000 / pace.chunk_ms))
