@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -110,7 +110,7 @@ def test_after_a_flush_the_nodes_are_fresh_and_the_format_may_change(foreign: Fo
     assert "".join(each["decisions"] for each in joined_data(two, "vad")) == direct_decisions(SPEECH[8_000], 8_000)
 
 
-def test_three_seconds_at_real_pace(foreign: Foreign, record_property: Callable[[str, object], None]) -> None:
+def test_three_seconds_at_real_pace(foreign: Foreign) -> None:
     sent, rate = speech(48_000, 3.0), 48_000
     requests = list(cut(as_float(sent), [960], rate))
     with foreign.session(listening(16_000)) as talk:
@@ -124,6 +124,7 @@ def test_three_seconds_at_real_pace(foreign: Foreign, record_property: Callable[
     same_on_common_prefix(joined_audio(responses, "resample"), as_float(sent), rate, 16_000, "sinc_fastest")
     metrics = final_metrics(responses)
     assert 0 < metrics.average_latency_ms <= metrics.max_latency_ms
-    for name in ("p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "max_latency_ms"):
-        record_property(name, round(getattr(metrics, name), 3))
-    record_property("seconds_from_first_to_last_result", round(times[-1] - times[0], 3))
+    percentiles = [f"p{at} {getattr(metrics, f'p{at}_latency_ms'):.2f} ms" for at in (50, 95, 99)]
+    print(
+        ", ".join(percentiles), f"max {metrics.max_latency_ms:.2f} ms over {times[-1] - times[0]:.2f} s"
+    )  # pytest -rP

@@ -1,0 +1,256 @@
+"""A client that goes in mid-stream leaves nothing behind: tasks, file descriptors and nodes are as many as before.
+
+The server runs in this process, to look inside; the foreign client in its own, to be killed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from nodes.contract import Audio, Item, Kind, Node
+from nodes.vad import VAD
+from tests.e2e.clients import Foreign, Talk
+from tests.e2e.servers import serving
+from tests.e2e.wire import CANCEL, chunk, final_metrics, opening, pipeline, ramp
+from transport.limits import Limits
+from transport.server import Server
+
+BIG = 16_384
+
+
+class Census:
+    """How many nodes there are, and when that changes."""
+
+    def __init__(self) -> None:
+        self.built = self.closed = 0
+        self.changed = trio.Event()
+
+    def tell(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    async def wait_closed(self, count: int) -> None:
+        while self.closed < count:
+            await self.changed.wait()
+
+
+@attrs.define
+class Counted(Node):
+    """Passes everything on, and is counted."""
+
+    census: ClassVar[Census]
+
+    takes = Kind.BOTH
+    gives = Kind.BOTH
+
+    def __attrs_post_init__(self) -> None:
+        self.census.built += 1
+
+    def process(self, item: Item) -> Iterable[Item]:
+        return (item,)
+
+    def close(self) -> None:
+        self.census.closed += 1
+        self.census.tell()
+
+
+@attrs.define
+class Gate(Node):
+    """In a thread, and stuck there until the test says so."""
+
+    opened: ClassVar[threading.Event]
+    reached: ClassVar[threading.Event]
+    closed: ClassVar[threading.Event]
+
+    placement = "thread"
+
+    def process(self, item: Audio) -> Iterable[Audio]:
+        self.reached.set()
+        assert self.opened.wait(20)
+        return (item,)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def tasks() -> int:
+    """Tasks of this run, but for those in the nursery of trio itself."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    found, waiting = 0, [root]
+    while waiting:
+        task = waiting.pop()
+        found += 1
+        waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@attrs.frozen
+class Counts:
+    tasks: int
+    descriptors: int
+    connections: int
+    calls: int
+
+    @classmethod
+    def now(cls, server: Server) -> Counts:
+        return cls(tasks(), descriptors(), len(server.connections), server.open_calls)
+
+
+async def back_to(before: Counts, server: Server) -> None:
+    """Wait until everything is as before; what is left over otherwise is shown by the assertion."""
+    with trio.move_on_after(10):
+        while Counts.now(server) != before:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+    assert Counts.now(server) == before
+
+
+DIAMOND = pipeline(
+    {"in": "Counted", "one": "Counted", "two": "Counted", "vad": "VAD", "out": "Counted"},
+    "in>one",
+    "in>two",
+    "in>vad",
+    "one>out",
+    "two>out",
+)
+REGISTRY = {"Counted": Counted, "VAD": VAD, "Gate": Gate}
+
+
+def in_mid_stream(talk: Talk) -> None:
+    """Three chunks answered, then some that wait for a hole."""
+    for i in range(3):
+        assert talk.ask(chunk(ramp(i), i)).sequence == i
+    talk.send(*(chunk(ramp(i), i) for i in range(4, 9)))
+
+
+def unread(talk: Talk) -> None:
+    """Chunks go in and nothing is read, until the server takes no more."""
+    talk.send(*(chunk(ramp(i, BIG), i) for i in range(200)))
+    assert talk.wait_quiet(0.2) < 150
+
+
+def silent(talk: Talk) -> None:
+    """A session in which nothing has happened yet."""
+
+
+def reset(foreign: Foreign, talk: Talk) -> None:
+    talk.reset()
+    foreign.ask("disconnect", foreign.address)
+
+
+def gone(foreign: Foreign, talk: Talk) -> None:
+    foreign.kill()
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    return await trio.to_thread.run_sync(partial(function, *arguments), abandon_on_cancel=True)
+
+
+@pytest.mark.parametrize("leave", [reset, gone])
+@pytest.mark.parametrize("state", [in_mid_stream, unread, silent])
+async def test_a_client_that_leaves(state: Callable[[Talk], None], leave: Callable[[Foreign, Talk], None]) -> None:
+    Counted.census = Census()
+    with trio.fail_after(30):
+        async with serving(REGISTRY) as server:
+            with Foreign(f"127.0.0.1:{server.port}") as foreign:
+                await in_thread(lambda: None)  # so that trio's thread is there
+                before = Counts.now(server)
+                talk = await in_thread(partial(foreign.session, DIAMOND, reorder_timeout_ms=60_000))
+                await in_thread(state, talk)
+                assert Counted.census.built == 4
+                assert Counted.census.closed == 0
+                assert server.open_calls == 1
+                await in_thread(leave, foreign, talk)
+                await Counted.census.wait_closed(4)
+                await back_to(before, server)
+            assert Counted.census.closed == 4
+
+
+async def test_a_deadline_frees_the_session() -> None:
+    Counted.census = Census()
+    with trio.fail_after(30):
+        async with serving(REGISTRY) as server:
+            with Foreign(f"127.0.0.1:{server.port}") as foreign:
+                await in_thread(foreign.get_version)
+                before = Counts.now(server)
+                talk = await in_thread(partial(foreign.stream, opening(DIAMOND), chunk(ramp()), timeout=0.5))
+                await in_thread(talk.rest)
+                assert talk.end.code == "DEADLINE_EXCEEDED"
+                await Counted.census.wait_closed(4)
+                await back_to(before, server)
+
+
+async def test_a_reset_frees_one_session_of_several_on_a_connection() -> None:
+    Counted.census = Census()
+    with trio.fail_after(30):
+        async with serving(REGISTRY) as server:
+            with Foreign(f"127.0.0.1:{server.port}") as foreign:
+                stays = await in_thread(foreign.session, DIAMOND)
+                await in_thread(stays.ask, chunk(ramp(), 0))
+                before = Counts.now(server)
+                for round_ in range(1, 4):
+                    leaves = await in_thread(partial(foreign.session, DIAMOND, reorder_timeout_ms=60_000))
+                    await in_thread(in_mid_stream, leaves)
+                    assert server.open_calls == 2
+                    await in_thread(leaves.reset)
+                    await Counted.census.wait_closed(4 * round_)
+                    await back_to(before, server)
+                    await in_thread(stays.ask, chunk(ramp(), round_))
+                responses = await in_thread(stays.finish)
+                assert final_metrics(responses).delivered == 4
+                assert Counted.census.closed == Counted.census.built == 16
+
+
+async def test_cancel_while_the_window_is_full_frees_what_can_be_freed() -> None:
+    """All credits lie in a node that is stuck in its thread. The session ends; the node is closed when it returns."""
+    Gate.opened, Gate.reached, Gate.closed = threading.Event(), threading.Event(), threading.Event()
+    Counted.census = Census()
+    manifest = pipeline({"in": "Counted", "gate": "Gate"}, "in>gate")
+    try:
+        with trio.fail_after(30):
+            async with serving(REGISTRY) as server:
+                with Foreign(f"127.0.0.1:{server.port}") as foreign:
+                    await in_thread(foreign.get_version)
+                    before = Counts.now(server)
+                    talk = await in_thread(partial(foreign.session, manifest, input_capacity=2))
+                    await in_thread(talk.send, *(chunk(ramp(i), i) for i in range(6)))
+                    assert await in_thread(Gate.reached.wait, 20)
+                    await in_thread(talk.send, CANCEL)
+                    responses = await in_thread(talk.rest)
+                    assert talk.end.code == "OK"
+                    metrics = final_metrics(responses)
+                    assert (metrics.received, metrics.accepted, metrics.cancelled) == (2, 2, 2)
+                    await back_to(before, server)
+                    assert Counted.census.closed == 1
+                    assert not Gate.closed.is_set()
+                    Gate.opened.set()
+                    assert await in_thread(Gate.closed.wait, 20)
+    finally:
+        Gate.opened.set()
+
+
+async def test_a_cancel_whose_answer_is_not_read_frees_the_session() -> None:
+    """Nothing is read and nothing can be sent; what is left of the client's wishes is that the session end."""
+    Counted.census = Census()
+    with trio.fail_after(30):
+        async with serving(REGISTRY, Limits(write_timeout_s=3600)) as server:
+            with Foreign(f"127.0.0.1:{server.port}") as foreign:
+                await in_thread(foreign.get_version)
+                before = Counts.now(server)
+                talk = await in_thread(partial(foreign.session, pipeline({"in": "Counted"}), input_capacity=2))
+                await in_thread(talk.send, *(chunk(ramp(i, BIG), i) for i in range(7)), CANCEL)
+                await Counted.census.wait_closed(1)
+                await back_to(before, server)
