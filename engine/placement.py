@@ -7,6 +7,7 @@ call, its node and its slot pass to a bounded list that all sessions share; the 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -15,6 +16,8 @@ import outcome
 import trio
 
 __all__ = ["Threads"]
+
+log = logging.getLogger("headrace.engine")
 
 T = TypeVar("T")
 
@@ -71,7 +74,10 @@ class Threads:
                 call.returned = True
                 call.value = value
             if call.abandoned:
-                owner.close()
+                try:
+                    owner.close()
+                except Exception:  # its own affair, and no reason to keep the slot
+                    log.exception("closing what an abandoned call used failed")
             with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(self._returned, call)
 

@@ -1,0 +1,241 @@
+"""Nodes in threads: what becomes of a call that nobody waits for any more.
+
+A call is made to block by a `threading.Event`, which each test sets at its end. Time is virtual: it stands still
+unless a test moves it, so a blocked thread takes no time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from engine.errors import AtCapacity, TimeLimitExceeded
+from engine.host import Engine
+from engine.limits import ResourceLimits
+from engine.packet import Result
+from engine.placement import Threads
+from engine.session import open_session
+from tests.engine.rig import Kinds, Probe, chunk, errors, final, note, numbers, receive_all, results, wire
+
+
+class Owner:
+    """Whose work runs in a thread."""
+
+    def __init__(self) -> None:
+        self.abandoned = False
+        self.closed = threading.Event()
+        self.closes = 0
+
+    def close(self) -> None:
+        self.closes += 1
+        self.closed.set()
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Let the loop turn until something that a thread does has happened."""
+    while not happened():
+        await trio.lowlevel.checkpoint()
+
+
+async def abandon(threads: Threads, gate: threading.Event, owner: Owner) -> None:
+    """Start a call that blocks on `gate`, and give it up."""
+    entered = threading.Event()
+
+    def work() -> None:
+        entered.set()
+        assert gate.wait(30)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(threads.run, work, owner)
+        await until(entered.is_set)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_call_gives_what_its_work_gives() -> None:
+    threads = Threads()
+    assert await threads.run(threading.get_ident, Owner()) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(lambda: 1 / 0, Owner())
+
+
+async def test_no_more_calls_run_at_once_than_there_are_slots() -> None:
+    threads = Threads(slots=2)
+    lock, running, most = threading.Lock(), 0, 0
+    gate = threading.Barrier(2)
+
+    def work() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.wait(30)  # two have to be here together
+        with lock:
+            running -= 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(threads.run, work, Owner())
+    assert most == 2
+
+
+async def test_an_abandoned_call_closes_its_owner_when_it_returns() -> None:
+    threads, gate, owner = Threads(), threading.Event(), Owner()
+    await abandon(threads, gate, owner)
+    assert owner.abandoned
+    assert threads.straggling == 1
+    assert not owner.closes
+    gate.set()
+    await until(lambda: not threads.straggling)
+    assert owner.closes == 1
+
+
+async def test_an_abandoned_call_keeps_its_slot_until_it_returns() -> None:
+    threads, gate = Threads(slots=1), threading.Event()
+    await abandon(threads, gate, Owner())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(threads.run, int, Owner())
+        await wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 1
+        gate.set()
+
+
+async def test_a_close_that_fails_in_an_abandoned_call_frees_its_slot_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Sticky(Owner):
+        def close(self) -> None:
+            super().close()
+            raise OSError("stuck")
+
+    threads, gate, owner = Threads(slots=1), threading.Event(), Sticky()
+    await abandon(threads, gate, owner)
+    gate.set()
+    await until(owner.closed.is_set)
+    assert await threads.run(lambda: 7, Owner()) == 7
+    assert threads.straggling == 0
+    assert "stuck" in caplog.text
+
+
+async def test_the_list_of_abandoned_calls_is_bounded() -> None:
+    threads, gate = Threads(slots=4, stragglers=2), threading.Event()
+    await abandon(threads, gate, Owner())
+    assert not threads.is_full
+    await abandon(threads, gate, Owner())
+    assert threads.is_full
+    gate.set()
+    await until(lambda: not threads.straggling)
+    assert not threads.is_full
+
+
+# ---- in a session ----------------------------------------------------------------------------
+
+
+async def test_nodes_in_threads_keep_order_state_and_tails(mock_clock: MockClock) -> None:
+    class Elsewhere(Probe):
+        placement = "thread"
+
+        def treat(self, item: object) -> list[object]:  # type: ignore[override]
+            assert threading.current_thread() is not threading.main_thread()
+            return [item]
+
+    kinds = Kinds(Elsewhere)
+    async with open_session(wire("a > b > c", b="Elsewhere", c="Threaded"), registry=kinds) as session:
+        for sequence in range(10):
+            await session.send(note(sequence))
+        await session.close()
+        got = results(await receive_all(session))
+    assert [numbers(result, "c") for result in got] == [*([n] for n in range(10)), []]
+    assert [node.finishes for node in kinds.built] == [1, 1, 1]
+    kinds.assert_closed_once()
+
+
+async def test_a_cancelled_session_ends_at_once_and_its_node_is_closed_when_the_call_returns(
+    mock_clock: MockClock,
+) -> None:
+    kinds = Kinds()
+    engine = Engine(kinds)
+    async with open_session(wire("a > stuck", stuck="Stuck"), engine=engine) as session:
+        await session.send(chunk(0))
+        await until(lambda: kinds.entered.acquire(blocking=False))
+        session.cancel()
+        assert final(await receive_all(session)).cancelled == 1
+    stuck = next(node for node in kinds.built if type(node).__name__ == "Stuck")
+    assert [node.closes for node in kinds.built if node is not stuck] == [1]
+    assert (stuck.closes, engine.threads.straggling) == (0, 1)
+    kinds.gate.set()
+    await until(lambda: not engine.threads.straggling)
+    kinds.assert_closed_once()
+
+
+async def test_no_session_is_admitted_while_too_many_calls_are_abandoned(mock_clock: MockClock) -> None:
+    kinds = Kinds()
+    engine = Engine(kinds, threads=Threads(stragglers=1))
+    async with open_session(wire("stuck", stuck="Stuck"), engine=engine) as session:
+        await session.send(chunk(0))
+        await until(lambda: kinds.entered.acquire(blocking=False))
+    with pytest.raises(AtCapacity, match="1 abandoned"):
+        await open_session(wire("a"), engine=engine).__aenter__()
+    assert len(kinds.built) == 1, "no node is built for a session that is not admitted"
+    kinds.gate.set()
+    await until(lambda: not engine.threads.straggling)
+    async with open_session(wire("a"), engine=engine):
+        pass
+    kinds.assert_closed_once()
+
+
+async def test_a_node_that_takes_too_long_ends_the_session_with_an_error_that_names_it(
+    autojump_clock: MockClock,
+) -> None:
+    kinds = Kinds()
+    engine = Engine(kinds)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.sweep.run)
+        manifest = wire("a > stuck > end, a > quick", stuck="Stuck")
+        limits = ResourceLimits(max_timeout_ms=2_000)
+        began = trio.current_time()
+        async with open_session(manifest, engine=engine, limits=limits) as session:
+            await session.send(chunk(3))
+            events = await receive_all(session)
+        took = trio.current_time() - began
+        kinds.gate.set()
+        await until(lambda: not engine.threads.straggling)
+        nursery.cancel_scope.cancel()
+    (failure,) = errors(events)
+    assert isinstance(failure, TimeLimitExceeded)
+    assert (failure.node_id, failure.sequence) == ("stuck", 3)
+    assert failure.context["limit_ms"] == 2_000
+    assert failure.context["waits_for"] == ["stuck"]
+    assert 2.0 <= took <= 2.2
+    assert final(events).cancelled == 1
+    kinds.assert_closed_once()
+
+
+async def test_a_stall_of_the_loop_counts_for_100_ms_at_most(mock_clock: MockClock) -> None:
+    """The clock leaps by an hour, as if a stranger's node had held the loop: no limit of ours is over."""
+    kinds = Kinds()
+    limits = ResourceLimits(max_timeout_ms=1_000)
+    async with open_session(wire("stuck", stuck="Stuck"), registry=kinds, limits=limits) as session:
+        await session.send(chunk(0))
+        await until(lambda: kinds.entered.acquire(blocking=False))
+        for _ in range(9):
+            mock_clock.jump(3_600)
+            await wait_all_tasks_blocked()
+        assert session.failure is None
+        kinds.gate.set()
+        event = await session.receive()
+        while not isinstance(event, Result):
+            event = await session.receive()
+    kinds.assert_closed_once()
+
+
+async def test_an_unread_result_runs_into_no_time_limit(autojump_clock: MockClock) -> None:
+    kinds = Kinds()
+    async with open_session(wire("a"), registry=kinds, limits=ResourceLimits(max_timeout_ms=100)) as session:
+        await session.send(chunk(0))
+        await trio.sleep(3_600)
+        assert isinstance(await session.receive(), Result)
+        assert session.failure is None
