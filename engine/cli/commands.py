@@ -45,7 +45,7 @@ class Command(click.Command):
             return super().invoke(ctx)
         except Exception as error:
             explained = explain(error)
-            if explained is None or isinstance(error, BrokenPipeError):  # click knows what to do with that
+            if explained is None:
                 raise
         if ctx.params.get("as_json"):
             print_json({"type": "error", "message": explained[0]})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
 
-from engine.cli.failures import explain
+from engine.cli.failures import FAILED, explain, nobody_reads
 from engine.cli.feeding import Feeder
 from engine.cli.files import OutputFiles
 from engine.cli.report import Report
@@ -56,6 +58,9 @@ def run_command(body: Callable[[Interruption], Awaitable[int]], report: Report) 
         cause: BaseException = group
     except Exception as single:
         error = cause = single
+    if nobody_reads(error):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     explained = explain(error)
     if explained is None:
         raise cause
@@ -101,7 +106,8 @@ async def drive(
         driver.tally.interrupted_by = interruption.signum
         if files is not None:
             files.close()
-        report.summary(driver.tally, files)
+        if not nobody_reads(driver.tally.failure):
+            report.summary(driver.tally, files)
     return driver.tally
 
 
@@ -121,8 +127,8 @@ class _Driver:
                 await self._receive()
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            self.tally.failure = _first(group)
-            if explain(self.tally.failure) is None:
+            self.tally.fail(_first(group))
+            if explain(_first(group)) is None:
                 raise
         finally:
             self.tally.elapsed_s = trio.current_time() - self._began

@@ -9,7 +9,7 @@ import trio
 from engine.errors import Category, EngineError, ManifestInvalid
 from transport.client import RemoteError, RpcError
 
-__all__ = ["FAILED", "USAGE", "BadInput", "explain"]
+__all__ = ["FAILED", "USAGE", "BadInput", "explain", "nobody_reads"]
 
 FAILED = 1
 USAGE = 2
@@ -19,6 +19,11 @@ class BadInput(click.ClickException):
     """What the user gave cannot be used: a file, a manifest, an address."""
 
     exit_code = USAGE
+
+
+def nobody_reads(error: BaseException | None) -> bool:
+    """Whether standard output has been closed on us: what print raises of that, or rich."""
+    return isinstance(error, (BrokenPipeError, SystemExit))
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
@@ -38,6 +43,6 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return f"the connection is broken: {error}", FAILED
         case soundfile.SoundFileError():
             return f"the audio cannot be read or written: {error}", FAILED
-        case OSError():
+        case OSError() if not isinstance(error, BrokenPipeError):
             return f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED
     return None

@@ -10,6 +10,7 @@ from typing import IO, Any, TextIO
 from urllib.parse import quote
 
 import attrs
+import numpy as np
 import soundfile
 
 from engine.cli.failures import BadInput
@@ -47,8 +48,11 @@ class AudioFile:
 
         Raises:
           soundfile.SoundFileError: the file is damaged here.
+          BadInput: samples are not finite, and integers are asked for.
         """
         frames = self._file.read(n_frames, dtype="float32", always_2d=True)
+        if sample_format != "f32" and not np.isfinite(frames).all():
+            raise BadInput(f"{self.name} has samples that are not finite numbers; they cannot go as {sample_format}")
         return Audio(from_float32(frames, sample_format), self.sample_rate)
 
 

@@ -73,7 +73,7 @@ class PersonReport:
             )
         )
         self._say(Text())
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
 
@@ -160,6 +160,8 @@ class PersonReport:
         return grid
 
     def _strips(self, heard_s: float) -> list[tuple[str, Text]]:
+        if not self._console.encoding.lower().startswith("utf"):
+            return []
         strips = {
             "level": Text(self._timeline.level_strip(), style="cyan"),
             "speech": Text(self._timeline.speech_strip(heard_s), style="green"),
@@ -188,4 +190,6 @@ class PersonReport:
             self._say(Text.assemble(label("" if i else "files"), printable(str(each))))
         if tally.failure is not None:
             explained = explain(tally.failure)
-            self.failed(explained[0] if explained else str(tally.failure), tally.failure)
+            message = explained[0] if explained else str(tally.failure)
+            if tally.last_error is None or self._errors > _ERRORS_SHOWN or str(tally.failure) != str(tally.last_error):
+                self.failed(message, tally.failure)

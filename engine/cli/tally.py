@@ -42,6 +42,12 @@ class Tally:
     sent_s: float = 0.0
     elapsed_s: float = 0.0
 
+    def fail(self, error: BaseException) -> None:
+        """The stream ended with this; told as an event before, it is no longer one of the errors."""
+        self.failure = error
+        if self.last_error is not None and str(error) == str(self.last_error):
+            self.errors -= 1
+
     @property
     def exit_code(self) -> int:
         """0 if all went well, 1 if anything did not, 128 + the signal if one ended it."""

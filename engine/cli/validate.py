@@ -71,7 +71,7 @@ def _description(plan: Plan) -> str:
     width = max(len(node.id) for node in plan.nodes)
     for place, node in enumerate(plan.nodes, 1):
         feeds = ", ".join(f"{ids[edge.target]} ({edge.kinds})" for edge in node.outbound)
-        after = f"→ {feeds}" if feeds else ""
+        after = f"feeds {feeds}" if feeds else ""
         mark = "returned" if node.is_output else ""
         lines.append(f"  {place:2}  {node.id:<{width}}  {node.node_type:<20}  {'  '.join(filter(None, (after, mark)))}")
     return "\n".join(line.rstrip() for line in lines)

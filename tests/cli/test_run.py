@@ -156,6 +156,38 @@ def test_an_unwritable_output_is_a_failure_with_a_summary(tone: Path, tmp_path: 
     assert "Is a directory" in of_type(lines, "summary")[0]["failure"]
 
 
+def test_a_damaged_file_is_a_failure_with_an_account_of_what_was_sent(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.flac"
+    damaged.write_bytes((DATA / "speech.flac").read_bytes()[:100_000])
+    done = invoke("run", damaged, "--json")
+    summary = lines_of(done.stdout)[-1]
+    assert done.exit_code == 1
+    assert "lost sync" in summary["failure"]
+    assert 0 < summary["results"] < 487
+
+
+def test_samples_that_are_not_finite_are_refused_and_never_made_into_integers(tmp_path: Path) -> None:
+    samples = np.zeros(1_600, np.float32)
+    samples[500] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, 16_000, subtype="FLOAT")
+    as_float = invoke("run", tmp_path / "nan.wav", "--json")
+    assert (as_float.exit_code, lines_of(as_float.stdout)[-1]["metrics"]["refused"]) == (1, 1)
+    as_integers = invoke("run", tmp_path / "nan.wav", "--format", "i16")
+    assert (as_integers.exit_code, "not finite" in as_integers.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_reader_that_goes_away_ends_it_in_silence(flags: list[str]) -> None:
+    program = Program("run", str(DATA / "speech.flac"), "--realtime", *flags)
+    program.line()
+    assert program.process.stdout is not None
+    program.process.stdout.close()
+    assert program.process.stderr is not None
+    assert program.process.stderr.read() == ""
+    assert program.process.wait(10) == 1
+    program.process.stderr.close()
+
+
 def test_realtime_takes_the_time_of_the_audio_and_its_latencies_count_from_when_chunks_were_due(tone: Path) -> None:
     began = time.monotonic()
     done = invoke("run", tone, "--realtime", "--json")
@@ -164,7 +196,7 @@ def test_realtime_takes_the_time_of_the_audio_and_its_latencies_count_from_when_
 
 
 def test_ctrl_c_cancels_the_session_and_leaves_a_summary_and_whole_files(tmp_path: Path) -> None:
-    program = Program("run", DATA / "speech.flac", "--realtime", "--json", "--out-dir", tmp_path)  # type: ignore[arg-type]
+    program = Program("run", str(DATA / "speech.flac"), "--realtime", "--json", "--out-dir", tmp_path)
     program.line('"sequence": 25')
     program.signal(signal.SIGINT)
     done = program.finish()
@@ -180,7 +212,7 @@ def test_ctrl_c_cancels_the_session_and_leaves_a_summary_and_whole_files(tmp_pat
 
 
 def test_two_ctrl_c_end_a_command_that_is_for_a_person(tmp_path: Path) -> None:
-    program = Program("run", DATA / "speech.flac", "--realtime")  # type: ignore[arg-type]
+    program = Program("run", str(DATA / "speech.flac"), "--realtime")
     program.line("speech from")
     program.signal(signal.SIGINT)
     program.signal(signal.SIGINT)
