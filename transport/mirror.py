@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from google.protobuf.message import DecodeError
+
 from engine.errors import Category, EngineError
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import Manifest
@@ -188,7 +190,7 @@ def decode_remote_error(details: bytes, code: StatusCode) -> RemoteError | None:
         return None
     try:
         wire.ParseFromString(details)
-    except ValueError:
+    except DecodeError:
         return None
     return RemoteError(wire, code=code) if wire.error_type else None
 

@@ -1,0 +1,109 @@
+"""What errors mean on the wire, against a table typed by hand from the design."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine import errors
+from engine.errors import Category, EngineError, Fault, ManifestInvalid, NodeFailed
+from protos import common_pb2 as pb
+from transport.rpc_status import StatusCode
+from transport.status import RETRY_AFTER_MS, TABLE, category_of, end_status, error_response, in_unary_status
+
+# error, its type in band, whether the session ends, the status then, whether a unary call tells it by its status
+DESIGN = [
+    ("ManifestInvalid", "VALIDATION", True, "INVALID_ARGUMENT", False),
+    ("ProtocolMisuse", "VALIDATION", True, "INVALID_ARGUMENT", False),
+    ("ChunkRefused", "VALIDATION", False, None, False),
+    ("UnknownSource", "VALIDATION", False, None, False),
+    ("DuplicateChunk", "VALIDATION", False, None, False),
+    ("LateChunk", "VALIDATION", False, None, False),
+    ("SequenceJump", "VALIDATION", False, None, False),
+    ("SourceTooFarAhead", "VALIDATION", False, None, False),
+    ("SessionClosed", "VALIDATION", False, None, False),
+    ("NodeRefused", "NODE_EXECUTION", False, None, False),
+    ("NodeFailed", "NODE_EXECUTION", True, "INTERNAL", False),
+    ("SamplesLimitExceeded", "RESOURCE_LIMIT", False, None, False),
+    ("MemoryLimitExceeded", "RESOURCE_LIMIT", False, None, False),
+    ("TimeLimitExceeded", "RESOURCE_LIMIT", True, "DEADLINE_EXCEEDED", False),
+    ("VersionNotSupported", "VERSION_MISMATCH", True, "FAILED_PRECONDITION", False),
+    ("AtCapacity", "RESOURCE_LIMIT", True, "RESOURCE_EXHAUSTED", True),
+    ("InternalFault", "INTERNAL", True, "INTERNAL", False),
+]
+
+# those that the transport raises without a class of the engine's
+OTHERS = [
+    (Category.AUTHENTICATION, "AUTHENTICATION", "UNAUTHENTICATED"),
+    (Category.UNAVAILABLE, "INTERNAL", "UNAVAILABLE"),
+]
+
+
+def make(name: str) -> EngineError:
+    kind = getattr(errors, name)
+    return kind([Fault("nodes", "none")]) if kind is ManifestInvalid else kind("so it is")
+
+
+def test_no_class_is_missing_here() -> None:
+    classes = {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
+    concrete = {name for name in classes if issubclass(getattr(errors, name), EngineError)} - {"EngineError"}
+    assert concrete == {row[0] for row in DESIGN}
+
+
+def test_no_category_is_missing() -> None:
+    assert set(TABLE) == set(Category)
+    assert {make(row[0]).category for row in DESIGN} | {row[0] for row in OTHERS} == set(Category)
+
+
+@pytest.mark.parametrize(("name", "error_type", "ends", "code", "as_status"), DESIGN)
+def test_the_table(name: str, error_type: str, ends: bool, code: str | None, as_status: bool) -> None:
+    error = make(name)
+    assert error_response(error).error_type == pb.ErrorType.Value(f"ERROR_TYPE_{error_type}")
+    assert error.ends_session is ends
+    if code is not None:
+        assert end_status(error).code.name == code
+    assert in_unary_status(error) is as_status
+
+
+@pytest.mark.parametrize(("category", "error_type", "code"), OTHERS)
+def test_what_the_transport_raises(category: Category, error_type: str, code: str) -> None:
+    meaning = TABLE[category]
+    assert meaning.error_type == pb.ErrorType.Value(f"ERROR_TYPE_{error_type}")
+    assert meaning.code.name == code
+    assert meaning.as_status
+
+
+def test_only_what_may_pass_is_retryable() -> None:
+    retryable = {category for category, meaning in TABLE.items() if meaning.retryable}
+    assert retryable == {Category.AT_CAPACITY, Category.UNAVAILABLE}
+    assert error_response(make("AtCapacity")).retry_after_ms == RETRY_AFTER_MS > 0
+    assert error_response(make("NodeFailed")).retry_after_ms == 0
+
+
+def test_an_error_in_full() -> None:
+    error = NodeFailed("it broke", node_id="n", sequence=3, context={"params": {"a": 1}}, stack_trace="Traceback")
+    told = error_response(error)
+    assert (told.message, told.failing_node_id, told.context) == ("it broke", "n", '{"params": {"a": 1}}')
+    assert told.stack_trace == ""
+    assert error_response(error, debug=True).stack_trace == "Traceback"
+
+
+def test_context_that_json_cannot_hold_is_shown_all_the_same() -> None:
+    told = error_response(NodeFailed("it broke", context={"params": {"what": {1, 2}}}))
+    assert told.context == '{"params": {"what": "{1, 2}"}}'
+
+
+def test_the_status_has_one_line_and_the_details_have_all() -> None:
+    error = ManifestInvalid([Fault("version", "must be 'v1'"), Fault("nodes", "must hold at least one node")])
+    status = end_status(error)
+    assert status.code is StatusCode.INVALID_ARGUMENT
+    assert status.message == "the manifest has 2 faults:"
+    details = pb.ErrorResponse.FromString(status.details)
+    assert details == error_response(error)
+    assert "nodes: must hold at least one node" in details.message
+
+
+def test_a_client_knows_every_type_and_takes_others_for_internal() -> None:
+    for name, number in pb.ErrorType.items():
+        expected = "INTERNAL" if name == "ERROR_TYPE_UNSPECIFIED" else name.removeprefix("ERROR_TYPE_")
+        assert category_of(number) is Category[expected]
+    assert category_of(4711) is Category.INTERNAL
