@@ -7,11 +7,11 @@ import click
 from engine.cli.demo import demo
 from engine.cli.nodes import nodes
 from engine.cli.run import run
+from engine.cli.serve import serve
 from engine.cli.stream import stream
 from engine.cli.terminal import tolerate_encodings
 from engine.cli.validate import validate
 from engine.cli.version import runtime_version, version
-from engine.serve import main as serve
 
 __all__ = ["main"]
 
@@ -37,6 +37,5 @@ def main() -> None:
     tolerate_encodings()
 
 
-for command in (demo, run, stream, nodes, validate, version):
+for command in (demo, run, stream, serve, nodes, validate, version):
     main.add_command(command)
-main.add_command(serve, "serve")

@@ -62,16 +62,13 @@ class PersonReport:
     def ready(self, tally: Tally) -> None:
         """Say what is streamed, and start the live part."""
         assert tally.ready is not None
-        for name, text in self._head:
-            self._say(Text.assemble(label(name), printable(text)))
         ready = tally.ready
-        self._say(
-            Text.assemble(
-                label("session"),
-                f"{printable(ready.session_id)}, delay up to {ready.max_delay_ms:.3g} ms,",
-                f" {ready.input_capacity} chunks may be under way",
-            )
-        )
+        session = f"{ready.session_id}, delay up to {ready.max_delay_ms:.3g} ms, window {ready.input_capacity}"
+        for name, text in (*self._head, ("session", session)):
+            line = Table.grid()
+            line.add_column(width=LABEL_WIDTH)
+            line.add_row(Text(name, style="bold"), printable(text))
+            self._say(line)
         self._say(Text())
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)

@@ -45,10 +45,10 @@ def _outcome(tally: Tally, side: str, realtime: bool) -> list[Text]:
         speech_s = tally.speech.speech_ms[node] / 1000
         lines.append(Text.assemble(label("speech"), f"{count} segments, {speech_s:.2f} s, found by {node}"))
     since = "due" if realtime else "sent"
-    lines.append(Text.assemble(label("latency"), latencies(tally), (f"   from chunk {since} to result here", "dim")))
+    lines.append(Text.assemble(label("latency"), latencies(tally), (f"   {since} to received", "dim")))
     if (told := tally.metrics) is not None:
         figures = _percentiles(told.p50_latency_ms, told.p95_latency_ms, told.p99_latency_ms, told.max_latency_ms)
-        lines.append(Text.assemble(label(f"  {side}"), figures, ("   from chunk read to result given", "dim")))
+        lines.append(Text.assemble(label(f"  {side}"), figures, ("   read to answered", "dim")))
     if tally.errors:
         lines.append(Text.assemble(label("errors"), (str(tally.errors), "red")))
     return lines
@@ -60,7 +60,7 @@ def label(name: str) -> tuple[str, str]:
 
 
 def _percentiles(p50: float, p95: float, p99: float, most: float) -> str:
-    return f"p50 {p50:6.2f}   p95 {p95:6.2f}   p99 {p99:6.2f}   max {most:6.2f} ms"
+    return f"p50 {p50:5.2f}  p95 {p95:5.2f}  p99 {p99:5.2f}  max {most:5.2f} ms"
 
 
 def latencies(tally: Tally) -> str:

@@ -14,7 +14,7 @@ def make_console() -> Console:
     """Standard output, as rich sees it; in a pipe, lines are as long as they are."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 120
+        console.width = 10_000
     return console
 
 

@@ -56,12 +56,12 @@ class Timeline:
             return
         self._open = segment if segment.end_ms is None else None
         if segment.end_ms is not None:
-            self._mark(segment.start_ms / 1000, segment.end_ms / 1000)
+            self._spoken = self._with(segment.start_ms / 1000, segment.end_ms / 1000)
 
-    def _mark(self, start_s: float, end_s: float) -> None:
-        for column in range(self._column(start_s), self._column(end_s) + 1):
-            middle_s = (column + 0.5) * self.duration_s / self.columns
-            self._spoken[column] |= start_s <= middle_s <= end_s
+    def _with(self, start_s: float, end_s: float) -> list[bool]:
+        """The columns with speech, with those whose middle lies in this stretch."""
+        width_s = self.duration_s / self.columns
+        return [spoken or start_s <= (column + 0.5) * width_s <= end_s for column, spoken in enumerate(self._spoken)]
 
     def level_strip(self) -> str:
         """One character for each column; "" if no level has been told."""
@@ -71,10 +71,9 @@ class Timeline:
         """One character for each column, up to where the stream has been heard; "" if no speech has been told."""
         if self._speech_node is None:
             return ""
-        if self._open is not None:
-            self._mark(self._open.start_ms / 1000, heard_s)
+        spoken = self._spoken if self._open is None else self._with(self._open.start_ms / 1000, heard_s)
         heard = self.columns if heard_s >= self.duration_s else self._column(heard_s)
-        strip = "".join(_SPEECH if spoken else _SILENCE for spoken in self._spoken[:heard])
+        strip = "".join(_SPEECH if each else _SILENCE for each in spoken[:heard])
         return strip.ljust(self.columns, _UNHEARD)
 
 

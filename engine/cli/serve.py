@@ -1,0 +1,18 @@
+"""`headrace serve`: the command of `engine.serve`, with the help that all commands have."""
+
+from __future__ import annotations
+
+from engine.cli.commands import Command
+from engine.serve import main
+
+__all__ = ["serve"]
+
+serve = Command(
+    "serve",
+    params=main.params,
+    callback=main.callback,
+    help=main.help,
+    short_help="Serve pipelines over gRPC.",
+    exits="0 after Ctrl-C or SIGTERM; 1 it cannot listen there.",
+    example="headrace serve --port 50051 --max-memory-mb 200",
+)
