@@ -43,6 +43,7 @@ DEFAULT_TIMEOUT = 60.0
 M = TypeVar("M", bound=Message)
 
 _Command = streaming.StreamControl
+_OVER = (trio.ClosedResourceError, trio.BrokenResourceError, RpcError)  # what sending on a call that is over raises
 
 
 @attrs.frozen
@@ -130,7 +131,7 @@ class Client:
 
     async def _unary(self, method: str, request: bytes, reply: Message, timeout: float) -> None:
         async with self._channel.call(f"/{EXECUTION_SERVICE}/{method}", timeout_s=timeout) as call:
-            with contextlib.suppress(trio.ClosedResourceError, RpcError):  # the server has answered already
+            with contextlib.suppress(*_OVER):  # the server has answered already
                 await call.send(request)
                 call.half_close()
             try:
@@ -237,7 +238,7 @@ class RemoteSession:
             yield event
 
     async def _send(self, request: bytes) -> None:
-        with contextlib.suppress(trio.ClosedResourceError, RpcError):  # the session is over: receiving tells how
+        with contextlib.suppress(*_OVER):  # the session is over: receiving tells how
             await self._call.send(request)
 
     async def _receive(self) -> streaming.StreamResponse | None:
