@@ -188,6 +188,24 @@ def test_cancel(foreign: Foreign) -> None:
     assert (metrics.delivered, metrics.cancelled) == (1, 2)
 
 
+def test_cancel_overtakes_what_waits_in_the_window(foreign: Foreign) -> None:
+    """Nothing is read; so credits are used up, chunks wait, and the CANCEL lies behind them."""
+    chunks = [chunk(ramp(i, BIG), i) for i in range(7)]
+    with foreign.session(input_capacity=2) as talk:
+        talk.send(*chunks, CANCEL)
+        talk.wait_quiet(0.2)
+        responses = talk.rest()
+        assert talk.end.code in ("OK", "CANCELLED"), talk.end
+    assert len(results(responses)) < len(chunks)
+    if talk.end.code == "OK":
+        metrics = final_metrics(responses)
+        assert metrics.cancelled >= 1
+        assert metrics.received < len(chunks)
+        numbers = sequences(results(responses))
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) - metrics.delivered in (0, 1)  # one was on its way when the CANCEL was read
+
+
 # ---- metrics
 
 
