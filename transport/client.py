@@ -72,15 +72,15 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 @asynccontextmanager
-async def connect(address: str, *, timeout: float = 10.0) -> AsyncIterator[Client]:
+async def connect(address: str, *, timeout_s: float = 10.0) -> AsyncIterator[Client]:
     """Connect to a service at "host:port".
 
     Raises:
-      RpcError: UNAVAILABLE, nobody there that speaks gRPC within `timeout` seconds.
+      RpcError: UNAVAILABLE, nobody there that speaks gRPC within `timeout_s` seconds.
       ValueError: the address is none.
     """
     host, port = split_address(address)
-    async with open_channel(host, port, connect_timeout=timeout) as channel:
+    async with open_channel(host, port, connect_timeout=timeout_s) as channel:
         yield Client(channel)
 
 
@@ -90,11 +90,11 @@ class Client:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def get_version(self, client_version: str = "v1", *, timeout: float = 10.0) -> Version:
+    async def get_version(self, client_version: str = "v1", *, timeout_s: float = 10.0) -> Version:
         """Ask what the service is, and whether it serves clients of this version."""
         reply = execution.VersionResponse()
         request = execution.VersionRequest(client_version=client_version)
-        await self._unary("GetVersion", request.SerializeToString(), reply, timeout)
+        await self._unary("GetVersion", request.SerializeToString(), reply, timeout_s)
         info = reply.version_info
         return Version(
             reply.compatible,
@@ -113,7 +113,7 @@ class Client:
         data: Mapping[str, Data] | None = None,
         *,
         limits: ResourceLimits | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout_s: float = DEFAULT_TIMEOUT,
     ) -> Result:
         """Run a pipeline over whole inputs, keyed by source id.
 
@@ -123,14 +123,14 @@ class Client:
         """
         request = mirror.encode_execute_request(manifest, audio or {}, data or {}, limits or ResourceLimits())
         reply = execution.ExecuteResponse()
-        await self._unary("ExecutePipeline", request, reply, timeout)
+        await self._unary("ExecutePipeline", request, reply, timeout_s)
         try:
             return mirror.decode_execute_response(reply)
         except ChunkRefused as error:
             raise RpcError(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
 
-    async def _unary(self, method: str, request: bytes, reply: Message, timeout: float) -> None:
-        async with self._channel.call(f"/{EXECUTION_SERVICE}/{method}", timeout_s=timeout) as call:
+    async def _unary(self, method: str, request: bytes, reply: Message, timeout_s: float) -> None:
+        async with self._channel.call(f"/{EXECUTION_SERVICE}/{method}", timeout_s=timeout_s) as call:
             with contextlib.suppress(*_OVER):  # the server has answered already
                 await call.send(request)
                 call.half_close()
@@ -150,8 +150,8 @@ class Client:
         *,
         limits: ResourceLimits | None = None,
         options: SessionOptions | None = None,
-        timeout: float | None = None,
-        ready_timeout: float = 30.0,
+        timeout_s: float | None = None,
+        ready_timeout_s: float = 30.0,
     ) -> AsyncIterator[RemoteSession]:
         """Open a session. Leaving the block before its end cancels it on the server.
 
@@ -159,20 +159,20 @@ class Client:
           manifest: the pipeline.
           limits: asked for; the service clamps them.
           options: credits, reordering, overflow and metrics.
-          timeout: of the whole session in seconds; None is without end.
-          ready_timeout: until the service says that the session is ready.
+          timeout_s: of the whole session in seconds; None is without end.
+          ready_timeout_s: until the service says that the session is ready.
 
         Raises:
           RemoteError: the service refuses the session, for example for its manifest's faults.
           RpcError: the transport failed, or a deadline has passed.
         """
         opening = mirror.encode_open(manifest, limits or ResourceLimits(), options or SessionOptions())
-        async with self._channel.call(f"/{STREAMING_SERVICE}/StreamPipeline", timeout_s=timeout) as call:
+        async with self._channel.call(f"/{STREAMING_SERVICE}/StreamPipeline", timeout_s=timeout_s) as call:
             session = RemoteSession(call)
-            with trio.move_on_after(ready_timeout) as waiting:
+            with trio.move_on_after(ready_timeout_s) as waiting:
                 await session.open(opening)
             if waiting.cancelled_caught:
-                raise RpcError(StatusCode.DEADLINE_EXCEEDED, f"the session was not ready within {ready_timeout:g} s")
+                raise RpcError(StatusCode.DEADLINE_EXCEEDED, f"the session was not ready within {ready_timeout_s:g} s")
             yield session
 
 
