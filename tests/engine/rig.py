@@ -331,11 +331,12 @@ def numbers(result: Result, node: str) -> list[Any]:
     return [number_of(item) for item in result.items.get(node, ())]
 
 
-def tasks_now() -> int:
-    """Tasks of this run, with trio's own."""
+def tasks_now(name: str = "") -> int:
+    """Tasks of this run whose name begins so, with trio's own."""
 
     def count(task: trio.lowlevel.Task) -> int:
-        return 1 + sum(count(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
+        below = sum(count(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
+        return below + task.name.startswith(name)
 
     root = trio.lowlevel.current_root_task()
     assert root is not None

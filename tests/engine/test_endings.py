@@ -49,8 +49,11 @@ async def test_cancel_discards_what_is_queued_and_ends_with_the_final_metrics(au
         for sequence in range(5):
             await session.send(chunk(sequence))
         await wait_all_tasks_blocked()
+        assert tasks_now("node ") == 2
         session.cancel()
         events = await receive_all(session)
+        await wait_all_tasks_blocked()
+        assert tasks_now("node ") == 0, "tasks are at work after the end"
     assert len(events) == 1
     account = final(events)
     assert (account.accepted, account.cancelled) == (5, 5)

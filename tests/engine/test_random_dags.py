@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 import trio
+import trio.testing
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ from engine.manifest import Connection, Manifest, NodeSpec
 from engine.packet import BadChunk, Result, SessionMetrics
 from engine.session import Event, Session
 from nodes.contract import Audio, Data, Item, Join, Kind
-from tests.engine.rig import Kinds, Probe, assert_settled, chunk, note, opened, run_virtually
+from tests.engine.rig import Kinds, Probe, assert_settled, chunk, note, opened, run_virtually, tasks_now
 
 # ---- nodes that watch ------------------------------------------------------------------------
 
@@ -95,7 +96,7 @@ class Client:
     Attributes:
       script: `("chunk", source, offset, audio)`, where the number is `offset` from the highest so far; `("bad", ...)`
         the same, unreadable; `("flush",)`; `("pause", seconds)`.
-      ending: "close", "cancel", "leave", "raise" or "scope": how it ends.
+      ending: "close", "cancel", "sudden" (a cancel in one go with the last chunk), "leave", "raise" or "scope".
       reads: results read before it ends early; None reads all along.
     """
 
@@ -117,7 +118,7 @@ STEP = st.one_of(
 CLIENT = st.builds(
     Client,
     st.lists(STEP, max_size=40),
-    st.sampled_from(["close", "close", "close", "cancel", "leave", "raise", "scope"]),
+    st.sampled_from(["close", "close", "close", "cancel", "sudden", "leave", "raise", "scope"]),
     st.one_of(st.none(), st.none(), st.integers(0, 20)),
     st.fixed_dictionaries(
         {
@@ -180,6 +181,7 @@ class Run:
             over.set()
             nursery.cancel_scope.cancel()
         if self.is_over:
+            await self.check_rest()
             return
         match self.client.ending:
             case "cancel":
@@ -187,6 +189,7 @@ class Run:
                 await self.receive(session, to_the_end=True)
                 # CANCEL protects its promptness: all that comes after it are the last words.
                 assert self.is_over
+                await self.check_rest()
             case "raise":
                 raise Mine
             case "scope":
@@ -198,12 +201,18 @@ class Run:
         try:
             for step in self.client.script:
                 await self.do(session, step)
-            if self.client.ending == "close" or self.client.reads is None:
+            if self.client.ending == "sudden":
+                session.cancel()
+            elif self.client.ending == "close" or self.client.reads is None:
                 await session.close()
                 self.closed = True
         except SessionClosed:
             # Only a session that has ended by itself may say so: a node has failed.
             assert session.failure is not None
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.client.ending in ("cancel", "sudden")
 
     async def do(self, session: Session, step: Any) -> None:
         sources = session.source_ids
@@ -234,6 +243,11 @@ class Run:
                 self.is_over = True
                 return
             self.events.append(event)
+
+    async def check_rest(self) -> None:
+        """§4.8: a session that has ended keeps no task at work, even while its user lingers in the block."""
+        await trio.testing.wait_all_tasks_blocked()
+        assert tasks_now("node ") == 0
 
     # What has to be true then
 
@@ -292,7 +306,7 @@ class Run:
         if not self.is_over:
             return
         refusals = [e for e in self.events if isinstance(e, (ChunkRefused, SessionClosed))]
-        if self.client.ending != "cancel" and self.failure is None:
+        if not self.is_cancelled and self.failure is None:
             assert len(refusals) == account.refused
             assert account.cancelled == 0
         if self.ran_to_the_end and len(self.session.source_ids) == 1:
@@ -328,7 +342,7 @@ class Run:
 
     @property
     def ran_to_the_end(self) -> bool:
-        return self.is_over and self.closed and self.failure is None and self.client.ending != "cancel"
+        return self.is_over and self.closed and self.failure is None and not self.is_cancelled
 
 
 # Lean examples of what once went wrong, or might; Hypothesis finds the others.
