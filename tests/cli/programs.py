@@ -12,7 +12,7 @@ import termios
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -55,6 +55,8 @@ class Finished:
 class Program:
     """`python -m …` in a process of its own, away from the source tree."""
 
+    started: ClassVar[list[Program]] = []
+
     def __init__(self, *args: str | Path, module: str = "engine", cwd: Path | str = "/") -> None:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
         self.process = subprocess.Popen(
@@ -67,6 +69,7 @@ class Program:
             cwd=cwd,
             env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
         )
+        self.started.append(self)
 
     def line(self, containing: str = "") -> str:
         """Read lines up to one that contains this."""
@@ -86,6 +89,17 @@ class Program:
         finally:
             self.process.kill()
         return Finished(self.process.returncode, out, err)
+
+
+def stop_all() -> None:
+    """End what a test that failed has left running."""
+    while Program.started:
+        program = Program.started.pop()
+        program.process.kill()
+        for pipe in (program.process.stdout, program.process.stderr):
+            assert pipe is not None
+            pipe.close()
+        program.process.wait(TIMEOUT_S)
 
 
 def run_program(*args: str | Path) -> Finished:

@@ -24,11 +24,13 @@ class SlowSession:
     slow: int
     taken: list[tuple[float, Chunk]] = attrs.field(factory=list)
     ready: Ready = attrs.field(factory=lambda: Ready("", 0.0, 32))
+    stalled: trio.Event = attrs.field(factory=trio.Event)
     closed: bool = False
 
     async def send(self, chunk: Chunk) -> None:
         self.taken.append((trio.current_time(), chunk))
         if chunk.sequence == self.slow:
+            self.stalled.set()
             await trio.sleep(0.25)
 
     async def close(self) -> None:
@@ -66,7 +68,7 @@ def test_a_feed_that_is_stopped_sends_no_more_and_does_not_close(tmp_path: Path)
             feeder = Feeder(audio, "", Pace(realtime=True))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(feeder.run, session)
-                await trio.sleep(0.1)
+                await session.stalled.wait()
                 feeder.stop()
                 with trio.fail_after(1):
                     await feeder.stopped.wait()
