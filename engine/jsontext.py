@@ -74,7 +74,7 @@ def load_json(text: str, *, max_bytes: int) -> Any:
     Raises:
       BadJson: it is not JSON, or breaks one of the rules of this module.
     """
-    if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
+    if len(text) > max_bytes or len(_encode(text)) > max_bytes:
         raise BadJson(f"longer than {max_bytes} bytes")
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(text)
@@ -89,11 +89,15 @@ def load_json(text: str, *, max_bytes: int) -> Any:
     except json.JSONDecodeError as error:
         raise BadJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     if "\\u" in text:
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise BadJson("a string holds half of a surrogate pair") from None
+        _encode(json.dumps(value, ensure_ascii=False))
     return value
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise BadJson("a string holds half of a surrogate pair") from None
 
 
 def load_json_object(text: str, *, max_bytes: int) -> dict[str, Any]:
