@@ -97,7 +97,8 @@ def _ledger(told: SessionMetrics) -> list[Text]:
     )
     rest = f" + {told.in_flight} in flight" if told.in_flight else ""
     missing = f"   ({told.missing} missing)" if told.missing else ""
+    until = "" if told.final else "   (as last told)"
     return [
-        Text.assemble(label("ledger"), received, missing),
+        Text.assemble(label("ledger"), received, missing, (until, "dim")),
         Text.assemble(label(""), settled, rest),
     ]
