@@ -29,6 +29,7 @@ MAX_STATUS_MESSAGE = 1024  # characters; clients give a whole header block 8 to 
 
 _NAME = re.compile(r"[0-9a-z_.\-]+")
 _TEXT = re.compile(r"[\x20-\x7e]*")
+_PUSHBACK = "grpc-retry-pushback-ms"  # the one name of gRPC's own that a service may send, and a client wants to see
 _RESERVED = frozenset({"te", "content-type", "user-agent", "host", "connection", "keep-alive", "upgrade"})
 _UNQUOTED = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) != "%")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -50,7 +51,7 @@ def encode_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[s
 
 
 def _encode_value(name: str, value: str | bytes) -> str:
-    if not _NAME.fullmatch(name) or name.startswith("grpc-") or name in _RESERVED:
+    if not _NAME.fullmatch(name) or _is_grpcs_own(name) or name in _RESERVED:
         raise BadHeader(f"metadata may not be named {name!r}")
     if name.endswith("-bin"):
         return encode_binary(value.encode() if isinstance(value, str) else value)
@@ -61,16 +62,20 @@ def _encode_value(name: str, value: str | bytes) -> str:
     return value
 
 
+def _is_grpcs_own(name: str) -> bool:
+    return name.startswith("grpc-") and name != _PUSHBACK
+
+
 def encode_binary(value: bytes) -> str:
     """Write a `-bin` value; gRPC leaves the padding out."""
     return base64.b64encode(value).rstrip(b"=").decode("ascii")
 
 
 def decode_metadata(headers: Iterable[tuple[str, str]]) -> Metadata:
-    """Read custom metadata, leaving out `grpc-*`; joined `-bin` values become one pair each."""
+    """Read custom metadata, leaving out gRPC's own; joined `-bin` values become one pair each."""
     pairs: list[tuple[str, str | bytes]] = []
     for name, value in headers:
-        if name.startswith("grpc-"):
+        if _is_grpcs_own(name):
             continue
         if name.endswith("-bin"):
             pairs.extend((name, decode_binary(name, part)) for part in value.split(","))
