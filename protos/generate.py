@@ -19,8 +19,8 @@ TOOLS = ("grpcio-tools==1.76.0", "mypy-protobuf==5.1.0", "purerpc==0.8.0")
 
 _ROOT = Path(__file__).resolve().parent.parent
 _GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_grpc.py")
-# purerpc's plugin writes a file for every .proto; this one has no service and nobody imports it.
-_NEEDLESS = ("common_grpc.py",)
+# purerpc's plugin writes a file for every .proto; these have no service, or one whose handlers are our own.
+_NEEDLESS = ("common_grpc.py", "health_grpc.py", "reflection_v1_grpc.py", "reflection_v1alpha_grpc.py")
 
 
 def main() -> int:
