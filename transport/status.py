@@ -10,11 +10,25 @@ import attrs
 
 from engine.errors import Category, EngineError
 from protos import common_pb2 as pb
-from transport.rpc_status import Status, StatusCode
+from transport.rpc_status import Metadata, Status, StatusCode
 
-__all__ = ["RETRY_AFTER_MS", "TABLE", "Meaning", "category_of", "end_status", "error_response", "in_unary_status"]
+__all__ = [
+    "MAX_DETAILS_BYTES",
+    "RETRY_AFTER_MS",
+    "TABLE",
+    "Meaning",
+    "category_of",
+    "end_status",
+    "error_response",
+    "explained",
+    "in_unary_status",
+]
 
 RETRY_AFTER_MS = 1000
+MAX_DETAILS_BYTES = 4096
+"""What a status carries of an error: clients take 8 KiB of trailers, base64 and all. In band it is whole."""
+
+_RETRY: Metadata = (("grpc-retry-pushback-ms", str(RETRY_AFTER_MS)),)
 
 
 @attrs.frozen
@@ -57,6 +71,16 @@ _CATEGORIES = {
 }
 
 
+_OF_CODES = {  # of calls that end without an error of the engine's
+    StatusCode.RESOURCE_EXHAUSTED: pb.ERROR_TYPE_RESOURCE_LIMIT,
+    StatusCode.DEADLINE_EXCEEDED: pb.ERROR_TYPE_RESOURCE_LIMIT,
+    StatusCode.UNAUTHENTICATED: pb.ERROR_TYPE_AUTHENTICATION,
+    StatusCode.INVALID_ARGUMENT: pb.ERROR_TYPE_VALIDATION,
+    StatusCode.NOT_FOUND: pb.ERROR_TYPE_VALIDATION,
+    StatusCode.UNIMPLEMENTED: pb.ERROR_TYPE_VALIDATION,
+}
+
+
 def error_response(error: EngineError, *, debug: bool = False) -> pb.ErrorResponse:
     """An error as it goes over the wire; its stack trace only where the operator allows it."""
     meaning = TABLE[error.category]
@@ -73,9 +97,37 @@ def error_response(error: EngineError, *, debug: bool = False) -> pb.ErrorRespon
 
 def end_status(error: EngineError, *, debug: bool = False) -> Status:
     """The status that a call ends with because of an error."""
-    details = error_response(error, debug=debug).SerializeToString()
+    meaning = TABLE[error.category]
+    details = _fitting(error_response(error, debug=debug))
     first_line = error.message.partition("\n")[0]
-    return Status(TABLE[error.category].code, first_line, details)
+    return Status(meaning.code, first_line, details, _RETRY if meaning.retryable else ())
+
+
+def explained(status: Status) -> Status:
+    """The status with an `ErrorResponse` as its details, if it tells a failure and has none."""
+    if status.code is StatusCode.OK or status.details:
+        return status
+    retryable = status.code is StatusCode.UNAVAILABLE
+    response = pb.ErrorResponse(
+        error_type=_OF_CODES.get(status.code, pb.ERROR_TYPE_INTERNAL),
+        message=status.message,
+        retryable=retryable,
+        retry_after_ms=RETRY_AFTER_MS if retryable else 0,
+    )
+    retry = _RETRY if retryable and not status.metadata else ()
+    return attrs.evolve(status, details=_fitting(response), metadata=status.metadata + retry)
+
+
+def _fitting(response: pb.ErrorResponse) -> bytes:
+    """Encode it, leaving out what is long: first the stack trace, then the context, then the message's end."""
+    for name in ("stack_trace", "context"):
+        if response.ByteSize() <= MAX_DETAILS_BYTES:
+            break
+        response.ClearField(name)
+    if (excess := response.ByteSize() - MAX_DETAILS_BYTES) > 0:
+        kept = response.message.encode()[: -excess - 4]
+        response.message = kept.decode(errors="ignore") + "…"
+    return response.SerializeToString()
 
 
 def in_unary_status(error: EngineError) -> bool:

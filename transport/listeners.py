@@ -1,0 +1,387 @@
+"""Where a server listens: TCP, unix sockets, and sockets that somebody else opened.
+
+Rules kept here:
+- Either all addresses are bound or none is, and what we made is removed again: a unix socket's file too, if it is
+  still ours.
+- An address that is in use is an error; only a socket file that nobody listens on any more is taken over.
+- Running out of file descriptors ends no listener. One is kept in reserve, so that who connects then is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import frozen
+
+__all__ = [
+    "Address",
+    "AddressInUse",
+    "AddressUnusable",
+    "Descriptor",
+    "Listener",
+    "TcpAddress",
+    "UnixAddress",
+    "accept_for_ever",
+    "open_listeners",
+    "parse_address",
+    "peer_of",
+]
+
+_log = logging.getLogger("headrace.transport.listeners")
+
+_BACKLOG = 1024
+_NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NOT_HERE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+_RECOVERY_S = 0.1
+_LOG_EVERY_S = 10.0
+
+
+class AddressInUse(OSError):
+    """Another process listens there."""
+
+
+class AddressUnusable(OSError):
+    """Nobody can listen there."""
+
+
+@frozen
+class TcpAddress:
+    """A host, every address it resolves to; "" is all there are. Port 0 is a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen
+class UnixAddress:
+    """A socket in the file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@frozen
+class Descriptor:
+    """A listening socket that was handed in."""
+
+    fd: int
+
+    def __str__(self) -> str:
+        return f"fd:{self.fd}"
+
+
+Address = TcpAddress | UnixAddress | Descriptor
+
+
+def parse_address(text: str) -> TcpAddress | UnixAddress:
+    """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT` (every interface) or `unix:/path`; raises ValueError."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if path.startswith("///"):  # gRPC's other way to write it
+            path = path[2:]
+        if not path or "\0" in path:
+            raise ValueError(f"a unix address is unix:PATH, such as unix:/run/headrace.sock; got {text!r}")
+        return UnixAddress(path)
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
+        raise ValueError(f"an address is HOST:PORT, [IPV6]:PORT or unix:PATH; got {text!r}")
+    return TcpAddress(host[1:-1] if bracketed else host, int(port))
+
+
+@frozen(eq=False)
+class Listener:
+    """One bound socket.
+
+    Attributes:
+      accepting: What to accept on.
+      name: For people: where clients find it.
+      port: Of TCP, else 0.
+      is_local: Nobody on another machine can reach it.
+    """
+
+    accepting: trio.SocketListener
+    name: str
+    port: int = 0
+    is_local: bool = True
+    _file: _SocketFile | None = None
+
+    async def aclose(self) -> None:
+        if self._file is not None:
+            self._file.remove()
+        await trio.aclose_forcefully(self.accepting)
+
+
+@frozen
+class _SocketFile:
+    """A socket's file, known by more than its path, so that a successor's is left alone."""
+
+    path: str
+    identity: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: str) -> _SocketFile:
+        found = os.lstat(path)
+        return cls(os.path.abspath(path), (found.st_dev, found.st_ino))
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            if _SocketFile.of(self.path) == self:
+                os.unlink(self.path)
+
+
+@asynccontextmanager
+async def open_listeners(addresses: Sequence[Address], *, reuse_port: bool = False) -> AsyncIterator[list[Listener]]:
+    """Listen on every address until the block is left.
+
+    Args:
+      addresses: One or more.
+      reuse_port: Share TCP ports with other processes that say the same; the system deals connections out.
+    Raises:
+      AddressInUse, AddressUnusable.
+    """
+    opened: list[Listener] = []
+    try:
+        for address in addresses:
+            opened += await _open(address, reuse_port)
+        yield opened
+    finally:
+        with trio.CancelScope(shield=True):  # closing never waits
+            for listener in opened:
+                await listener.aclose()
+
+
+async def _open(address: Address, reuse_port: bool) -> list[Listener]:
+    try:
+        match address:
+            case TcpAddress():
+                return await _open_tcp(address, reuse_port)
+            case UnixAddress(path):
+                return [_open_unix(path)]
+            case Descriptor(fd):
+                return [_adopt(fd)]
+    except (AddressInUse, AddressUnusable):
+        raise
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(errno.EADDRINUSE, f"{address} is in use by another process") from None
+        raise AddressUnusable(error.errno, f"cannot listen on {address}: {error.strerror or error}") from None
+
+
+# ---- TCP
+
+
+async def _open_tcp(address: TcpAddress, reuse_port: bool) -> list[Listener]:
+    found = await trio.socket.getaddrinfo(
+        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    opened: list[Listener] = []
+    missing: OSError | None = None
+    port = address.port
+    try:
+        for family, _, _, _, where in found:
+            try:
+                opened.append(_bind_tcp(family, (where[0], port, *where[2:]), reuse_port))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                missing = error
+            else:
+                port = opened[0].port  # one port for all, also where any will do
+        if not opened and missing is not None:
+            raise missing
+    except OSError:
+        for listener in opened:
+            listener.accepting.socket.close()
+        raise
+    return opened
+
+
+def _bind_tcp(family: int, where: tuple[object, ...], reuse_port: bool) -> Listener:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(_BACKLOG)
+        return _tcp_listener(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _tcp_listener(sock: socket.socket) -> Listener:
+    host, port, *_ = sock.getsockname()
+    local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    return Listener(_listen(sock), str(TcpAddress(host, port)), port, local)
+
+
+def _listen(sock: socket.socket) -> trio.SocketListener:
+    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+# ---- unix sockets
+
+
+def _open_unix(path: str) -> Listener:
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    file: _SocketFile | None = None
+    try:
+        sock.bind(path)
+        file = _SocketFile.of(path)
+        sock.listen(_BACKLOG)
+        return Listener(_listen(sock), f"unix:{path}", file=file)
+    except BaseException:
+        sock.close()
+        if file is not None:
+            file.remove()
+        raise
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket's file that nobody listens on."""
+    try:
+        found = _SocketFile.of(path)
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise AddressUnusable(errno.ENOTSOCK, f"cannot listen on unix:{path}: there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog is somebody listening too
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            found.remove()
+            return
+        except FileNotFoundError:
+            return
+        except BlockingIOError:
+            pass
+    raise AddressInUse(errno.EADDRINUSE, f"unix:{path} is in use by another process")
+
+
+# ---- handed in
+
+
+def _adopt(fd: int) -> Listener:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise AddressUnusable(error.errno, f"cannot listen on fd {fd}: {error.strerror}") from None
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.detach()
+        raise AddressUnusable(errno.EINVAL, f"cannot listen on fd {fd}: it is not a listening stream socket")
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        return _tcp_listener(sock)
+    return Listener(_listen(sock), f"fd:{fd}")
+
+
+# ---- accepting
+
+
+class _Reserve:
+    """A file descriptor kept for when there are no others."""
+
+    def __init__(self) -> None:
+        self._fd: int | None = os.open(os.devnull, os.O_RDONLY)
+        self._logged_at = -_LOG_EVERY_S
+
+    def lend(self) -> bool:
+        """Give it up; False if it is not there."""
+        if self._fd is None:
+            return False
+        os.close(self._fd)
+        self._fd = None
+        return True
+
+    def take_back(self) -> None:
+        if self._fd is None:
+            with contextlib.suppress(OSError):
+                self._fd = os.open(os.devnull, os.O_RDONLY)
+
+    def log(self, error: OSError) -> None:
+        now = trio.current_time()
+        if now - self._logged_at >= _LOG_EVERY_S:
+            self._logged_at = now
+            _log.error("cannot accept connections, they are turned away: %s", error.strerror or error)
+
+
+async def accept_for_ever(
+    listener: trio.SocketListener,
+    serve: Callable[[trio.SocketStream], Awaitable[None]],
+    turn_away: Callable[[trio.SocketStream], Awaitable[None]],
+    nursery: trio.Nursery,
+) -> None:
+    """Accept until cancelled.
+
+    Args:
+      listener: Stays open.
+      serve: Run in `nursery` with each connection; owns it, and raises nothing.
+      turn_away: Awaited with one that came when nothing was left to serve it with; it is closed afterwards.
+      nursery: What connections live in.
+    """
+    reserve = _Reserve()
+    try:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in _NOTHING_LEFT:
+                    raise
+                reserve.log(error)
+                if not await _turn_one_away(listener, reserve, turn_away):
+                    await trio.sleep(_RECOVERY_S)
+            else:
+                nursery.start_soon(serve, stream)
+    finally:
+        reserve.lend()
+
+
+async def _turn_one_away(
+    listener: trio.SocketListener, reserve: _Reserve, turn_away: Callable[[trio.SocketStream], Awaitable[None]]
+) -> bool:
+    if not reserve.lend():
+        reserve.take_back()
+        return False
+    try:
+        with trio.move_on_after(_RECOVERY_S):
+            stream = await listener.accept()
+            try:
+                await turn_away(stream)
+            finally:
+                await trio.aclose_forcefully(stream)
+            return True
+        return False
+    except OSError:
+        return False
+    finally:
+        reserve.take_back()
+
+
+def peer_of(transport: trio.SocketStream) -> str:
+    """Where a connection comes from, for logs."""
+    try:
+        where = transport.socket.getpeername()
+    except OSError:
+        return "?"
+    if transport.socket.family in (socket.AF_INET, socket.AF_INET6):
+        return str(TcpAddress(where[0], where[1]))
+    return "unix"
