@@ -1,7 +1,7 @@
 """One HTTP/2 connection that carries gRPC calls, with no socket: bytes in, events out, bytes to send.
 
 Rules kept here:
-- This is the only module that knows purerpc's and h2's inner names.
+- Of purerpc it is the only module to know inner names; of h2, `http2`.
 - What one stream does wrong ends that stream; only a breach of HTTP/2 itself ends the connection.
 - The connection's window is credited when bytes arrive, a stream's when its consumer acknowledges them (see
   `inbound`), so a stalled stream holds nobody else.
@@ -11,14 +11,6 @@ Rules kept here:
 
 from typing import Any
 
-import h2.connection  # type: ignore[import-untyped]
-import h2.errors  # type: ignore[import-untyped]
-import h2.events  # type: ignore[import-untyped]
-import h2.exceptions  # type: ignore[import-untyped]
-import h2.settings  # type: ignore[import-untyped]
-import h2.stream  # type: ignore[import-untyped]
-import hpack  # type: ignore[import-untyped]
-import hyperframe.frame  # type: ignore[import-untyped]
 from attrs import define
 from purerpc.grpclib.config import GRPCConfiguration
 from purerpc.grpclib.connection import GRPCConnection
@@ -26,15 +18,14 @@ from purerpc.grpclib.connection import GRPCConnection
 from transport import events, heads
 from transport.events import Event, MessageReceived
 from transport.framing import FramingError
+from transport.guard import Budget
+from transport.http2 import Http2, ResetCode
 from transport.inbound import Inbound
-from transport.limits import HTTP2_DEFAULT_WINDOW, Limits
+from transport.limits import Limits
 from transport.rpc_status import Metadata, Status, StatusCode
 
 __all__ = ["Connection", "ResetCode", "StreamGone"]
 
-ResetCode = h2.errors.ErrorCodes
-
-_Handled = tuple[list[Any], list[Any]]  # frames to answer with, events
 _UNLIMITED = 2**31 - 1
 
 
@@ -52,72 +43,123 @@ class Connection(GRPCConnection):
     """Either side of a connection, over purerpc's sans-io layer.
 
     Feed it with `receive_data`, act on the events, and send what `data_to_send` gives after every call.
+
+    Args:
+      budget: Of what large messages hold beyond their windows; one for all connections of a server.
+      large: Whether every stream may draw on it; else only those that `allow_large` names.
     """
 
-    MAX_INBOUND_FRAME_SIZE = 2**14  # h2 holds a frame until it is whole
-    h2_connection: Any
+    h2_connection: Http2
 
-    def __init__(self, *, client_side: bool, limits: Limits | None = None) -> None:
+    def __init__(
+        self, *, client_side: bool, limits: Limits | None = None, budget: Budget | None = None, large: bool = True
+    ) -> None:
         self._limits = limits or Limits()
-        self._client_side = client_side
+        self._budget = budget or Budget(self._limits.large_messages_bytes)
+        self._large = large
+        self.client_side = client_side
         self._streams: dict[int, _Stream] = {}
         self._refused_above = _UNLIMITED
         self._failed = False
+        self._at = 0.0
         self._received_at = 0.0
+        self._late: list[Event] = []
         super().__init__(GRPCConfiguration(client_side, max_message_length=self._limits.max_message_bytes))
-        h2_config = self.h2_connection.config
-        h2_config.header_encoding = None  # a header that is no UTF-8 must not end the connection
-        h2_config.validate_inbound_headers = False  # nor any other bad header: `heads` checks them
-        self._h2 = self.h2_connection = _H2Connection(h2_config)
-        self._set_h2_connection_local_settings()
-
-    def _set_h2_connection_local_settings(self, max_streams: int | None = None) -> None:
-        codes = h2.settings.SettingCodes
-        self.h2_connection.local_settings = h2.settings.Settings(
-            client=self._client_side,
-            initial_values={
-                codes.ENABLE_PUSH: 0,
-                codes.MAX_CONCURRENT_STREAMS: max_streams or self._limits.max_streams,
-                codes.INITIAL_WINDOW_SIZE: self._limits.stream_window_bytes,
-                codes.MAX_FRAME_SIZE: self.MAX_INBOUND_FRAME_SIZE,
-                codes.MAX_HEADER_LIST_SIZE: self._limits.max_header_bytes,
-            },
-        )
-        self.h2_connection.max_inbound_frame_size = self.MAX_INBOUND_FRAME_SIZE
+        self._h2 = self.h2_connection = Http2(self._limits, client_side=client_side)
+        self._h2.turn_ends_with_headers = not large
 
     # ---- the connection as a whole
 
     def initiate_connection(self) -> None:
         """Send the preface and SETTINGS. To be called first, on either side."""
-        self._h2.initiate_connection()
-        # h2 would end the connection over one stream too many; we refuse that stream.
-        self._set_h2_connection_local_settings(_UNLIMITED)
-        self._h2.increment_flow_control_window(self._limits.connection_window_bytes - HTTP2_DEFAULT_WINDOW)
+        self._h2.start()
 
-    def receive_data(self, data: bytes, at: float = 0.0) -> list[Event]:
-        """Take what the socket gave at the time `at`; after `ConnectionFailed` nothing more is taken."""
-        self._received_at = at
+    def receive_data(
+        self, data: bytes, at: float = 0.0, received_at: float | None = None, max_frames: int = _UNLIMITED
+    ) -> list[Event]:
+        """Take what the socket gave; after `ConnectionFailed` nothing more is taken.
+
+        Args:
+          data: What it gave. None at all is right when `has_more` says that there is more to handle.
+          at: Now, on the clock that limits go by.
+          received_at: What the messages shall say; `at` unless told.
+          max_frames: How many frames to handle now.
+        """
+        self._at = at
+        self._received_at = at if received_at is None else received_at
         if self._failed:
             return []
-        try:
-            found: list[Event] = super().receive_data(data)
-            self._check_buffered_frame()
-        except h2.exceptions.ProtocolError as error:
+        self._h2.feed(data, at, max_frames)
+        found: list[Event] = super().receive_data(b"")
+        if self._h2.failure is not None:
             self._failed = True
-            self._streams.clear()
-            return [events.ConnectionFailed(str(error) or type(error).__name__)]
+            self.close()
+            found.append(events.ConnectionFailed(self._h2.failure))
         return found
 
-    def _check_buffered_frame(self) -> None:
-        """Refuse a frame that is too long while it comes in; h2 looks only once it is whole."""
-        buffered = self._h2.incoming_buffer.data
-        if len(buffered) >= 3 and int.from_bytes(buffered[:3], "big") > self.MAX_INBOUND_FRAME_SIZE:
-            self._h2.fail(ResetCode.FRAME_SIZE_ERROR)
-            raise h2.exceptions.FrameTooLargeError("a frame is longer than SETTINGS allow")
+    @property
+    def has_more(self) -> bool:
+        """Whether frames wait to be handled."""
+        return not self._failed and self._h2.incoming_buffer.has_whole_frame
+
+    @property
+    def incomplete_since(self) -> float | None:
+        """Since when a frame, or a block of headers, has been coming in."""
+        return self._h2.incoming_buffer.since
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What has been received and not handled yet."""
+        return self._h2.incoming_buffer.buffered_bytes
+
+    def overdue(self, at: float) -> list[Event]:
+        """End the calls whose message has been coming in for too long (server side only)."""
+        timeout_s = self._limits.message_timeout_s
+        if self.client_side or not timeout_s:
+            return []
+        late = [(stream_id, stream.inbound) for stream_id, stream in self._streams.items()
+                if stream.inbound.since is not None and stream.inbound.since + timeout_s <= at]  # fmt: skip
+        found: list[Event] = []
+        for stream_id, inbound in late:
+            if self._h2.may_send(stream_id):
+                status = Status(StatusCode.DEADLINE_EXCEEDED, f"a message was not whole within {timeout_s:g} s")
+                found += self._fail(stream_id, status)
+            else:
+                inbound.since = at  # it is us who hold it back
+        return found
+
+    def fail(self, code: int, reason: str) -> None:
+        """End the connection: GOAWAY, and nothing more is taken."""
+        if not self._failed:
+            self._failed = True
+            self._h2.fail(code, reason)
+            self.close()
+
+    def close(self) -> None:
+        """The socket is gone, or nothing more is taken from it: let go of what the streams hold."""
+        for stream_id in list(self._streams):
+            self._forget(stream_id)
+
+    def late_events(self) -> list[Event]:
+        """What has happened since `receive_data`; to be asked before `data_to_send`."""
+        if not self._late:
+            return []
+        late, self._late = self._late, []
+        return late
 
     @property
     def unsent_bytes(self) -> int:
-        return len(self._h2._data_to_send)
+        return self._h2.unsent_bytes
+
+    @property
+    def failed(self) -> bool:
+        """Whether either side broke it off; nothing more is taken then."""
+        return self._failed
+
+    @property
+    def calls_seen(self) -> int:
+        """Grows with every call that starts."""
+        return int(self._h2.highest_outbound_stream_id if self.client_side else self._h2.highest_inbound_stream_id)
 
     @property
     def open_streams(self) -> int:
@@ -141,7 +183,11 @@ class Connection(GRPCConnection):
         stream = self._streams.get(message.stream_id)
         if stream is None:
             return False
-        stream.inbound.take(message.data)
+        try:
+            stream.inbound.take(message.data, message.flow_length)
+        except FramingError as error:
+            self._late += self._fail(message.stream_id, Status(error.code, str(error)))
+            return True
         return self._tell_credit(message.stream_id, stream)
 
     def acknowledge(self, message: MessageReceived) -> bool:
@@ -152,8 +198,20 @@ class Connection(GRPCConnection):
         stream.inbound.credit(message.flow_length)
         return self._tell_credit(message.stream_id, stream)
 
+    def allow_large(self, stream_id: int) -> None:
+        """Let a stream draw on the budget of large messages: its caller is known."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        try:
+            stream.inbound.allow_large()
+        except FramingError as error:
+            self._late += self._fail(stream_id, Status(error.code, str(error)))
+        else:
+            self._tell_credit(stream_id, stream)
+
     def _tell_credit(self, stream_id: int, stream: _Stream) -> bool:
-        increment = stream.inbound.increment_due()
+        increment = stream.inbound.increment_due(self._at)
         if not increment or not self._h2.is_open(stream_id):
             return False
         self._h2.increment_flow_control_window(increment, stream_id)
@@ -165,21 +223,21 @@ class Connection(GRPCConnection):
         """Bytes that both windows allow at this moment, in as many frames as it takes."""
         if stream_id not in self._streams:
             raise StreamGone(stream_id)
-        window: int = self._h2.local_flow_control_window(stream_id)
-        return max(0, window)  # new SETTINGS may shrink it below nothing
+        return self._h2.sendable(stream_id)
 
     def send(self, stream_id: int, data: bytes | memoryview) -> int:
         """Send as much as the windows allow; gives the number of bytes, 0 when they are shut."""
         allowed = min(self.sendable(stream_id), len(data))
         frame_size: int = self._h2.max_outbound_frame_size
         for start in range(0, allowed, frame_size):
-            self._h2.send_data(stream_id, data[start : min(start + frame_size, allowed)])
+            self._h2.send_message_data(stream_id, data[start : min(start + frame_size, allowed)])
         return allowed
 
     def reset(self, stream_id: int, code: int = ResetCode.CANCEL) -> None:
         """Drop a stream at once; no error when it is over already."""
-        if self._streams.pop(stream_id, None) is not None and self._h2.is_open(stream_id):
+        if self._forget(stream_id) and self._h2.is_open(stream_id):
             self._h2.reset_stream(stream_id, code)
+            self._h2.retire(stream_id)
 
     # ---- the server's side
 
@@ -194,18 +252,20 @@ class Connection(GRPCConnection):
         fields = heads.end_fields(status)
         if not self._stream(stream_id).started:
             fields = heads.response_fields((), http_status) + fields
-        del self._streams[stream_id]
+        self._forget(stream_id)
         if self._h2.is_open(stream_id):
             self._h2.send_headers(stream_id, fields, end_stream=True)
         if self._h2.is_open(stream_id):
             self._h2.reset_stream(stream_id, ResetCode.NO_ERROR)
+        self._h2.retire(stream_id)
+        self._h2.guard.call_ended()
 
     # ---- the client's side
 
     @property
     def can_start_request(self) -> bool:
         """Whether the server takes one more stream now."""
-        return bool(self._h2.open_outbound_streams < self._h2.remote_settings.max_concurrent_streams)
+        return bool(len(self._streams) < self._h2.remote_settings.max_concurrent_streams)
 
     def start_request(
         self,
@@ -220,7 +280,7 @@ class Connection(GRPCConnection):
         fields = heads.request_fields(path, authority, scheme, metadata, timeout_s)
         stream_id: int = self._h2.get_next_available_stream_id()
         self._h2.send_headers(stream_id, fields)
-        self._streams[stream_id] = _Stream(Inbound(self._limits))
+        self._streams[stream_id] = _Stream(self._inbound(None))
         return stream_id
 
     def end_request(self, stream_id: int) -> None:
@@ -232,19 +292,20 @@ class Connection(GRPCConnection):
 
     def _request_received(self, event: Any) -> list[Event]:
         stream_id = event.stream_id
-        self._streams[stream_id] = _Stream(Inbound(self._limits))
+        self._streams[stream_id] = _Stream(self._inbound(None))
         if stream_id > self._refused_above or len(self._streams) > self._limits.max_streams:
-            self.reset(stream_id, ResetCode.REFUSED_STREAM)
+            self._refuse(stream_id, ResetCode.REFUSED_STREAM)
             return []
         try:
             head = heads.read_request(event.headers, self._limits.max_header_bytes)
         except heads.MalformedHead:
-            self.reset(stream_id, ResetCode.PROTOCOL_ERROR)
+            self._refuse(stream_id, ResetCode.PROTOCOL_ERROR)
             return []
         except heads.RefusedHead as refused:
             self.end_response(stream_id, refused.status, refused.http_status)
+            self._charge()
             return []
-        self._streams[stream_id].inbound = Inbound(self._limits, head.encoding)
+        self._streams[stream_id].inbound = self._inbound(head.encoding)
         return [events.RequestStarted(stream_id, head.path, head.authority, head.metadata, head.timeout_s)]
 
     def _response_received(self, event: Any) -> list[Event]:
@@ -257,12 +318,12 @@ class Connection(GRPCConnection):
             return self._fail(event.stream_id, bad.status)
         if head.status is not None:
             return self._finish(event.stream_id, head.status)
-        stream.inbound = Inbound(self._limits, head.encoding)
+        stream.inbound = self._inbound(head.encoding)
         return [events.ResponseStarted(event.stream_id, head.metadata)]
 
     def _trailers_received(self, event: Any) -> list[Event]:
         stream = self._streams.get(event.stream_id)
-        if stream is None or not self._client_side:
+        if stream is None or not self.client_side:
             return []  # a client's trailers say nothing to gRPC; its END_STREAM follows
         try:
             status = heads.read_end(event.headers, self._limits.max_header_bytes)
@@ -279,7 +340,7 @@ class Connection(GRPCConnection):
         if stream is None:
             return []
         try:
-            messages = stream.inbound.feed(event.data, flow_length)
+            messages = stream.inbound.feed(event.data, flow_length, self._at)
         except FramingError as error:
             return self._fail(stream_id, Status(error.code, str(error)))
         self._tell_credit(stream_id, stream)
@@ -289,13 +350,15 @@ class Connection(GRPCConnection):
         stream = self._streams.get(event.stream_id)
         if stream is None:
             return []
-        if not self._client_side and not stream.inbound.inside_message:
+        if not self.client_side and not stream.inbound.inside_message:
             return [events.HalfClosed(event.stream_id)]
         return self._fail(event.stream_id, Status(StatusCode.DATA_LOSS, "the stream ended before its time"))
 
     def _stream_reset(self, event: Any) -> list[Event]:
-        if self._streams.pop(event.stream_id, None) is None:
+        self._h2.retire(event.stream_id)
+        if not self._forget(event.stream_id):
             return []
+        self._charge()
         return [events.StreamReset(event.stream_id, int(event.error_code), bool(event.remote_reset))]
 
     def _window_updated(self, event: Any) -> list[Event]:
@@ -303,6 +366,9 @@ class Connection(GRPCConnection):
 
     def _remote_settings_changed(self, event: Any) -> list[Event]:
         return [events.SettingsReceived(), events.WindowOpened(0)]
+
+    def _settings_acknowledged(self, event: Any) -> list[Event]:
+        return [events.SettingsAcknowledged()]
 
     def _ping_acknowledged(self, event: Any) -> list[Event]:
         return [events.PingAcknowledged(event.ping_data)]
@@ -313,6 +379,25 @@ class Connection(GRPCConnection):
 
     # ---- ends
 
+    def _inbound(self, encoding: str | None) -> Inbound:
+        return Inbound(self._limits, self._budget, encoding, large=self._large)
+
+    def _refuse(self, stream_id: int, code: int) -> None:
+        self.reset(stream_id, code)
+        self._charge()
+
+    def _charge(self) -> None:
+        """A client pays for a call that it broke off or spoilt, or that came to nothing from the start."""
+        if not self.client_side and not self._h2.guard.breaks(self._at):
+            self._h2.fail(ResetCode.ENHANCE_YOUR_CALM, "too many calls broken off or refused")
+
+    def _forget(self, stream_id: int) -> bool:
+        stream = self._streams.pop(stream_id, None)
+        if stream is None:
+            return False
+        stream.inbound.close()
+        return True
+
     def _finish(self, stream_id: int, status: Status) -> list[Event]:
         """The server has said its last word; a request that is still being sent ends with it."""
         self.reset(stream_id, ResetCode.NO_ERROR)
@@ -320,8 +405,9 @@ class Connection(GRPCConnection):
 
     def _fail(self, stream_id: int, status: Status) -> list[Event]:
         """The peer broke gRPC's rules on this stream: tell it, and whoever is using the stream."""
-        if not self._client_side:
+        if not self.client_side:
             self.end_response(stream_id, status)
+            self._charge()
             return [events.StreamFailed(stream_id, status)]
         self.reset(stream_id, ResetCode.CANCEL)
         return [events.ResponseEnded(stream_id, status)]
@@ -331,70 +417,3 @@ class Connection(GRPCConnection):
             return self._streams[stream_id]
         except KeyError:
             raise StreamGone(stream_id) from None
-
-
-class _H2Connection(h2.connection.H2Connection):
-    """h2 3.2 with its faults of scope mended: a stream's error stays the stream's."""
-
-    MAX_CLOSED_STREAMS = 1024
-
-    def is_open(self, stream_id: int) -> bool:
-        stream = self.streams.get(stream_id)
-        return stream is not None and stream.open
-
-    def credit_connection(self, size: int) -> None:
-        increment = self._inbound_flow_control_window_manager.process_bytes(size)
-        if increment:
-            frame = hyperframe.frame.WindowUpdateFrame(0, window_increment=increment)
-            self._prepare_for_sending([frame])
-
-    def announce_end(self, code: int, last_stream_id: int, reason: bytes) -> None:
-        """Send GOAWAY and stay open; h2's own would forbid every frame after it."""
-        frame = hyperframe.frame.GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code, additional_data=reason)
-        self._prepare_for_sending([frame])
-
-    def fail(self, code: int) -> None:
-        self._terminate_connection(code)
-
-    def _receive_goaway_frame(self, frame: Any) -> _Handled:
-        """Tell of it and go on: streams up to the last one named still have their answers to come."""
-        event = h2.events.ConnectionTerminated()
-        event.error_code = frame.error_code
-        event.last_stream_id = frame.last_stream_id
-        event.additional_data = frame.additional_data
-        return [], [event]
-
-    def _receive_window_update_frame(self, frame: Any) -> _Handled:
-        """A late update for a stream that is over and forgotten is no error (RFC 9113, 5.1)."""
-        try:
-            return super()._receive_window_update_frame(frame)  # type: ignore[no-any-return]
-        except h2.exceptions.StreamClosedError:
-            return [], []
-
-    def _receive_headers_frame(self, frame: Any) -> _Handled:
-        try:
-            return super()._receive_headers_frame(frame)  # type: ignore[no-any-return]
-        except (h2.exceptions.StreamClosedError, h2.exceptions.StreamIDTooLowError):
-            raise
-        except h2.exceptions.ProtocolError as error:
-            if isinstance(error.__context__, hpack.HPACKError) or frame.stream_id not in self.streams:
-                raise  # the compression state is lost, or there is no stream to blame
-            return self._reset_malformed(frame.stream_id)
-
-    def _receive_data_frame(self, frame: Any) -> _Handled:
-        try:
-            return super()._receive_data_frame(frame)  # type: ignore[no-any-return]
-        except h2.exceptions.InvalidBodyLengthError:
-            self.credit_connection(frame.flow_controlled_length)
-            return self._reset_malformed(frame.stream_id)
-
-    def _reset_malformed(self, stream_id: int) -> _Handled:
-        state = self.streams[stream_id].state_machine
-        state.state = h2.stream.StreamState.CLOSED
-        state.stream_closed_by = h2.stream.StreamClosedBy.SEND_RST_STREAM
-        frame = hyperframe.frame.RstStreamFrame(stream_id, error_code=ResetCode.PROTOCOL_ERROR)
-        event = h2.events.StreamReset()
-        event.stream_id = stream_id
-        event.error_code = ResetCode.PROTOCOL_ERROR
-        event.remote_reset = False
-        return [frame], [event]

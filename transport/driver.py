@@ -1,16 +1,19 @@
 """The trio loop around a sans-io connection, the same for server and client.
 
 Rules kept here:
-- One task reads and one writes; no task, scope or lock for a message.
+- One task reads, one writes, one keeps the time; no task, scope or lock for a message.
 - What is written during one turn of the scheduler goes out in one call of the socket.
+- Of one peer no more than `read_bytes` and `turn_frames` are handled before every other task had its turn.
 - Unsent bytes are bounded: senders wait above `high_water_bytes`, the reader above four times that (answers
   to pings and resets are nobody's to hold back), and a peer that accepts nothing is cut.
-- However the connection ends, every stream is told, then the socket is closed.
+- However the connection ends, every stream is told, then the socket is closed; not before our last frames had
+  time to reach a peer that is still sending, as closing a socket with unread bytes takes back what was sent.
 """
 
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 
 import trio
@@ -19,19 +22,22 @@ from transport.connection import Connection
 from transport.events import (
     ConnectionFailed,
     Event,
+    GoAway,
     HalfClosed,
     MessageReceived,
+    SettingsAcknowledged,
     SettingsReceived,
     WindowOpened,
 )
 from transport.limits import Limits
 from transport.stream import Stream
+from transport.timers import Close, Ping, Watch
 
 __all__ = ["Driver"]
 
 _log = logging.getLogger("headrace.transport.driver")
 
-_READ_BYTES = 64 * 1024
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _WRITE_BYTES = 64 * 1024
 _FLUSH_TIMEOUT_S = 1.0  # for the last words to a peer that may be gone
 
@@ -45,6 +51,11 @@ class Driver:
       on_event: Called with every event that is not the same on both sides.
       on_end: Called once, with the reason, when nothing more can come or go.
       stall_timeout_s: How long a stream's window may stay shut while somebody sends on it.
+
+    Attributes:
+      ready: Set when the peer has sent its SETTINGS, or never will.
+      end_reason: Why nothing more can come or go; None while it can.
+      closed: Set when the socket is closed, so that nobody cancels the last frames.
     """
 
     def __init__(
@@ -61,13 +72,16 @@ class Driver:
         self.streams: dict[int, Stream] = {}
         self.window_waiters: set[Stream] = set()
         self.stall_timeout_s = stall_timeout_s or math.inf
-        self.ready = trio.Event()  # the peer has sent its SETTINGS, or never will
+        self.ready = trio.Event()
         self.end_reason: str | None = None
+        self.closed = trio.Event()
         self._transport = transport
         self._limits = limits
         self._write_timeout_s = limits.write_timeout_s or math.inf
         self._on_event = on_event
         self._on_end = on_end
+        self._watch: Watch | None = None
+        self._peer_gone = False
         self._in_hand = 0
         self._writer = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
@@ -78,13 +92,19 @@ class Driver:
         """Run until either side ends the connection; a lost peer is no error."""
         try:
             self.connection.initiate_connection()
+            self._watch = Watch(self._limits, client_side=self.connection.client_side, at=trio.current_time())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_until_end)
+                nursery.start_soon(self._keep_time, self._watch)
                 await self._write_until_end()
                 nursery.cancel_scope.cancel()
+            if not self._peer_gone and (self.connection.failed or not self.connection.client_side):
+                await self._linger()
         finally:
             self.finish("the connection was closed")
+            self.connection.close()
             await trio.aclose_forcefully(self._transport)
+            self.closed.set()
 
     def finish(self, reason: str) -> None:
         """End the connection: nothing more is read, what is written already gets a moment to leave."""
@@ -101,30 +121,67 @@ class Driver:
     # ---- reading
 
     async def _read_until_end(self) -> None:
-        reason = "the peer closed the connection"
-        with self._read_scope as scope:
-            scope.deadline = trio.current_time() + (self._limits.preface_timeout_s or math.inf)
+        with self._read_scope:
             try:
                 await self._read()
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                reason = "the peer closed the connection"
+            except _GONE as error:
                 reason = f"the connection broke: {error.__cause__ or error}"
-        if scope.cancelled_caught:
-            reason = f"the peer did not speak HTTP/2 within {self._limits.preface_timeout_s:g} s"
-        self.finish(reason)
+            self._peer_gone = True
+            self.finish(reason)
 
     async def _read(self) -> None:
-        while data := await self._transport.receive_some(_READ_BYTES):
-            for event in self.connection.receive_data(bytes(data), perf_counter()):
-                if type(event) is MessageReceived:
-                    stream = self.streams.get(event.stream_id)
-                    if stream is not None:
-                        stream.deliver(event)
-                else:
-                    self._handle(event)
-            if self.connection.unsent_bytes:
-                self.wake_writer()
-            while self.unsent_bytes > 4 * self._limits.high_water_bytes and self.end_reason is None:
+        connection, high_water = self.connection, 4 * self._limits.high_water_bytes
+        while data := await self._transport.receive_some(self._limits.read_bytes):
+            received_at = perf_counter()
+            self._take(bytes(data), received_at)
+            while connection.has_more and self.end_reason is None:
+                await trio.lowlevel.checkpoint()
+                self._take(b"", received_at)
+            while self.unsent_bytes > high_water and self.end_reason is None:
                 await self._room.park()
+
+    def _take(self, data: bytes, received_at: float) -> None:
+        """One turn: handle so many frames."""
+        assert self._watch is not None
+        at = trio.current_time()
+        if data:
+            self._watch.heard_at = at
+        for event in self.connection.receive_data(data, at, received_at, self._limits.turn_frames):
+            if type(event) is MessageReceived:
+                stream = self.streams.get(event.stream_id)
+                if stream is not None:
+                    stream.deliver(event)
+            else:
+                self._handle(event)
+        if self.connection.unsent_bytes:
+            self.wake_writer()
+
+    async def _linger(self) -> None:
+        """Read and forget what a peer that we have told the end is still sending, until it has seen that."""
+        with trio.move_on_after(self._limits.linger_timeout_s), suppress(*_GONE):
+            if isinstance(self._transport, trio.abc.HalfCloseableStream):
+                await self._transport.send_eof()
+            while await self._transport.receive_some(self._limits.read_bytes):
+                pass
+
+    # ---- time
+
+    async def _keep_time(self, watch: Watch) -> None:
+        while self.end_reason is None:
+            at, connection = trio.current_time(), self.connection
+            since, calls = connection.incomplete_since, connection.open_streams
+            match watch.look(at, calls=calls, calls_seen=connection.calls_seen, frame_since=since):
+                case Ping():
+                    connection.ping()
+                    self.wake_writer()
+                case Close(code, reason):
+                    connection.fail(code, reason)
+                    self.finish(reason)
+            for event in connection.overdue(at):
+                self._handle(event)
+                self.wake_writer()
+            await trio.sleep_until(watch.next_look(at, calls=connection.open_streams, frame_since=since))
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -140,11 +197,21 @@ class Driver:
             case ConnectionFailed(reason):
                 _log.info("connection ended: %s", reason)
                 self.finish(f"the peer broke HTTP/2: {reason}")
+            case SettingsAcknowledged():
+                assert self._watch is not None
+                self._watch.acknowledged = True
             case _:
-                if type(event) is SettingsReceived:
-                    self._read_scope.deadline = math.inf
-                    self.ready.set()
                 self._on_event(event)
+                if type(event) is SettingsReceived:
+                    self._settle()
+                elif type(event) is GoAway and event.code and not self.connection.client_side:
+                    self.finish(f"the peer ended the connection with error {event.code}")
+
+    def _settle(self) -> None:
+        assert self._watch is not None
+        if self._watch.settings_at is None:
+            self._watch.settings_at = trio.current_time()
+        self.ready.set()
 
     # ---- writing
 
@@ -172,15 +239,19 @@ class Driver:
         with self._write_scope as scope:
             try:
                 while True:
+                    for event in self.connection.late_events():
+                        self._handle(event)
                     if data := self.connection.data_to_send():
                         await self._write(data)
                     elif self.end_reason is None:
                         await self._writer.park()
                     else:
                         break
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            except _GONE as error:
+                self._peer_gone = True
                 self.finish(f"the connection broke: {error.__cause__ or error}")
         if scope.cancelled_caught:
+            self._peer_gone = True
             self.finish(f"the peer accepted nothing for {self._write_timeout_s:g} s")
 
     async def _write(self, data: bytes) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "RequestStarted",
     "ResponseEnded",
     "ResponseStarted",
+    "SettingsAcknowledged",
     "SettingsReceived",
     "StreamFailed",
     "StreamReset",
@@ -108,6 +109,11 @@ class WindowOpened(Event):
 @frozen
 class SettingsReceived(Event):
     """The peer speaks HTTP/2 and has said, or changed, what it accepts."""
+
+
+@frozen
+class SettingsAcknowledged(Event):
+    """The peer has read our SETTINGS."""
 
 
 @frozen

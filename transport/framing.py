@@ -49,6 +49,11 @@ class MessageReader:
         """Bytes kept of a message that is not whole yet, prefix included."""
         return len(self._buffer)
 
+    @property
+    def needed_bytes(self) -> int:
+        """The size of that message, prefix included, as far as it is known."""
+        return self._needed
+
     def feed(self, data: bytes) -> list[tuple[bytes, int]]:
         """Take bytes; give the messages they complete, each with its size as sent, prefix included.
 

@@ -83,8 +83,8 @@ class RawClient:
         self.send(PREFACE + frame(4, 0, 0))
         self.replies()
 
-    def send(self, data: bytes) -> list[Event]:
-        return self.server.receive_data(data)
+    def send(self, data: bytes, at: float = 0.0) -> list[Event]:
+        return self.server.receive_data(data, at)
 
     def headers(self, stream_id: int, headers: object = HEADERS, *, end: bool = False) -> bytes:
         return frame(1, 0x4 | end, stream_id, self.encoder.encode(headers))

@@ -434,9 +434,9 @@ class TestConfinedToTheStream:
 class TestEnds:
     def test_a_reset_frees_everything(self):
         client = RawClient()
-        for _ in range(3000):
+        for second in range(3000):
             sid, _ = client.open()
-            events = client.send(frame(DATA, 0, sid, message(b"x")) + frame(RST, 0, sid, bytes(4)))
+            events = client.send(frame(DATA, 0, sid, message(b"x")) + frame(RST, 0, sid, bytes(4)), at=second)
             assert isinstance(events[-1], StreamReset)
         assert client.server.open_streams == 0
         assert len(client.server.h2_connection.streams) <= 2

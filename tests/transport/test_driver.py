@@ -10,6 +10,8 @@ from tests.transport.links import frame
 from transport.calls import Call, unary
 from transport.channel import Channel, channel_over, open_channel
 from transport.connection import Connection
+from transport.driver import Driver
+from transport.events import RequestStarted
 from transport.framing import prefix
 from transport.limits import Limits
 from transport.rpc_status import RpcError, Status, StatusCode, StatusError
@@ -352,7 +354,7 @@ class TestBackpressure:
 
         near, far = trio.testing.memory_stream_pair()
         far.send_stream.send_all_hook = trio.sleep_forever
-        server = Server({PATH: pour}, Limits(), debug_errors=False)
+        server = Server({PATH: pour}, Limits(settings_timeout_s=0, keepalive_interval_s=0), debug_errors=False)
         client = Connection(client_side=True, limits=Limits(stream_window_bytes=1 << 30))
         client.initiate_connection()
         client.start_request(PATH, authority="there")
@@ -362,9 +364,9 @@ class TestBackpressure:
             await trio.testing.wait_all_tasks_blocked()
             (connection,) = server.connections
             assert connection.driver.unsent_bytes < Limits().high_water_bytes + 2_000
-            await near.send_all(frame(6, 0, 0, bytes(8)) * 500_000)  # pings, whose answers nobody holds back
+            await near.send_all(frame(6, 0, 0, bytes(8)) * 1000)  # pings, whose answers nobody holds back
             await trio.testing.wait_all_tasks_blocked()
-            assert connection.driver.unsent_bytes < 6 * Limits().high_water_bytes
+            assert connection.driver.unsent_bytes < Limits().high_water_bytes + 20_000
             await cancelled.wait()
             assert 60 <= trio.current_time() < 62
         assert server.connections == set()
@@ -474,7 +476,7 @@ class TestEndings:
             async with channel.call(PATH) as call:
                 await handler.started.wait()
                 (connection,) = server.connections
-                await trio.aclose_forcefully(connection._transport)
+                await trio.aclose_forcefully(connection.driver._transport)
                 for operation in (call.receive, call.initial_metadata):
                     with pytest.raises(RpcError) as caught:
                         await operation() or await call.receive()
@@ -512,7 +514,8 @@ class TestEndings:
                     await handler.started.wait()
                     server.drain(0)
                     status = await call.status()
-                    assert status == Status(StatusCode.UNAVAILABLE, "the server is shutting down")
+                    assert (status.code, status.message) == (StatusCode.UNAVAILABLE, "the server is shutting down")
+                    assert dict(status.metadata)["grpc-retry-pushback-ms"] == "1000"
 
     async def test_who_does_not_speak_http2(self, autojump_clock):
         for reply in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b""):
@@ -560,33 +563,59 @@ class TestEndings:
 
 
 class TestLimits:
-    async def test_calls_over_the_limit_wait_for_their_turn(self, autojump_clock):
-        async with joined(server_limits=Limits(max_streams=2)) as (channel, _), trio.open_nursery() as nursery:
-            done = []
+    async def test_a_client_waits_for_as_many_calls_as_it_is_told(self, autojump_clock):
+        """Of a server that tells what it means."""
+        near, far = trio.testing.memory_stream_pair()
+        connection = Connection(client_side=False, limits=Limits(max_streams=2))
+        started = []
+        driver = Driver(far, connection, Limits(), on_event=started.append, on_end=lambda reason: None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(driver.run)
+            async with channel_over(near, "there") as channel, trio.open_nursery() as calls:
 
-            async def one(number):
-                async with channel.call(PATH) as call:
+                async def one():
+                    async with channel.call(PATH) as call:
+                        await call.status()
+
+                for _ in range(6):
+                    calls.start_soon(one)
+                for served in (2, 4, 6):
+                    await trio.testing.wait_all_tasks_blocked()
+                    requests = [event for event in started if isinstance(event, RequestStarted)]
+                    assert len(requests) == served
+                    for request in requests[-2:]:
+                        connection.end_response(request.stream_id, Status())
+                    driver.wake_writer()
+
+    async def test_calls_over_the_limit_are_refused_at_once(self, autojump_clock):
+        async with joined(server_limits=Limits(max_streams=2)) as (channel, _):
+            async with channel.call(PATH) as first, channel.call(PATH) as second:
+                async with channel.call(PATH) as third:
+                    status = await third.status()
+                assert status.code is StatusCode.RESOURCE_EXHAUSTED
+                assert dict(status.metadata)["grpc-retry-pushback-ms"] == "1000"
+                for call in (first, second):
                     await call.send(b"x")
                     assert await call.receive() == b"x"
-                    await trio.sleep(1)
-                done.append(number)
+            async with channel.call(PATH) as call:
+                await call.send(b"x")
+                assert await call.receive() == b"x"
 
-            for number in range(6):
-                nursery.start_soon(one, number)
-            await trio.sleep(1.5)
-            assert len(done) == 2
-        assert len(done) == 6
-
-    async def test_connections_over_the_limit_are_turned_away(self):
+    async def test_connections_over_the_limit_are_told_so_and_closed(self):
         with trio.fail_after(10):
             async with (
                 listening(limits=Limits(max_connections=1)) as server,
                 open_channel("127.0.0.1", server.port) as first,
             ):
-                with pytest.raises(RpcError) as caught:
-                    async with open_channel("127.0.0.1", server.port) as second, second.call(PATH) as call:
-                        await call.receive()
-                assert caught.value.code is StatusCode.UNAVAILABLE
+                async with open_channel("127.0.0.1", server.port) as second:
+                    async with second.call(PATH) as call:
+                        status = await call.status()
+                    assert status.code is StatusCode.RESOURCE_EXHAUSTED
+                    assert "1 connections" in status.message
+                    assert dict(status.metadata)["grpc-retry-pushback-ms"] == "1000"
+                    with pytest.raises(RpcError, match="connections"):  # it has been told to go away
+                        async with second.call(PATH) as call:
+                            await call.receive()
                 async with first.call(PATH) as call:
                     await call.send(b"x")
                     assert await call.receive() == b"x"
