@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from engine.errors import EngineError
 from transport.connection import StreamGone
 from transport.events import RequestStarted
 from transport.metadata import BadHeader
@@ -34,8 +35,11 @@ class Call(Stream):
     Attributes:
       path: `/package.Service/Method`.
       metadata: What the client sent along.
+      accepted_encodings: Compressions that it takes.
       deadline: On trio's clock; infinite when the client set none.
       peer: Where the client is, for logs.
+      token_name: Who is calling, where tokens are asked for.
+      is_open_to_all: No token was asked for, and no drain waits for it.
       trailing_metadata: Sent with the status, whatever it is; the handler sets it.
     """
 
@@ -43,7 +47,11 @@ class Call(Stream):
         super().__init__(driver, request.stream_id)
         self.path = request.path
         self.metadata = request.metadata
+        self.accepted_encodings = request.accepted_encodings
         self.peer = peer
+        self.token_name = ""
+        self.is_open_to_all = False
+        self.on_close: Callable[[EngineError], None] | None = None  # set by a handler that can end in order
         self.trailing_metadata: Metadata = ()
         self.scope = trio.CancelScope()
         if request.timeout_s is not None:
@@ -51,6 +59,13 @@ class Call(Stream):
         self.deadline = self.scope.deadline
         self._started = False
         self._verdict: Status | None = None
+
+    def compress(self, encoding: str) -> bool:
+        """Send messages compressed (gzip or deflate), before the first; False if the client does not take it."""
+        if self._started or encoding not in self.accepted_encodings:
+            return False
+        self.encoding = encoding
+        return True
 
     def start(self, metadata: Metadata = ()) -> None:
         """Send the initial metadata now; else it goes, empty, with the first message.
@@ -62,7 +77,7 @@ class Call(Stream):
         if self._started:
             raise RuntimeError("the initial metadata has been sent")
         try:
-            self._connection.start_response(self.stream_id, metadata)
+            self._connection.start_response(self.stream_id, metadata, self.encoding)
         except StreamGone:
             self._check_open()
             raise trio.BrokenResourceError("the call is over") from None
@@ -78,6 +93,13 @@ class Call(Stream):
         """Cancel the handler and end the call so, whatever it does on its way out."""
         self._verdict = self._verdict or status
         self.scope.cancel()
+
+    def ask_to_close(self, reason: EngineError) -> bool:
+        """Have the handler end in order; False if it has no way to."""
+        if self.on_close is None:
+            return False
+        self.on_close(reason)
+        return True
 
     def break_off(self, error: Exception, *, keep_unread: bool = False) -> None:
         super().break_off(error, keep_unread=keep_unread)
@@ -95,8 +117,8 @@ class Call(Stream):
             return Status(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
         return Status(StatusCode.CANCELLED, "the call was cancelled")
 
-    def end(self, status: Status) -> None:
-        """Answer, unless the client has gone or was answered already."""
+    def end(self, status: Status) -> Status:
+        """Answer, unless the client has gone or was answered already; give what was, or would have been, said."""
         status = self._verdict or status
         if self.cut_inside_message and status.code is StatusCode.OK:
             status = Status(StatusCode.DATA_LOSS, "the response was cut inside a message")
@@ -104,11 +126,12 @@ class Call(Stream):
         try:
             self._connection.end_response(self.stream_id, Status(status.code, status.message, status.details, trailers))
         except StreamGone:
-            return
+            return status
         except BadHeader as error:
             _log.error("%s: the trailers cannot be sent: %s", self.path, error)
             self._connection.end_response(self.stream_id, Status(status.code, status.message))
         self._driver.wake_writer()
+        return status
 
 
 Handler = Callable[[Call], Awaitable[None]]
@@ -128,15 +151,15 @@ def unary(function: Callable[[bytes, Call], Awaitable[bytes]]) -> Handler:
     return handle
 
 
-async def run_call(call: Call, handler: Handler, *, debug_errors: bool) -> None:
-    """Run a handler to its end and answer for it."""
+async def run_call(call: Call, handler: Handler, *, debug_errors: bool) -> Status:
+    """Run a handler to its end and answer for it; gives how."""
     try:
         with call.scope:
             await handler(call)
         status = call.cancelled_status() if call.scope.cancelled_caught else Status()
     except Exception as error:  # the border: no handler takes the connection down, Cancelled is not caught
         status = _status_of(error, call, debug_errors=debug_errors)
-    call.end(status)
+    return call.end(status)
 
 
 def _status_of(error: Exception, call: Call, *, debug_errors: bool) -> Status:

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
-from attrs import frozen
+from attrs import define, frozen
 
 __all__ = [
     "Address",
@@ -103,7 +103,7 @@ def parse_address(text: str) -> TcpAddress | UnixAddress:
     return TcpAddress(host[1:-1] if bracketed else host, int(port))
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Listener:
     """One bound socket.
 
@@ -121,8 +121,10 @@ class Listener:
     _file: _SocketFile | None = None
 
     async def aclose(self) -> None:
+        """Stop listening; may be called again."""
         if self._file is not None:
             self._file.remove()
+        self._file = None  # who removed it once must not do so again: a successor's file may look the same
         await trio.aclose_forcefully(self.accepting)
 
 

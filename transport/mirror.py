@@ -27,7 +27,7 @@ from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
 from transport.codec import NODE_STATUSES, OVERFLOWS, RUNTIMES, STATUSES, decode_audio, encode_audio
 from transport.rpc_status import StatusCode
-from transport.status import category_of
+from transport.status import TABLE, category_of
 
 __all__ = [
     "Event",
@@ -46,6 +46,7 @@ __all__ = [
 _NODE_STATUSES = {wire: status for status, wire in NODE_STATUSES.items()}
 _STATUSES = {wire: status for status, wire in STATUSES.items()}
 _OVERFLOWS = {overflow: wire for wire, overflow in OVERFLOWS.items()}
+_ENGINES_CODES = frozenset(meaning.code for meaning in TABLE.values())
 _RUNTIMES = {name: wire for wire, name in RUNTIMES.items()}
 
 
@@ -56,18 +57,24 @@ class RemoteError(EngineError):
       category: what a client may do about it.
       code: the status that the call ended with; None for an error in band, after which the session goes on.
       retryable: the same call may succeed later.
-      retry_after_ms: how long to wait before that; 0 when not said.
+      retry_after_ms: how long to wait at least before that; 0 when not said.
     """
 
     category: Category  # type: ignore[misc]
     ends_session = False
 
-    def __init__(self, wire: pb.ErrorResponse, sequence: int | None = None, code: StatusCode | None = None) -> None:
+    def __init__(
+        self,
+        wire: pb.ErrorResponse,
+        sequence: int | None = None,
+        code: StatusCode | None = None,
+        pushback_ms: int | None = None,
+    ) -> None:
         super().__init__(wire.message, node_id=wire.failing_node_id, sequence=sequence, stack_trace=wire.stack_trace)
         self.category = category_of(wire.error_type)
         self.code = code
-        self.retryable = wire.retryable
-        self.retry_after_ms = wire.retry_after_ms
+        self.retryable = wire.retryable if pushback_ms is None else pushback_ms >= 0
+        self.retry_after_ms = max(wire.retry_after_ms, pushback_ms or 0)
         if wire.context:
             self.context = _object(wire.context)
 
@@ -183,16 +190,19 @@ def decode_ready(wire: streaming.StreamReady) -> Ready:
     return Ready(wire.session_id, wire.max_delay_ms, wire.input_capacity, wire.recommended_chunk_ms)
 
 
-def decode_remote_error(details: bytes, code: StatusCode) -> RemoteError | None:
-    """The server's own error out of a status' details, if there is one in them."""
+def decode_remote_error(details: bytes, code: StatusCode, pushback_ms: int | None = None) -> RemoteError | None:
+    """The server's own error out of a status' details, if there is one in them.
+
+    A server explains every failure; those codes that no error of the engine's ends with are the transport's to tell.
+    """
     wire = pb.ErrorResponse()
-    if not details:
+    if not details or code not in _ENGINES_CODES:
         return None
     try:
         wire.ParseFromString(details)
     except DecodeError:
         return None
-    return RemoteError(wire, code=code) if wire.error_type else None
+    return RemoteError(wire, code=code, pushback_ms=pushback_ms) if wire.error_type else None
 
 
 def decode_event(response: streaming.StreamResponse) -> Event | None:

@@ -1,59 +1,101 @@
-"""Listening, accepting and draining: handlers by path, one `Driver` for each connection.
+"""Serving connections and draining them: handlers by path, one `Driver` for each connection.
 
 Rules kept here:
-- Nested nurseries spell the order of shutdown: first the listeners close, then calls get their time, then
-  what is left is cancelled, then connections close.
-- Connections and the calls on each are counted and limited; what is over the limit is told so, not queued.
+- Nested nurseries spell the order of shutdown: first the listeners close, then calls get their time, then those that
+  can are asked to close, then what is left is cancelled, then connections close.
+- A call passes the `Doors` before anything is done for it. Connections, and the calls on each, are counted and
+  limited; what is over a limit is told so at once, not queued.
 - One connection's failure, even a fault of ours, ends that connection alone.
+- Whatever fails is told with an `ErrorResponse`.
 """
 
-import errno
 import logging
 import math
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
+import attrs
 import trio
 
+from engine.errors import AtCapacity, EngineError
 from transport.calls import Call, Handler, run_call
 from transport.connection import Connection
+from transport.doors import Doors, Pass, ShuttingDown
 from transport.driver import Driver
 from transport.events import Event, RequestStarted, StreamFailed, StreamReset
 from transport.limits import Limits
+from transport.listeners import (
+    Address,
+    AddressInUse,
+    AddressUnusable,
+    Listener,
+    TcpAddress,
+    accept_for_ever,
+    open_listeners,
+    peer_of,
+)
 from transport.rpc_status import Status, StatusCode
+from transport.status import end_status, explained
+from transport.tls import HandshakeFailed, Tls
 
-__all__ = ["AddressInUse", "Server", "serve"]
+__all__ = ["AddressInUse", "AddressUnusable", "Server", "serve"]
 
 _log = logging.getLogger("headrace.transport.server")
 
 _LAST_WORDS_S = 1.0
-_ENHANCE_YOUR_CALM = 11
-
-
-class AddressInUse(OSError):
-    """Another process listens there."""
+_CLOSING_S = 5.0
+_ANTEROOM = 64
+_SHUTTING_DOWN = "the server is shutting down"
 
 
 class Server:
     """What is running; `serve` hands it to whoever started it.
 
     Attributes:
+      listeners: Open ones.
       port: The first listener's.
+      doors: Who may call.
+      connections: Being served, or told why they are not.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], limits: Limits, *, debug_errors: bool) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        limits: Limits,
+        *,
+        debug_errors: bool,
+        doors: Doors | None = None,
+        tls: Tls | None = None,
+        on_drain: Callable[[], None] | None = None,
+    ) -> None:
         self.handlers = handlers
         self.limits = limits
         self.debug_errors = debug_errors
+        self.doors = doors or Doors()
+        self.tls = tls
+        self.listeners: list[Listener] = []
         self.port = 0
         self.connections: set[ServerConnection] = set()
+        self._on_drain = on_drain
+        self._held = 0  # connections, with those that are still shaking hands
+        self._waiting = 0  # those that are only told that there is no room
         self._stop = trio.Event()
         self._drain_timeout_s = math.inf
+        self._closing_s = _CLOSING_S
 
-    def drain(self, timeout_s: float = math.inf) -> None:
-        """Accept nothing more, let calls finish within `timeout_s`, then cancel them; `serve` returns then."""
+    def drain(self, timeout_s: float = math.inf, *, closing_s: float = _CLOSING_S) -> None:
+        """Accept nothing more, and have `serve` return when all calls are over.
+
+        Args:
+          timeout_s: What calls get to end in by themselves.
+          closing_s: What sessions get then, to give their tails when they are closed from here.
+        """
         self._drain_timeout_s = min(self._drain_timeout_s, timeout_s)
+        self._closing_s = closing_s
+        if not self._stop.is_set():
+            self.doors.close()
+            if self._on_drain is not None:
+                self._on_drain()
         self._stop.set()
 
     @property
@@ -67,23 +109,77 @@ class Server:
 
     async def accept(self, transport: trio.abc.Stream, peer: str = "") -> None:
         """Serve one connection to its end; any trio stream will do. Does not raise but Cancelled."""
-        connection = ServerConnection(self, transport, peer)
-        if len(self.connections) >= self.limits.max_connections:
-            await connection.turn_away("too many connections")
+        try:
+            if self._held >= self.limits.max_connections:
+                await self._accept_in_anteroom(transport, peer)
+            else:
+                await self._accept(transport, peer)
+        except HandshakeFailed as error:
+            _log.info("connection from %s: %s", peer, error)
+        except Exception:  # a fault of ours: the other connections must not pay for it
+            _log.exception("connection from %s ended by a fault", peer)
+
+    async def _accept(self, transport: trio.abc.Stream, peer: str) -> None:
+        self._held += 1
+        try:
+            connection = ServerConnection(self, await self._secured(transport), peer)
+            if self._stop.is_set():
+                await self._tell(connection, ShuttingDown(_SHUTTING_DOWN))
+            else:
+                await self._run(connection)
+        finally:
+            self._held -= 1
+
+    async def _accept_in_anteroom(self, transport: trio.abc.Stream, peer: str) -> None:
+        """Answer the first call of a connection that there is no room for, then close; health is answered too."""
+        if self._waiting >= _ANTEROOM:
+            await self.shut_out(transport)
             return
+        self._waiting += 1
+        try:
+            error = AtCapacity(f"the server has {self.limits.max_connections} connections, as many as it takes")
+            await self._tell(ServerConnection(self, await self._secured(transport), peer), error)
+        finally:
+            self._waiting -= 1
+
+    async def _secured(self, transport: trio.abc.Stream) -> trio.abc.Stream:
+        return transport if self.tls is None else await self.tls.shake_hands(transport)
+
+    async def _run(self, connection: "ServerConnection") -> None:
         self.connections.add(connection)
         try:
             await connection.run()
-        except Exception:  # a fault of ours: the other connections must not pay for it
-            _log.exception("connection from %s ended by a fault", peer)
         finally:
             self.connections.discard(connection)
 
+    async def _tell(self, connection: "ServerConnection", refusal: EngineError) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.end_when_told, refusal)
+            await self._run(connection)
+            nursery.cancel_scope.cancel()
+
+    async def shut_out(self, transport: trio.abc.Stream) -> None:
+        """Close a connection with no more than a word, which cannot be said where there is TLS."""
+        if self.tls is None:
+            connection = Connection(client_side=False, limits=self.limits)
+            connection.initiate_connection()
+            connection.go_away(0, "too many connections")
+            with trio.move_on_after(_LAST_WORDS_S), suppress(trio.BrokenResourceError):
+                await transport.send_all(connection.data_to_send())
+        await trio.aclose_forcefully(transport)
+
     async def end_connections(self) -> None:
-        """The orderly end: GOAWAY, time for the calls, UNAVAILABLE for those that need longer."""
+        """The orderly end: GOAWAY, time for the calls, a close for sessions, UNAVAILABLE for what needs longer."""
         async with trio.open_nursery() as nursery:
             for connection in self.connections:
-                nursery.start_soon(connection.end, self._drain_timeout_s)
+                nursery.start_soon(connection.end, self._drain_timeout_s, self._closing_s)
+
+
+class _ExplainingConnection(Connection):
+    """Tells every failure, of its own too, with an `ErrorResponse`."""
+
+    def end_response(self, stream_id: int, status: Status, http_status: int = 200) -> None:
+        super().end_response(stream_id, explained(status), http_status)
 
 
 class ServerConnection:
@@ -91,11 +187,14 @@ class ServerConnection:
 
     def __init__(self, server: Server, transport: trio.abc.Stream, peer: str) -> None:
         self._server = server
-        self._transport = transport
         self._peer = peer
         self._calls: trio.Nursery | None = None
         self._call_ended = trio.lowlevel.ParkingLot()
-        self._connection = Connection(client_side=False, limits=server.limits)
+        self._refusal: EngineError | None = None
+        self._answered = trio.Event()  # a call, in whatever way
+        # A client that keeps to what it is told would queue the calls over the limit: it is told of twice as many.
+        told = attrs.evolve(server.limits, max_streams=2 * server.limits.max_streams)
+        self._connection = _ExplainingConnection(client_side=False, limits=told)
         self.driver = Driver(
             transport,
             self._connection,
@@ -111,26 +210,42 @@ class ServerConnection:
             await self.driver.run()
             self._calls.cancel_scope.cancel()
 
-    async def turn_away(self, reason: str) -> None:
-        self._connection.initiate_connection()
-        self._connection.go_away(_ENHANCE_YOUR_CALM, reason)
-        with trio.move_on_after(_LAST_WORDS_S), suppress(trio.BrokenResourceError):
-            await self._transport.send_all(self._connection.data_to_send())
+    async def end_when_told(self, refusal: EngineError) -> None:
+        """End the connection as soon as a call on it has been answered, or soon in any case."""
+        self._refusal = refusal
+        with trio.move_on_after(_LAST_WORDS_S):
+            await self._answered.wait()
+        self._connection.go_away(0, refusal.message)
+        self.driver.finish(refusal.message)
 
-    async def end(self, timeout_s: float) -> None:
-        self._connection.go_away()
+    async def end(self, timeout_s: float, closing_s: float) -> None:
+        """The connection's part of a drain."""
+        self._connection.go_away(0, _SHUTTING_DOWN)
         self.driver.wake_writer()
         with trio.move_on_after(timeout_s):
             await self._wait_calls()
-        for call in list(self.driver.streams.values()):
-            assert isinstance(call, Call)
-            call.abort(Status(StatusCode.UNAVAILABLE, "the server is shutting down"))
+        closing = [call.ask_to_close(ShuttingDown(f"{_SHUTTING_DOWN}: it closed the session")) for call in self._work]
+        if any(closing):
+            with trio.move_on_after(closing_s):
+                await self._wait_calls()
+        for call in self._open_calls:
+            call.abort(end_status(ShuttingDown(_SHUTTING_DOWN)))
         with trio.move_on_after(_LAST_WORDS_S):
-            await self._wait_calls()
-        self.driver.finish("the server is shutting down")
+            while self.driver.streams and self.driver.end_reason is None:
+                await self._call_ended.park()
+        self.driver.finish(_SHUTTING_DOWN)
+
+    @property
+    def _open_calls(self) -> list[Call]:
+        return [call for call in self.driver.streams.values() if isinstance(call, Call)]
+
+    @property
+    def _work(self) -> list[Call]:
+        """What is worth waiting for: watching how the server is goes on for ever."""
+        return [call for call in self._open_calls if not call.is_open_to_all]
 
     async def _wait_calls(self) -> None:
-        while self.driver.streams and self.driver.end_reason is None:
+        while self._work and self.driver.end_reason is None:
             await self._call_ended.park()
 
     def _on_event(self, event: Event) -> None:
@@ -143,23 +258,52 @@ class ServerConnection:
                 self._break_off(stream_id, f"the client broke the call: {status.message}")
 
     def _start_call(self, request: RequestStarted) -> None:
-        handler = self._server.handlers.get(request.path)
-        if handler is None:
-            self._connection.end_response(
-                request.stream_id, Status(StatusCode.UNIMPLEMENTED, f"no method {request.path[:200]}")
-            )
+        try:
+            passed = self._server.doors.enter(request.path, request.metadata, self._peer)
+        except EngineError as error:
+            self._refuse(request.stream_id, end_status(error))
+            return
+        if (status := self._why_not(request, passed)) is not None:
+            self._server.doors.leave(passed)
+            self._refuse(request.stream_id, status)
             return
         call = Call(self.driver, request, self._peer)
+        call.token_name = passed.name
+        call.is_open_to_all = passed.is_open
         self.driver.streams[request.stream_id] = call
         assert self._calls is not None
-        self._calls.start_soon(self._run_call, call, handler, name=request.path)
+        self._calls.start_soon(self._run_call, call, passed, name=request.path)
 
-    async def _run_call(self, call: Call, handler: Handler) -> None:
+    def _why_not(self, request: RequestStarted, passed: Pass) -> Status | None:
+        if self._refusal is not None and not passed.is_open:
+            return end_status(self._refusal)
+        limit = self._server.limits.max_streams
+        if self._connection.open_streams > limit:  # with this one
+            return end_status(AtCapacity(f"the connection has {limit} calls open, as many as it may have"))
+        if request.path not in self._server.handlers:
+            return Status(StatusCode.UNIMPLEMENTED, f"no method {request.path[:200]}")
+        return None
+
+    def _refuse(self, stream_id: int, status: Status) -> None:
+        self._connection.end_response(stream_id, status)
+        self.driver.wake_writer()
+        self._answered.set()
+
+    async def _run_call(self, call: Call, passed: Pass) -> None:
+        began = trio.current_time()
+        status = Status(StatusCode.CANCELLED)
         try:
-            await run_call(call, handler, debug_errors=self._server.debug_errors)
+            handler = self._server.handlers[call.path]
+            status = await run_call(call, handler, debug_errors=self._server.debug_errors)
         finally:
             self.driver.streams.pop(call.stream_id, None)
+            self._server.doors.leave(passed)
             self._call_ended.unpark_all()
+            self._answered.set()
+            if passed.is_session and _log.isEnabledFor(logging.INFO):
+                who = f"{self._peer} ({passed.name})" if passed.name else self._peer
+                took = trio.current_time() - began
+                _log.info("%s from %s ended after %.1f s: %s", call.path, who, took, status.code.name)
 
     def _break_off(self, stream_id: int, reason: str) -> None:
         if stream := self.driver.streams.get(stream_id):
@@ -176,7 +320,12 @@ async def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    listen: Sequence[Address] = (),
+    reuse_port: bool = False,
     limits: Limits | None = None,
+    doors: Doors | None = None,
+    tls: Tls | None = None,
+    on_drain: Callable[[], None] | None = None,
     debug_errors: bool = False,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -186,48 +335,33 @@ async def serve(
       handlers: By path, `/package.Service/Method`; read at every call, so it may change.
       host: Where to listen; every address it resolves to.
       port: 0 picks a free one, told by `Server.port`.
+      listen: Where to listen, in place of `host` and `port`.
+      reuse_port: Share TCP ports with other processes that do so too.
       limits: What connections may hold and how long they may wait.
+      doors: Who may call; everybody, when not given.
+      tls: What connections are secured with, if they are.
+      on_drain: Called when `Server.drain` first is.
       debug_errors: Send what an unexpected exception says to the client.
       task_status: Given the `Server` once it listens.
     Raises:
-      AddressInUse.
+      AddressInUse, AddressUnusable.
     """
-    server = Server(handlers, limits or Limits(), debug_errors=debug_errors)
-    listeners = await _listen(host, port)
-    server.port = listeners[0].socket.getsockname()[1]
-    async with trio.open_nursery() as connections:
-        async with _accepting(server, listeners, connections):
-            task_status.started(server)
-            await server.wait_draining()
-        await server.end_connections()
-        connections.cancel_scope.cancel()
+    limits = limits or Limits()
+    server = Server(handlers, limits, debug_errors=debug_errors, doors=doors, tls=tls, on_drain=on_drain)
 
-
-@asynccontextmanager
-async def _accepting(
-    server: Server, listeners: list[trio.SocketListener], connections: trio.Nursery
-) -> AsyncIterator[None]:
     async def accept(transport: trio.SocketStream) -> None:
-        await server.accept(transport, _peer_of(transport))
+        await server.accept(transport, peer_of(transport))
 
-    async with trio.open_nursery() as accepting:
-        await accepting.start(partial(trio.serve_listeners, accept, listeners, handler_nursery=connections))
-        yield
-        accepting.cancel_scope.cancel()
-
-
-async def _listen(host: str, port: int) -> list[trio.SocketListener]:
-    try:
-        return await trio.open_tcp_listeners(port, host=host)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise AddressInUse(errno.EADDRINUSE, f"{host}:{port} is in use by another process") from None
-
-
-def _peer_of(transport: trio.SocketStream) -> str:
-    try:
-        host, port, *_ = transport.socket.getpeername()
-    except (OSError, ValueError):
-        return "?"
-    return f"{host}:{port}"
+    async with open_listeners(listen or [TcpAddress(host, port)], reuse_port=reuse_port) as listeners:
+        server.listeners, server.port = listeners, listeners[0].port
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(accept_for_ever, listener.accepting, accept, server.shut_out, connections)
+                task_status.started(server)
+                await server.wait_draining()
+                accepting.cancel_scope.cancel()
+            for listener in listeners:  # now, so that a successor can listen there
+                await listener.aclose()
+            await server.end_connections()
+            connections.cancel_scope.cancel()
