@@ -2,8 +2,10 @@
 
 Rules kept here:
 - Nothing waits for ever on a server that is gone: a lost connection, a reset, a GOAWAY, a peer that speaks
-  no HTTP/2 and a passed deadline each end every call they concern with an `RpcError`.
+  no HTTP/2 or says nothing, a window that stays shut and a passed deadline each end every call they concern
+  with the `RpcError` of that status.
 - A call that is left before its end is cancelled on the server too.
+- A token goes with every call and into no message, log or repr.
 - Errors of the caller's own code pass through as they are, not wrapped in a group.
 """
 
@@ -12,15 +14,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
+from attrs import evolve
 
 from transport.connection import Connection, ResetCode, StreamGone
+from transport.dial import ClientTls, Target, dial
 from transport.driver import Driver
 from transport.events import Event, GoAway, ResponseEnded, ResponseStarted, SettingsReceived, StreamReset
 from transport.limits import Limits
-from transport.rpc_status import Metadata, RpcError, Status, StatusCode
+from transport.listeners import TcpAddress
+from transport.rpc_errors import error_of, rpc_error
+from transport.rpc_status import Metadata, Status, StatusCode
 from transport.stream import Stream
 
-__all__ = ["Channel", "ClientCall", "channel_over", "open_channel"]
+__all__ = ["Channel", "ClientCall", "channel_over", "channel_to", "open_channel"]
 
 _RESET_CODES = {
     int(ResetCode.REFUSED_STREAM): StatusCode.UNAVAILABLE,
@@ -58,6 +64,11 @@ class ClientCall(Stream):
             raise trio.ClosedResourceError("this side of the call has ended")
         await super().send(message)
 
+    def _stalled(self) -> Exception:
+        reason = f"the server has taken nothing for {self._driver.stall_timeout_s:g} s"
+        self._give_up(Status(StatusCode.UNAVAILABLE, reason))
+        return rpc_error(StatusCode.UNAVAILABLE, reason)
+
     async def initial_metadata(self) -> Metadata:
         """What the server sent before its first message; waits for it."""
         while self._metadata is None:
@@ -91,25 +102,58 @@ class ClientCall(Stream):
             self.end_input()
             self._window.unpark_all()
         else:
-            self.break_off(RpcError.of(status), keep_unread=keep_unread)
+            self.break_off(error_of(status), keep_unread=keep_unread)
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str = "the call was left") -> None:
         """Tell the server to stop, unless the call is over."""
+        self._give_up(Status(StatusCode.CANCELLED, reason))
+
+    def _give_up(self, status: Status) -> None:
         self._connection.reset(self.stream_id, ResetCode.CANCEL)
         self._driver.wake_writer()
-        self.end(Status(StatusCode.CANCELLED, "the call was left"), keep_unread=False)
+        self.end(status, keep_unread=False)
 
 
 class Channel:
-    """An open connection; made by `open_channel`."""
+    """An open connection; made by `channel_to`.
 
-    def __init__(self, transport: trio.abc.Stream, authority: str, limits: Limits) -> None:
+    Args:
+      transport: Owned from here on.
+      authority: What the server is called.
+      limits: What the connection may hold, and how long it may wait.
+      scheme: "https" over TLS.
+      token: Sent with every call.
+    """
+
+    def __init__(
+        self, transport: trio.abc.Stream, authority: str, limits: Limits, *, scheme: str = "http", token: str = ""
+    ) -> None:
         self._authority = authority
+        self._scheme = scheme
+        self._credentials: Metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._calls: dict[int, ClientCall] = {}
         self._slots = trio.lowlevel.ParkingLot()
+        self._left = trio.lowlevel.ParkingLot()
         self._going = ""  # why no new call can start
         self._connection = Connection(client_side=True, limits=limits)
-        self.driver = Driver(transport, self._connection, limits, on_event=self._on_event, on_end=self._on_end)
+        self.driver = Driver(
+            transport,
+            self._connection,
+            limits,
+            on_event=self._on_event,
+            on_end=self._on_end,
+            stall_timeout_s=limits.write_timeout_s,
+        )
+
+    @property
+    def going(self) -> str:
+        """Why no new call can start here; empty while one can."""
+        return self._going
+
+    async def wait_unused(self) -> None:
+        """Wait until the last call has been left."""
+        while self._calls:
+            await self._left.park()
 
     @asynccontextmanager
     async def call(
@@ -132,19 +176,23 @@ class Channel:
                 call.cancel()
                 del self._calls[call.stream_id], self.driver.streams[call.stream_id]
                 self._slots.unpark()
+                self._left.unpark_all()
         if scope.cancelled_caught:
-            raise RpcError(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
+            raise rpc_error(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
 
     async def _start(self, path: str, metadata: Metadata, scope: trio.CancelScope) -> ClientCall:
         """Open a stream as soon as the server takes one more."""
         while not self._going and not self._connection.can_start_request:
             await self._slots.park()
         if self._going:
-            raise RpcError(StatusCode.UNAVAILABLE, self._going)
+            raise rpc_error(StatusCode.UNAVAILABLE, self._going)
         left_s = scope.deadline - trio.current_time()
-        timeout_s = None if math.isinf(left_s) else left_s
         stream_id = self._connection.start_request(
-            path, authority=self._authority, metadata=metadata, timeout_s=timeout_s
+            path,
+            authority=self._authority,
+            scheme=self._scheme,
+            metadata=self._credentials + metadata,
+            timeout_s=None if math.isinf(left_s) else left_s,
         )
         call = ClientCall(self.driver, stream_id, scope)
         self._calls[stream_id] = self.driver.streams[stream_id] = call
@@ -187,45 +235,67 @@ class Channel:
 
 
 @asynccontextmanager
-async def open_channel(
-    host: str, port: int, *, connect_timeout: float = 10.0, limits: Limits | None = None
+async def channel_to(
+    target: Target,
+    *,
+    tls: ClientTls | None = None,
+    token: str = "",
+    connect_timeout_s: float = 10.0,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Channel]:
     """Connect, and wait until the peer has shown that it speaks HTTP/2.
 
+    Args:
+      target: Where.
+      tls: None is without.
+      token: Sent as `authorization: Bearer` with every call.
+      connect_timeout_s: For the connection with its TLS handshake, and again for the server's first word.
+      limits: What the connection may hold, and how long it may wait.
     Raises:
-      RpcError: UNAVAILABLE, nobody there or no HTTP/2 within `connect_timeout` seconds.
+      Unavailable: nobody there, or nobody that speaks gRPC, in time.
+      BadTlsFiles: before anything is tried.
     """
-    transport = await _connect(host, port, connect_timeout)
-    limits = limits or Limits(preface_timeout_s=connect_timeout)
-    async with channel_over(transport, f"{host}:{port}", limits=limits) as channel:
+    transport = await dial(target, tls, timeout_s=connect_timeout_s)
+    authority = str(target) if isinstance(target, TcpAddress) else "localhost"
+    if tls is not None and tls.server_name:
+        authority = tls.server_name
+    limits = evolve(limits or Limits(), preface_timeout_s=connect_timeout_s)
+    async with channel_over(
+        transport, authority, limits=limits, scheme="http" if tls is None else "https", token=token
+    ) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def open_channel(
+    host: str, port: int, *, connect_timeout: float = 10.0, limits: Limits | None = None
+) -> AsyncIterator[Channel]:
+    """`channel_to` for TCP in the clear."""
+    async with channel_to(TcpAddress(host, port), connect_timeout_s=connect_timeout, limits=limits) as channel:
         yield channel
 
 
 @asynccontextmanager
 async def channel_over(
-    transport: trio.abc.Stream, authority: str, *, limits: Limits | None = None
+    transport: trio.abc.Stream,
+    authority: str,
+    *,
+    limits: Limits | None = None,
+    scheme: str = "http",
+    token: str = "",
 ) -> AsyncIterator[Channel]:
-    """Run a channel over any open stream, which it owns from here on; raises as `open_channel` does."""
-    channel = Channel(transport, authority, limits or Limits())
+    """Run a channel over any open stream, which it owns from here on; raises as `channel_to` does."""
+    channel = Channel(transport, authority, limits or Limits(), scheme=scheme, token=token)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.driver.run)
         try:
             await channel.driver.ready.wait()
             if channel.driver.end_reason is not None:
-                raise RpcError(StatusCode.UNAVAILABLE, channel.driver.end_reason)
+                raise rpc_error(StatusCode.UNAVAILABLE, channel.going)
             yield channel
         except Exception as error:  # carried past the nursery, which would wrap it in a group
             failure = error
         channel.driver.finish("the channel was closed")
     if failure is not None:
         raise failure
-
-
-async def _connect(host: str, port: int, timeout_s: float) -> trio.SocketStream:
-    try:
-        with trio.fail_after(timeout_s):
-            return await trio.open_tcp_stream(host, port)
-    except (OSError, trio.TooSlowError) as error:
-        reason = f"cannot connect to {host}:{port}: {error or 'too slow'}"
-        raise RpcError(StatusCode.UNAVAILABLE, reason) from None

@@ -8,8 +8,9 @@
                 ...
 
 A `RemoteSession` has the methods of `engine.session.Session`, so what works on one works on the other. Errors:
-`RemoteError` is what the service says; `RpcError` is what the transport says: nobody there, connection lost, deadline.
-Every call takes a timeout in seconds.
+`RemoteError` is what the service says; `RpcError` is what the transport says: nobody there, connection lost, deadline;
+`transport.rpc_errors` has a class for each status. Every call takes a timeout in seconds. For connections that come and
+go, see `transport.reconnect`.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from nodes.contract import Audio, Data
 from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
 from transport import mirror
-from transport.channel import Channel, ClientCall, open_channel
+from transport.channel import Channel, ClientCall, channel_to
+from transport.dial import ClientTls, parse_target
+from transport.limits import Limits
 from transport.mirror import Event, RemoteError
+from transport.rpc_errors import pushback_ms, rpc_error
 from transport.rpc_status import RpcError, StatusCode
 from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE
 
-__all__ = ["Client", "Event", "RemoteError", "RemoteSession", "RpcError", "Version", "connect", "split_address"]
+__all__ = ["Client", "ClientTls", "Event", "RemoteError", "RemoteSession", "RpcError", "Version", "connect"]
 
 DEFAULT_TIMEOUT = 60.0
 
@@ -59,28 +63,31 @@ class Version:
     build: str
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Split "host:port" or "[::1]:port".
-
-    Raises:
-      ValueError: it is not of that form.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"an address is HOST:PORT, such as 127.0.0.1:50051; got {address!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
 @asynccontextmanager
-async def connect(address: str, *, timeout_s: float = 10.0) -> AsyncIterator[Client]:
-    """Connect to a service at "host:port".
+async def connect(
+    address: str,
+    *,
+    tls: ClientTls | None = None,
+    token: str = "",
+    timeout_s: float = 10.0,
+    limits: Limits | None = None,
+) -> AsyncIterator[Client]:
+    """Connect to a service.
+
+    Args:
+      address: "host:port" or "unix:/path".
+      tls: how to make the connection secure; None is not at all.
+      token: sent with every call.
+      timeout_s: for connecting.
+      limits: what the connection may hold, and how long a silent server is borne with.
 
     Raises:
-      RpcError: UNAVAILABLE, nobody there that speaks gRPC within `timeout_s` seconds.
+      Unavailable: nobody there that speaks gRPC within `timeout_s` seconds.
+      BadTlsFiles: the certificates cannot be used.
       ValueError: the address is none.
     """
-    host, port = split_address(address)
-    async with open_channel(host, port, connect_timeout=timeout_s) as channel:
+    target = parse_target(address)
+    async with channel_to(target, tls=tls, token=token, connect_timeout_s=timeout_s, limits=limits) as channel:
         yield Client(channel)
 
 
@@ -89,6 +96,15 @@ class Client:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+
+    @property
+    def is_going(self) -> bool:
+        """No new call can start: the connection is lost, or the server is going away."""
+        return bool(self._channel.going)
+
+    async def wait_unused(self) -> None:
+        """Wait until the last call has been left."""
+        await self._channel.wait_unused()
 
     async def get_version(self, client_version: str = "v1", *, timeout_s: float = 10.0) -> Version:
         """Ask what the service is, and whether it serves clients of this version."""
@@ -127,7 +143,7 @@ class Client:
         try:
             return mirror.decode_execute_response(reply)
         except ChunkRefused as error:
-            raise RpcError(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
+            raise rpc_error(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
 
     async def _unary(self, method: str, request: bytes, reply: Message, timeout_s: float) -> None:
         async with self._channel.call(f"/{EXECUTION_SERVICE}/{method}", timeout_s=timeout_s) as call:
@@ -137,7 +153,7 @@ class Client:
             try:
                 data = await call.receive()
                 if data is None:
-                    raise RpcError(StatusCode.INTERNAL, "the server sent no answer")
+                    raise rpc_error(StatusCode.INTERNAL, "the server sent no answer")
                 _parse(reply, data)
                 await call.receive()
             except RpcError as error:
@@ -172,7 +188,7 @@ class Client:
             with trio.move_on_after(ready_timeout_s) as waiting:
                 await session.open(opening)
             if waiting.cancelled_caught:
-                raise RpcError(StatusCode.DEADLINE_EXCEEDED, f"the session was not ready within {ready_timeout_s:g} s")
+                raise rpc_error(StatusCode.DEADLINE_EXCEEDED, f"the session was not ready within {ready_timeout_s:g} s")
             yield session
 
 
@@ -187,6 +203,7 @@ class RemoteSession:
 
     def __init__(self, call: ClientCall) -> None:
         self._call = call
+        self._sending = trio.Lock()
 
     async def open(self, opening: bytes) -> None:
         """Send the manifest and wait until the session is ready; `Client.stream` does it."""
@@ -194,13 +211,17 @@ class RemoteSession:
         while True:
             response = await self._receive()
             if response is None:
-                raise RpcError(StatusCode.INTERNAL, "the server ended the session before it was ready")
+                raise rpc_error(StatusCode.INTERNAL, "the server ended the session before it was ready")
             if response.WhichOneof("response") == "ready":
                 self.ready = mirror.decode_ready(response.ready)
                 return
 
     async def send(self, chunk: Chunk) -> None:
-        """Send a chunk; waits while the service takes no more: this is the backpressure."""
+        """Send a chunk; waits while the service takes no more: this is the backpressure.
+
+        Several tasks may send; what they send goes in the order of their calls. A send that is cancelled half-way
+        ends the session, as does a server that takes nothing for the write timeout: receiving tells so.
+        """
         await self._send(mirror.encode_chunk(chunk))
 
     async def flush(self) -> None:
@@ -209,8 +230,7 @@ class RemoteSession:
 
     async def close(self) -> None:
         """Flush, and send nothing more. The session ends when all results have been received."""
-        await self._send(mirror.encode_control(_Command.COMMAND_CLOSE))
-        self._call.half_close()
+        await self._send(mirror.encode_control(_Command.COMMAND_CLOSE), last=True)
 
     async def cancel(self) -> None:
         """End the session at once. What remains to be received are the final metrics."""
@@ -227,7 +247,7 @@ class RemoteSession:
             try:
                 event = mirror.decode_event(response)
             except ChunkRefused as error:
-                raise RpcError(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
+                raise rpc_error(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
             if event is not None:
                 return event
         return None
@@ -237,9 +257,16 @@ class RemoteSession:
         while (event := await self.receive()) is not None:
             yield event
 
-    async def _send(self, request: bytes) -> None:
-        with contextlib.suppress(*_OVER):  # the session is over: receiving tells how
-            await self._call.send(request)
+    async def _send(self, request: bytes, *, last: bool = False) -> None:
+        async with self._sending:
+            with contextlib.suppress(*_OVER):  # the session is over: receiving tells how
+                try:
+                    await self._call.send(request)
+                finally:
+                    if self._call.cut_inside_message:  # the rest will never come: nobody shall wait for it
+                        self._call.cancel("a message was left unfinished")
+                if last:
+                    self._call.half_close()
 
     async def _receive(self) -> streaming.StreamResponse | None:
         try:
@@ -251,12 +278,12 @@ class RemoteSession:
 
 def _told(error: RpcError) -> Exception:
     """The service's own words, if the status carries them."""
-    return mirror.decode_remote_error(error.details, error.code) or error
+    return mirror.decode_remote_error(error.details, error.code, pushback_ms(error.status.metadata)) or error
 
 
 def _parse(message: M, data: bytes) -> M:
     try:
         message.ParseFromString(data)
     except DecodeError:
-        raise RpcError(StatusCode.INTERNAL, f"the server sent no {type(message).__name__}") from None
+        raise rpc_error(StatusCode.INTERNAL, f"the server sent no {type(message).__name__}") from None
     return message

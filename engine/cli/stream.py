@@ -14,7 +14,8 @@ from engine.cli.failures import BadInput
 from engine.cli.options import job_options, make_job
 from engine.cli.sessions import AnySession
 from engine.cli.streaming import stream_job
-from transport.client import connect, split_address
+from transport.client import connect
+from transport.dial import parse_target
 
 __all__ = ["DEFAULT_ADDRESS", "check_address", "stream"]
 
@@ -25,10 +26,10 @@ def check_address(address: str) -> str:
     """The address, if it is one.
 
     Raises:
-      BadInput: it is not HOST:PORT.
+      BadInput: it is neither HOST:PORT nor unix:PATH.
     """
     try:
-        split_address(address)
+        parse_target(address)
     except ValueError as error:
         raise BadInput(str(error)) from None
     return address

@@ -24,7 +24,9 @@ from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
 from tests.e2e.servers import ServerProcess, serving
 from transport.calls import Call, Handler, unary
-from transport.client import Client, RemoteError, RpcError, connect, split_address
+from transport.client import Client, RemoteError, RpcError, connect
+from transport.dial import parse_target
+from transport.listeners import TcpAddress, UnixAddress
 from transport.rpc_status import StatusCode, StatusError
 from transport.server import Server, serve
 from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE
@@ -299,7 +301,7 @@ async def test_every_call_has_a_deadline() -> None:
             await client.execute(ECHO, timeout_s=0.1)
         assert late.value.code is StatusCode.DEADLINE_EXCEEDED
     async with answering(f"/{STREAMING_SERVICE}/StreamPipeline", silent) as client:
-        for limits in ({"timeout": 0.1}, {"ready_timeout": 0.1}):
+        for limits in ({"timeout_s": 0.1}, {"ready_timeout_s": 0.1}):
             with pytest.raises(RpcError) as late:
                 async with client.stream(ECHO, **limits):  # type: ignore[arg-type]
                     pytest.fail("it never was ready")
@@ -395,14 +397,20 @@ async def test_sending_to_a_server_that_has_ended_the_session() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "split"),
-    [("localhost:1", ("localhost", 1)), ("127.0.0.1:65535", ("127.0.0.1", 65535)), ("[::1]:50051", ("::1", 50051))],
+    ("address", "target"),
+    [
+        ("localhost:1", TcpAddress("localhost", 1)),
+        ("127.0.0.1:65535", TcpAddress("127.0.0.1", 65535)),
+        ("[::1]:50051", TcpAddress("::1", 50051)),
+        ("unix:/run/h.sock", UnixAddress("/run/h.sock")),
+        ("unix:///run/h.sock", UnixAddress("/run/h.sock")),
+    ],
 )
-def test_addresses(address: str, split: tuple[str, int]) -> None:
-    assert split_address(address) == split
+def test_addresses(address: str, target: TcpAddress | UnixAddress) -> None:
+    assert parse_target(address) == target
 
 
 @pytest.mark.parametrize("address", ["", "host", "host:", ":1", "host:0", "host:65536", "host:x", "host:-1", "host:²"])
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
-        split_address(address)
+        parse_target(address)
