@@ -241,10 +241,16 @@ class Connection(GRPCConnection):
 
     # ---- the server's side
 
-    def start_response(self, stream_id: int, metadata: Metadata = ()) -> None:
-        """Send the initial metadata; once, before the first message."""
+    def start_response(self, stream_id: int, metadata: Metadata = (), encoding: str | None = None) -> None:
+        """Send the initial metadata; once, before the first message.
+
+        Args:
+          stream_id: Whose.
+          metadata: To be sent along.
+          encoding: How messages are compressed that are; one that the client accepts.
+        """
         stream = self._stream(stream_id)
-        self._h2.send_headers(stream_id, heads.response_fields(metadata))
+        self._h2.send_headers(stream_id, heads.response_fields(metadata, encoding=encoding))
         stream.started = True
 
     def end_response(self, stream_id: int, status: Status, http_status: int = 200) -> None:
@@ -275,9 +281,10 @@ class Connection(GRPCConnection):
         scheme: str = "http",
         metadata: Metadata = (),
         timeout_s: float | None = None,
+        encoding: str | None = None,
     ) -> int:
         """Open a call and give its stream's id. Ask `can_start_request` first."""
-        fields = heads.request_fields(path, authority, scheme, metadata, timeout_s)
+        fields = heads.request_fields(path, authority, scheme, metadata, timeout_s, encoding)
         stream_id: int = self._h2.get_next_available_stream_id()
         self._h2.send_headers(stream_id, fields)
         self._streams[stream_id] = _Stream(self._inbound(None))
@@ -306,7 +313,9 @@ class Connection(GRPCConnection):
             self._charge()
             return []
         self._streams[stream_id].inbound = self._inbound(head.encoding)
-        return [events.RequestStarted(stream_id, head.path, head.authority, head.metadata, head.timeout_s)]
+        return [
+            events.RequestStarted(stream_id, head.path, head.authority, head.metadata, head.timeout_s, head.accepted)
+        ]
 
     def _response_received(self, event: Any) -> list[Event]:
         stream = self._streams.get(event.stream_id)
@@ -344,7 +353,7 @@ class Connection(GRPCConnection):
         except FramingError as error:
             return self._fail(stream_id, Status(error.code, str(error)))
         self._tell_credit(stream_id, stream)
-        return [MessageReceived(stream_id, data, held, self._received_at) for data, held in messages]
+        return [MessageReceived(stream_id, data, held, self._received_at, packed) for data, held, packed in messages]
 
     def _stream_ended(self, event: Any) -> list[Event]:
         stream = self._streams.get(event.stream_id)

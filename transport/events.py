@@ -35,13 +35,19 @@ class Event:
 
 @frozen
 class RequestStarted(Event):
-    """A client opened a call; its headers were in order. `timeout_s` is None when it set no deadline."""
+    """A client opened a call; its headers were in order.
+
+    Attributes:
+      timeout_s: None when it set no deadline.
+      accepted_encodings: Compressions that it takes, of those that we know.
+    """
 
     stream_id: int
     path: str
     authority: str
     metadata: Metadata
     timeout_s: float | None
+    accepted_encodings: frozenset[str] = frozenset()
 
 
 @frozen
@@ -51,12 +57,14 @@ class MessageReceived(Event):
     Attributes:
       flow_length: What to acknowledge for it, in bytes of the stream's window.
       received_at: When its last byte was read from the socket, on `time.perf_counter`'s clock.
+      compressed: Whether it was, on its way.
     """
 
     stream_id: int
     data: bytes
     flow_length: int
     received_at: float = 0.0
+    compressed: bool = False
 
 
 @frozen

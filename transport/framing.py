@@ -1,7 +1,8 @@
-"""gRPC's length-prefixed messages: cutting a stream of bytes into them, and inflating the compressed.
+"""gRPC's length-prefixed messages: cutting a stream of bytes into them, compressing and inflating.
 
 Rules kept here:
 - A message is refused by its announced length, before its bytes are kept, and inflated only up to the limit.
+- A message that compressing does not make smaller goes as it is; the flag says so for each.
 - Nothing is copied twice; one frame that is one message (the usual case for audio) is cut once.
 """
 
@@ -9,11 +10,17 @@ import zlib
 
 from transport.rpc_status import StatusCode
 
-__all__ = ["PREFIX_BYTES", "FramingError", "MessageReader", "prefix"]
+__all__ = ["ENCODINGS", "PREFIX_BYTES", "FramingError", "MessageReader", "pack", "prefix"]
 
 PREFIX_BYTES = 5
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
+ENCODINGS = frozenset(_WINDOW_BITS)
+_LEVEL = 6
+
+
+Part = tuple[bytes, int, bool]
+"""A message, its size as it was sent with its prefix, and whether it was compressed."""
 
 
 class FramingError(Exception):
@@ -24,9 +31,23 @@ class FramingError(Exception):
         self.code = code
 
 
-def prefix(length: int) -> bytes:
-    """The five bytes before an uncompressed message."""
-    return b"\0" + length.to_bytes(4, "big")
+def prefix(length: int, *, compressed: bool = False) -> bytes:
+    """The five bytes before a message."""
+    return (b"\1" if compressed else b"\0") + length.to_bytes(4, "big")
+
+
+def pack(message: bytes, encoding: str) -> tuple[bytes, bytes]:
+    """Compress a message, if it gets smaller; give its prefix and what follows.
+
+    Args:
+      message: Anything.
+      encoding: One of `ENCODINGS`.
+    """
+    deflater = zlib.compressobj(_LEVEL, wbits=_WINDOW_BITS[encoding])
+    content = deflater.compress(message) + deflater.flush()
+    if len(content) >= len(message):
+        return prefix(len(message)), message
+    return prefix(len(content), compressed=True), content
 
 
 class MessageReader:
@@ -54,8 +75,8 @@ class MessageReader:
         """The size of that message, prefix included, as far as it is known."""
         return self._needed
 
-    def feed(self, data: bytes) -> list[tuple[bytes, int]]:
-        """Take bytes; give the messages they complete, each with its size as sent, prefix included.
+    def feed(self, data: bytes) -> list[Part]:
+        """Take bytes; give the messages they complete.
 
         Raises:
           FramingError: too large, badly compressed, or not a message at all.
@@ -63,11 +84,11 @@ class MessageReader:
         if not self._buffer and len(data) >= PREFIX_BYTES:
             size = PREFIX_BYTES + self._announced(data)
             if size == len(data):
-                return [(self._content(data[0], data[PREFIX_BYTES:]), size)]
+                return [(self._content(data[0], data[PREFIX_BYTES:]), size, data[0] == 1)]
         self._buffer += data
         return self._cut() if len(self._buffer) >= self._needed else []
 
-    def _cut(self) -> list[tuple[bytes, int]]:
+    def _cut(self) -> list[Part]:
         """Cut whole messages off the buffer; `_needed` then says from where another look pays."""
         messages = []
         start, end = 0, len(self._buffer)
@@ -81,7 +102,7 @@ class MessageReader:
                     self._needed = size
                     break
                 content = bytes(view[start + PREFIX_BYTES : start + size])
-                messages.append((self._content(view[start], content), size))
+                messages.append((self._content(view[start], content), size, view[start] == 1))
                 start += size
         del self._buffer[:start]
         return messages
@@ -114,6 +135,8 @@ def _inflate(data: bytes, window_bits: int, max_bytes: int) -> bytes:
         raise _too_large(max_bytes, "more, inflated,")
     if not inflater.eof:
         raise FramingError(StatusCode.INTERNAL, "a compressed message is cut short")
+    if inflater.unused_data:
+        raise FramingError(StatusCode.INTERNAL, "a compressed message goes on after its end")
     return content
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
+from transport.framing import ENCODINGS
 from transport.metadata import (
     BadHeader,
     decode_binary,
@@ -90,6 +91,7 @@ class RequestHead:
     metadata: Metadata
     timeout_s: float | None
     encoding: str | None
+    accepted: frozenset[str]
 
 
 @frozen
@@ -118,7 +120,7 @@ def read_request(headers: RawHeaders, max_bytes: int) -> RequestHead:
     except BadHeader as error:
         raise RefusedHead(StatusCode.INTERNAL, str(error)) from None
     authority = pseudo.get(":authority", fields.get("host", ""))
-    return RequestHead(pseudo[":path"], authority, metadata, timeout, _encoding(fields))
+    return RequestHead(pseudo[":path"], authority, metadata, timeout, _encoding(fields), _accepted(fields))
 
 
 def _check_call(pseudo: dict[str, str], fields: dict[str, str]) -> None:
@@ -144,7 +146,7 @@ def read_response(headers: RawHeaders, max_bytes: int) -> ResponseHead:
         return ResponseHead((), None, _read_status(regular))
     if pseudo.get(":status") != "200":
         http_status = pseudo.get(":status", "")
-        code = _HTTP_CODES.get(int(http_status) if http_status.isdigit() else 0, StatusCode.UNKNOWN)
+        code = _HTTP_CODES.get(int(http_status) if http_status.isdecimal() else 0, StatusCode.UNKNOWN)
         raise RefusedHead(code, f"the server answered with HTTP status {http_status[:10]!r}")
     if not _is_grpc(fields.get("content-type", "")):
         raise RefusedHead(StatusCode.UNKNOWN, "the response is not application/grpc")
@@ -167,7 +169,7 @@ def read_end(headers: RawHeaders, max_bytes: int) -> Status:
 def _read_status(regular: Fields) -> Status:
     fields = dict(regular)
     code = fields.get("grpc-status", "")
-    if not code.isdigit() or len(code) > 9:
+    if not code.isdecimal() or len(code) > 9:
         return Status(StatusCode.INTERNAL, "the response ended without a grpc-status")
     try:
         details = fields.get("grpc-status-details-bin", "")
@@ -181,7 +183,9 @@ def _read_status(regular: Fields) -> Status:
         return Status(StatusCode.INTERNAL, str(error))
 
 
-def request_fields(path: str, authority: str, scheme: str, metadata: Metadata, timeout_s: float | None) -> Fields:
+def request_fields(
+    path: str, authority: str, scheme: str, metadata: Metadata, timeout_s: float | None, encoding: str | None = None
+) -> Fields:
     """Write what opens a call."""
     fields = [
         (":method", "POST"),
@@ -193,18 +197,22 @@ def request_fields(path: str, authority: str, scheme: str, metadata: Metadata, t
         ("grpc-accept-encoding", ACCEPTED_ENCODINGS),
         ("user-agent", "headrace"),
     ]
+    if encoding is not None:
+        fields.append(("grpc-encoding", encoding))
     if timeout_s is not None:
         fields.append(("grpc-timeout", encode_timeout(timeout_s)))
     return fields + encode_metadata(metadata)
 
 
-def response_fields(metadata: Metadata = (), http_status: int = 200) -> Fields:
+def response_fields(metadata: Metadata = (), http_status: int = 200, encoding: str | None = None) -> Fields:
     """Write what opens a response."""
     fields = [
         (":status", str(http_status)),
         ("content-type", "application/grpc"),
         ("grpc-accept-encoding", ACCEPTED_ENCODINGS),
     ]
+    if encoding is not None:
+        fields.append(("grpc-encoding", encoding))
     return fields + encode_metadata(metadata)
 
 
@@ -257,3 +265,8 @@ def _custom(regular: Fields) -> Fields:
 def _encoding(fields: dict[str, str]) -> str | None:
     encoding = fields.get("grpc-encoding", "identity")
     return None if encoding == "identity" else encoding
+
+
+def _accepted(fields: dict[str, str]) -> frozenset[str]:
+    named = fields.get("grpc-accept-encoding")
+    return ENCODINGS.intersection(name.strip() for name in named.split(",")) if named else frozenset()

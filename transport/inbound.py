@@ -11,7 +11,7 @@ Rules kept here:
 - Credit is told in steps of half a window: one WINDOW_UPDATE for many messages, and never a dead stop.
 """
 
-from transport.framing import PREFIX_BYTES, FramingError, MessageReader
+from transport.framing import PREFIX_BYTES, FramingError, MessageReader, Part
 from transport.guard import Budget
 from transport.limits import Limits
 from transport.rpc_status import StatusCode
@@ -53,7 +53,7 @@ class Inbound:
         """Whether an end here would cut a message."""
         return self._reader.partial_bytes > 0
 
-    def feed(self, data: bytes, flow_length: int, at: float = 0.0) -> list[tuple[bytes, int]]:
+    def feed(self, data: bytes, flow_length: int, at: float = 0.0) -> list[Part]:
         """Take one frame; give whole messages, each with the bytes that it still holds of the window.
 
         Args:
@@ -65,12 +65,12 @@ class Inbound:
         """
         self._untold += flow_length - len(data)
         messages = []
-        for content, size in self._reader.feed(data):
+        for content, size, compressed in self._reader.feed(data):
             held = size - self._credited
             if (excess := _excess(content, held)) != self._credited:
                 self._draw(excess - self._credited)
             self._credited = 0
-            messages.append((content, held))
+            messages.append((content, held, compressed))
             self.unread_messages += 1
             self.unread_bytes += len(content)
         self._check_unread()

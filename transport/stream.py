@@ -17,7 +17,7 @@ import trio
 
 from transport.connection import StreamGone
 from transport.events import MessageReceived
-from transport.framing import PREFIX_BYTES, prefix
+from transport.framing import PREFIX_BYTES, pack, prefix
 
 if TYPE_CHECKING:
     from transport.driver import Driver
@@ -29,10 +29,17 @@ _PIECE_BYTES = 64 * 1024
 
 
 class Stream:
-    """A call's two directions. Made by the server or the channel, not by its user."""
+    """A call's two directions. Made by the server or the channel, not by its user.
+
+    Attributes:
+      encoding: What both sides have agreed to compress messages with; None for not at all.
+      compressing: Whether messages sent from now on are compressed, if something was agreed on.
+    """
 
     def __init__(self, driver: "Driver", stream_id: int) -> None:
         self.stream_id = stream_id
+        self.encoding: str | None = None
+        self.compressing = True
         self._driver = driver
         self._connection = driver.connection
         self._unread: deque[MessageReceived] = deque()
@@ -137,21 +144,25 @@ class Stream:
           RpcError, trio.BrokenResourceError: the call is over, as for `receive`.
         """
         self._check_sendable()
+        if self.encoding is None or not self.compressing:
+            head = prefix(len(message))
+        else:
+            head, message = pack(message, self.encoding)
         size = PREFIX_BYTES + len(message)
         if size > _PIECE_BYTES or not self._driver.has_room or self._sendable() < size:
-            await self._send_in_pieces(message)
+            await self._send_in_pieces(head, message)
             return
-        self._connection.send(self.stream_id, prefix(len(message)) + message)
+        self._connection.send(self.stream_id, head + message)
         self._driver.wake_writer()
         self._burst += 1
         if self._burst >= _BURST:
             await self._yield()
 
-    async def _send_in_pieces(self, message: bytes) -> None:
+    async def _send_in_pieces(self, head: bytes, message: bytes) -> None:
         self._sending = True
         started = finished = False
         try:
-            for piece in _pieces(message):
+            for piece in _pieces(head, message):
                 unsent = piece
                 while unsent:
                     await self._wait_sendable()
@@ -233,10 +244,10 @@ class Stream:
             self._window.unpark_all()
 
 
-def _pieces(message: bytes) -> Iterator[bytes | memoryview]:
-    """The message with its prefix, in pieces that leave others their turn; only the first is copied."""
+def _pieces(head: bytes, message: bytes) -> Iterator[bytes | memoryview]:
+    """The message after its prefix, in pieces that leave others their turn; only the first is copied."""
     view = memoryview(message)
     first = _PIECE_BYTES - PREFIX_BYTES
-    yield prefix(len(message)) + view[:first]
+    yield head + view[:first]
     for start in range(first, len(message), _PIECE_BYTES):
         yield view[start : start + _PIECE_BYTES]

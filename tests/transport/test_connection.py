@@ -61,7 +61,7 @@ class TestOneCall:
         link.client.end_request(sid)
         link.pump()
         assert link.at_server == [
-            RequestStarted(sid, "/a.B/C", "there", (*RequestHeads, ("raw-bin", b"\0\xff")), 1.5),
+            RequestStarted(sid, "/a.B/C", "there", (*RequestHeads, ("raw-bin", b"\0\xff")), 1.5, BOTH),
             MessageReceived(sid, b"ping", 9),
             HalfClosed(sid),
         ]
@@ -122,6 +122,7 @@ class TestOneCall:
         assert link.at_client == [PingAcknowledged(b"12345678")]
 
 
+BOTH = frozenset({"gzip", "deflate"})
 RequestHeads = (("user-agent", "headrace"), ("k", "v"), ("k", "w"))
 
 
