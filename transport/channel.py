@@ -157,19 +157,24 @@ class Channel:
 
     @asynccontextmanager
     async def call(
-        self, path: str, metadata: Metadata = (), timeout_s: float | None = None
+        self, path: str, metadata: Metadata = (), timeout_s: float | None = None, encoding: str | None = None
     ) -> AsyncIterator[ClientCall]:
         """Make a call; leaving the block before the call's end cancels it on the server.
 
         The body is cancelled when the deadline passes.
 
+        Args:
+          path: `/package.Service/Method`.
+          metadata: Sent along, after the credentials.
+          timeout_s: Until the call's end; None is without.
+          encoding: Compress messages so: "gzip" or "deflate"; what gets no smaller goes as it is.
         Raises:
           RpcError: the deadline has passed, or the call could not start.
           BadHeader: `metadata` cannot be sent.
         """
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         with trio.CancelScope(deadline=deadline) as scope:
-            call = await self._start(path, metadata, scope)
+            call = await self._start(path, metadata, scope, encoding)
             try:
                 yield call
             finally:
@@ -180,7 +185,7 @@ class Channel:
         if scope.cancelled_caught:
             raise rpc_error(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
 
-    async def _start(self, path: str, metadata: Metadata, scope: trio.CancelScope) -> ClientCall:
+    async def _start(self, path: str, metadata: Metadata, scope: trio.CancelScope, encoding: str | None) -> ClientCall:
         """Open a stream as soon as the server takes one more."""
         while not self._going and not self._connection.can_start_request:
             await self._slots.park()
@@ -193,8 +198,10 @@ class Channel:
             scheme=self._scheme,
             metadata=self._credentials + metadata,
             timeout_s=None if math.isinf(left_s) else left_s,
+            encoding=encoding,
         )
         call = ClientCall(self.driver, stream_id, scope)
+        call.encoding = encoding
         self._calls[stream_id] = self.driver.streams[stream_id] = call
         self.driver.wake_writer()
         return call

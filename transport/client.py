@@ -69,6 +69,7 @@ async def connect(
     *,
     tls: ClientTls | None = None,
     token: str = "",
+    encoding: str | None = None,
     timeout_s: float = 10.0,
     limits: Limits | None = None,
 ) -> AsyncIterator[Client]:
@@ -78,6 +79,7 @@ async def connect(
       address: "host:port" or "unix:/path".
       tls: how to make the connection secure; None is not at all.
       token: sent with every call.
+      encoding: compress requests so: "gzip" or "deflate"; worth it for a slow line only.
       timeout_s: for connecting.
       limits: what the connection may hold, and how long a silent server is borne with.
 
@@ -88,14 +90,15 @@ async def connect(
     """
     target = parse_target(address)
     async with channel_to(target, tls=tls, token=token, connect_timeout_s=timeout_s, limits=limits) as channel:
-        yield Client(channel)
+        yield Client(channel, encoding)
 
 
 class Client:
     """Calls on one connection; any number at once."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, encoding: str | None = None) -> None:
         self._channel = channel
+        self._encoding = encoding
 
     @property
     def is_going(self) -> bool:
@@ -146,7 +149,8 @@ class Client:
             raise rpc_error(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
 
     async def _unary(self, method: str, request: bytes, reply: Message, timeout_s: float) -> None:
-        async with self._channel.call(f"/{EXECUTION_SERVICE}/{method}", timeout_s=timeout_s) as call:
+        path = f"/{EXECUTION_SERVICE}/{method}"
+        async with self._channel.call(path, timeout_s=timeout_s, encoding=self._encoding) as call:
             with contextlib.suppress(*_OVER):  # the server has answered already
                 await call.send(request)
                 call.half_close()
@@ -183,7 +187,8 @@ class Client:
           RpcError: the transport failed, or a deadline has passed.
         """
         opening = mirror.encode_open(manifest, limits or ResourceLimits(), options or SessionOptions())
-        async with self._channel.call(f"/{STREAMING_SERVICE}/StreamPipeline", timeout_s=timeout_s) as call:
+        path = f"/{STREAMING_SERVICE}/StreamPipeline"
+        async with self._channel.call(path, timeout_s=timeout_s, encoding=self._encoding) as call:
             session = RemoteSession(call)
             with trio.move_on_after(ready_timeout_s) as waiting:
                 await session.open(opening)

@@ -10,29 +10,12 @@ from typing import Any
 import click
 
 from engine.cli.commands import STREAM_EXITS, Command
-from engine.cli.failures import BadInput
+from engine.cli.connecting import DEFAULT_ADDRESS, WHERE_OPTIONS, make_where, where_options
 from engine.cli.options import job_options, make_job
 from engine.cli.sessions import AnySession
 from engine.cli.streaming import stream_job
-from transport.client import connect
-from transport.dial import parse_target
 
-__all__ = ["DEFAULT_ADDRESS", "check_address", "stream"]
-
-DEFAULT_ADDRESS = "127.0.0.1:50051"
-
-
-def check_address(address: str) -> str:
-    """The address, if it is one.
-
-    Raises:
-      BadInput: it is neither HOST:PORT nor unix:PATH.
-    """
-    try:
-        parse_target(address)
-    except ValueError as error:
-        raise BadInput(str(error)) from None
-    return address
+__all__ = ["stream"]
 
 
 @click.command(
@@ -41,7 +24,8 @@ def check_address(address: str) -> str:
     example="headrace stream talk.wav --manifest pipeline.json --realtime",
     exits=STREAM_EXITS,
 )
-@click.option("--address", default=DEFAULT_ADDRESS, metavar="HOST:PORT", help="The server.")
+@click.option("--address", default=DEFAULT_ADDRESS, metavar="ADDRESS", help="The server: HOST:PORT or unix:PATH.")
+@where_options
 @job_options
 def stream(address: str, **chosen: Any) -> None:
     """Stream an audio FILE through a pipeline on a server.
@@ -50,13 +34,13 @@ def stream(address: str, **chosen: Any) -> None:
     file that libsndfile reads will do: WAV, FLAC, MP3, Ogg, AIFF and more. Ctrl-C ends the session and shows what came
     until then.
     """
-    check_address(address)
+    where = make_where(address, **{name: chosen.pop(name) for name in list(chosen) if name in WHERE_OPTIONS})
     job = make_job(**chosen)
 
     @asynccontextmanager
     async def open_remote() -> AsyncIterator[AnySession]:
         async with (
-            connect(address) as client,
+            where.connect() as client,
             client.stream(job.manifest, limits=job.limits, options=job.options) as session,
         ):
             yield session

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import attrs
 import click
 import trio
 
 from engine.cli.commands import Command
+from engine.cli.connecting import Where, make_where, where_options
 from engine.cli.report import print_json
-from engine.cli.stream import check_address
 from engine.cli.terminal import printable
-from transport.client import Version, connect
+from transport.client import Version
 from transport.versions import PROTOCOL, runtime_version
 
 __all__ = ["runtime_version", "version"]
@@ -24,11 +25,12 @@ __all__ = ["runtime_version", "version"]
     example="headrace version --address 127.0.0.1:50051",
     exits="0; 1 no server answers, or it is not compatible.",
 )
-@click.option("--address", metavar="HOST:PORT", help="Ask this server too.")
+@click.option("--address", metavar="ADDRESS", help="Ask this server too: HOST:PORT or unix:PATH.")
+@where_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def version(address: str | None, as_json: bool) -> None:
+def version(address: str | None, as_json: bool, **how: Any) -> None:
     """Say which version this is, and what a server is: a quick way to see whether it answers."""
-    told = None if address is None else trio.run(_ask, check_address(address))
+    told = None if address is None else trio.run(_ask, make_where(address, **how))
     if as_json:
         about = {"version": runtime_version(), "protocol": PROTOCOL}
         print_json({**about, "server": attrs.asdict(told) if told else None})
@@ -39,8 +41,8 @@ def version(address: str | None, as_json: bool) -> None:
     sys.exit(0 if told is None or told.compatible else 1)
 
 
-async def _ask(address: str) -> Version:
-    async with connect(address) as client:
+async def _ask(where: Where) -> Version:
+    async with where.connect() as client:
         return await client.get_version(PROTOCOL)
 
 

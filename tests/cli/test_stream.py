@@ -67,6 +67,33 @@ def test_an_address_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     assert (done.exit_code, "HOST:PORT" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("option", "content", "fact"),
+    [
+        ("--tls-ca", None, "No such file"),
+        ("--tls-ca", b"", "no PEM certificates"),
+        ("--tls-cert", b"", "go together"),
+        ("--token-file", None, "No such file"),
+        ("--token-file", b" \n", "no token in it"),
+        ("--token-file", b"secret\nsecret", "one line of printable ASCII"),
+        ("--token-file", b"\xffsecret", "one line of printable ASCII"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, option: str, content: bytes | None, fact: str) -> None:
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    for command in (["stream", tmp_path / "t.wav"], ["version"]):
+        done = invoke(*command, "--address", "127.0.0.1:1", option, path)
+        assert (done.exit_code, fact in done.stderr, "secret" in done.output) == (2, True, False)
+
+
+def test_a_unix_socket_that_nobody_listens_on(tmp_path: Path) -> None:
+    done = invoke("version", "--address", f"unix:{tmp_path}/nobody")
+    assert done.exit_code == 1
+    assert "cannot connect to unix:" in done.stderr
+
+
 def test_a_server_that_dies_is_an_error_not_a_hang() -> None:
     with server() as (program, where):
         client = Program("stream", str(DATA / "speech.flac"), "--address", where, "--realtime", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -26,7 +27,9 @@ from tests.e2e.servers import ServerProcess, serving
 from transport.calls import Call, Handler, unary
 from transport.client import Client, RemoteError, RpcError, connect
 from transport.dial import parse_target
+from transport.limits import Limits
 from transport.listeners import TcpAddress, UnixAddress
+from transport.rpc_errors import CallCancelled, Unavailable
 from transport.rpc_status import StatusCode, StatusError
 from transport.server import Server, serve
 from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE
@@ -391,6 +394,81 @@ async def test_sending_to_a_server_that_has_ended_the_session() -> None:
             await session.send(block(i, 16_000))
         await session.close()
         assert await session.receive() is None
+
+
+# ---- sending
+
+
+async def ready_and_deaf(call: Call) -> None:
+    await call.send(READY)
+    await trio.sleep_forever()
+
+
+LARGE = block(0, 4_000_000)  # more than any window
+
+
+async def test_a_send_that_is_cancelled_half_way_ends_the_session() -> None:
+    """The rest of the message will never come, so nobody waits for it: not the server, and not the receiver."""
+    handler = ready_and_deaf
+    async with answering(f"/{STREAMING_SERVICE}/StreamPipeline", handler) as client, client.stream(ECHO) as session:
+        with trio.move_on_after(0.05):
+            await for_ever(partial(session.send, LARGE))
+        with pytest.raises(CallCancelled, match="left unfinished"):
+            await session.receive()
+        await session.send(block(1))  # comes to nothing, as after any end
+        await session.close()
+
+
+async def test_a_server_that_takes_nothing_ends_the_session() -> None:
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve, {f"/{STREAMING_SERVICE}/StreamPipeline": ready_and_deaf})
+            limits = Limits(write_timeout_s=0.1)
+            async with (
+                connect(f"127.0.0.1:{server.port}", limits=limits) as client,
+                client.stream(ECHO) as session,
+                trio.open_nursery() as sending,
+            ):
+                sending.start_soon(for_ever, partial(session.send, LARGE))
+                with pytest.raises(Unavailable, match="taken nothing"):
+                    await session.receive()
+                sending.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+
+
+async def test_several_tasks_may_send_into_one_session() -> None:
+    """Chunks too large for the window, so that every send waits inside its message."""
+    async with connected() as (client, _), client.stream(ECHO) as session:
+        numbers = itertools.count()
+
+        async def send() -> None:
+            for _ in range(3):
+                await session.send(block(next(numbers), 200_000))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(send)
+            results = [await session.receive() for _ in range(12)]
+        assert [each.sequence for each in results if isinstance(each, Result)] == list(range(12))
+        await session.close()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_requests_may_be_compressed(encoding: str) -> None:
+    with trio.fail_after(20):
+        async with (
+            serving(BUILTIN) as server,
+            connect(f"127.0.0.1:{server.port}", encoding=encoding) as client,
+            client.stream(ECHO) as session,
+        ):
+            await session.send(block(7, 16_000))
+            event = await session.receive()
+            assert isinstance(event, Result)
+            audio = event.outputs["in"].audio
+            assert audio is not None
+            np.testing.assert_array_equal(audio.frames, block(7, 16_000).item.frames)  # type: ignore[union-attr]
+            result = await client.execute(ECHO, {"in": block(3, 16_000).item})  # type: ignore[dict-item]
+            assert result.status is Status.SUCCESS
 
 
 # ---- addresses
