@@ -23,6 +23,7 @@ from transport.connection import Connection
 from transport.doors import Doors, Pass, ShuttingDown
 from transport.driver import Driver
 from transport.events import Event, RequestStarted, StreamFailed, StreamReset
+from transport.guard import Budget
 from transport.limits import Limits
 from transport.listeners import (
     Address,
@@ -56,6 +57,7 @@ class Server:
       port: The first listener's.
       doors: Who may call.
       connections: Being served, or told why they are not.
+      budget: Of what large messages hold beyond their windows, on all connections.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Server:
         self.listeners: list[Listener] = []
         self.port = 0
         self.connections: set[ServerConnection] = set()
+        self.budget = Budget(limits.large_messages_bytes)
         self._on_drain = on_drain
         self._held = 0  # connections, with those that are still shaking hands
         self._waiting = 0  # those that are only told that there is no room
@@ -194,7 +197,7 @@ class ServerConnection:
         self._answered = trio.Event()  # a call, in whatever way
         # A client that keeps to what it is told would queue the calls over the limit: it is told of twice as many.
         told = attrs.evolve(server.limits, max_streams=2 * server.limits.max_streams)
-        self._connection = _ExplainingConnection(client_side=False, limits=told)
+        self._connection = _ExplainingConnection(client_side=False, limits=told, budget=server.budget, large=False)
         self.driver = Driver(
             transport,
             self._connection,
@@ -234,6 +237,7 @@ class ServerConnection:
             while self.driver.streams and self.driver.end_reason is None:
                 await self._call_ended.park()
         self.driver.finish(_SHUTTING_DOWN)
+        await self.driver.closed.wait()
 
     @property
     def _open_calls(self) -> list[Call]:
@@ -271,6 +275,8 @@ class ServerConnection:
         call.token_name = passed.name
         call.is_open_to_all = passed.is_open
         self.driver.streams[request.stream_id] = call
+        if not passed.is_open:
+            self._connection.allow_large(request.stream_id)
         assert self._calls is not None
         self._calls.start_soon(self._run_call, call, passed, name=request.path)
 
