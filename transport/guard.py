@@ -10,7 +10,8 @@ from transport.limits import Limits
 __all__ = ["Bucket", "Budget", "FrameGuard"]
 
 _DATA = 0
-_END_STREAM = 0x1
+_END_STREAM, _PADDED = 0x1, 0x8
+_MOST_PADDING = 256
 _COSTS = {
     1: 0.0,  # HEADERS: what they start or end is counted
     4: 10.0,  # SETTINGS: to be answered, and applied to every stream
@@ -41,8 +42,10 @@ class Bucket:
         if at > self._at:
             self._tokens = min(self._burst, self._tokens + (at - self._at) * self._per_s)
             self._at = at
+        if tokens > self._tokens:
+            return False
         self._tokens = min(self._burst, self._tokens - tokens)
-        return self._tokens >= 0
+        return True
 
     def earn(self, tokens: float) -> None:
         """Put tokens in."""
@@ -93,7 +96,7 @@ class FrameGuard:
         """Whether a frame that has come may be looked at."""
         if kind != _DATA:
             cost = _COSTS.get(kind, 1.0)
-        elif length:
+        elif length > (_MOST_PADDING if flags & _PADDED else 0):
             cost = -1.0
         else:
             cost = 0.0 if flags & _END_STREAM else 1.0
@@ -114,3 +117,4 @@ class FrameGuard:
     def call_ended(self) -> None:
         """A call was answered."""
         self._broken.earn(1)
+        self._control.earn(2)

@@ -132,8 +132,10 @@ class Intake:
             found.parse_body(memoryview(self.cut(length)))
         except hyperframe.exceptions.InvalidPaddingError:
             raise h2.exceptions.ProtocolError("a frame's padding is longer than the frame") from None
-        except (hyperframe.exceptions.InvalidFrameError, ValueError) as error:
+        except hyperframe.exceptions.InvalidFrameError as error:
             raise h2.exceptions.FrameDataMissingError(f"a malformed frame: {error}") from None
+        except ValueError as error:
+            raise h2.exceptions.ProtocolError(f"a malformed frame: {error}") from None
         if self._block or kind in (_HEADERS, _PUSH_PROMISE):
             return self._joined(found, kind, flags)
         return found
