@@ -213,6 +213,12 @@ class Session:
         while not self.try_flush(final=True):
             await self.room()
 
+    async def wind_up(self, reason: EngineError) -> None:
+        """`close`, unless that was done: then it ends well. If not, `reason` is told when all else was received."""
+        if not self._closing:
+            await self.close()
+            self.failure = self.failure or reason
+
     def end_source(self, source: str) -> None:
         """This source will give no more chunks: rows need not wait for it."""
         if name := self._intake.name_of(source):

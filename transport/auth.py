@@ -20,6 +20,7 @@ from attrs import frozen
 from transport.rpc_status import Metadata
 
 __all__ = [
+    "MAX_TOKEN_CHARACTERS",
     "BadTokenFile",
     "NotAuthenticated",
     "TokenFile",

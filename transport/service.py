@@ -8,17 +8,19 @@ overtakes what is queued.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from time import perf_counter
 
 import trio
 
-from engine.errors import EngineError, InternalFault, ProtocolMisuse, SessionClosed, leaves
+from engine.errors import EngineError, InternalFault, ProtocolMisuse, SessionClosed, TimeLimitExceeded, leaves
 from engine.host import Engine
 from engine.manifest import Manifest
 from engine.oneshot import execute
@@ -33,7 +35,7 @@ from transport.rpc_status import StatusCode, StatusError
 from transport.status import end_status, in_unary_status
 from transport.versions import COMPATIBLE, PROTOCOL, check_client, is_compatible, runtime_version
 
-__all__ = ["EXECUTION_SERVICE", "STREAMING_SERVICE", "handlers"]
+__all__ = ["EXECUTION_SERVICE", "SESSION_PATHS", "STREAMING_SERVICE", "handlers"]
 
 log = logging.getLogger("headrace.transport.service")
 
@@ -45,14 +47,20 @@ LAST_WORDS_SECONDS = 1.0
 """What a client has to take the final metrics in, after a CANCEL."""
 
 
-def handlers(engine: Engine, *, debug_errors: bool = False) -> Mapping[str, Handler]:
+SESSION_PATHS = frozenset({f"/{EXECUTION_SERVICE}/ExecutePipeline", f"/{STREAMING_SERVICE}/StreamPipeline"})
+"""The RPCs that hold a session while they run."""
+
+
+def handlers(engine: Engine, *, debug_errors: bool = False, idle_timeout_s: float = math.inf) -> Mapping[str, Handler]:
     """The service's RPCs, by path.
 
     Args:
       engine: what all sessions share; its sweep has to be running.
       debug_errors: send stack traces to clients.
+      idle_timeout_s: a session to which nothing comes for so long is closed, with an error; so is a call without
+        a first message ended.
     """
-    service = _Service(engine, debug_errors)
+    service = _Service(engine, debug_errors, idle_timeout_s or math.inf)
     return {
         f"/{EXECUTION_SERVICE}/ExecutePipeline": unary(service.execute_pipeline),
         f"/{EXECUTION_SERVICE}/GetVersion": unary(service.get_version),
@@ -61,9 +69,10 @@ def handlers(engine: Engine, *, debug_errors: bool = False) -> Mapping[str, Hand
 
 
 class _Service:
-    def __init__(self, engine: Engine, debug: bool) -> None:
+    def __init__(self, engine: Engine, debug: bool, idle_timeout_s: float) -> None:
         self._engine = engine
         self._debug = debug
+        self._idle_timeout_s = idle_timeout_s
 
     async def get_version(self, request: bytes, call: Call) -> bytes:
         """Tell what this service is, and whether the client can talk to it."""
@@ -151,7 +160,11 @@ class _Service:
         return InternalFault(repr(error) if self._debug else "internal error", stack_trace=trace)
 
     async def _read_first(self, call: Call) -> tuple[Manifest, streaming.StreamOptions]:
-        data = await call.receive()
+        data = None
+        with trio.move_on_after(self._idle_timeout_s) as waiting:
+            data = await call.receive()
+        if waiting.cancelled_caught:
+            raise TimeLimitExceeded(f"no manifest came within {self._idle_timeout_s:g} s")
         if data is None:
             raise ProtocolMisuse("the stream ended before a manifest came")
         request = codec.parse(streaming.StreamRequest(), data)
@@ -162,18 +175,32 @@ class _Service:
 
     async def _relay(self, call: Call, session: Session) -> None:
         async with trio.open_nursery() as nursery:
+
+            def close(reason: EngineError) -> None:
+                nursery.start_soon(_wind_up, session, reason)
+
             with trio.CancelScope() as sending:
-                nursery.start_soon(_Reader(call, session, sending).run)
-                while (event := await session.receive()) is not None:
-                    try:
-                        message = self._encode(event)
-                    except EngineError as error:
-                        session.fail(error)
-                    else:
-                        await call.send(message)
+                reader = _Reader(call, session, sending, close, self._idle_timeout_s)
+                nursery.start_soon(reader.run)
+                call.on_close = close
+                self._engine.sweep.add(reader)
+                try:
+                    await self._send_events(call, session)
+                finally:
+                    call.on_close = None
+                    self._engine.sweep.remove(reader)
             nursery.cancel_scope.cancel()
             if sending.cancelled_caught:
                 raise StatusError(StatusCode.CANCELLED, "cancelled; the final metrics were not read in time")
+
+    async def _send_events(self, call: Call, session: Session) -> None:
+        while (event := await session.receive()) is not None:
+            try:
+                message = self._encode(event)
+            except EngineError as error:
+                session.fail(error)
+            else:
+                await call.send(message)
 
     def _encode(self, event: Event) -> bytes:
         if isinstance(event, Result):
@@ -183,6 +210,11 @@ class _Service:
         return codec.encode_error(event, debug=self._debug).SerializeToString()
 
 
+async def _wind_up(session: Session, reason: EngineError) -> None:
+    with contextlib.suppress(SessionClosed):  # it came to an end by itself
+        await session.wind_up(reason)
+
+
 class _Reader:
     """Reads a streaming call's requests and does what they say to its session.
 
@@ -190,12 +222,25 @@ class _Reader:
       call: whose requests.
       session: what takes them.
       sending: in which events are sent; after a CANCEL the last of them have LAST_WORDS_SECONDS.
+      close: called, with the reason, when nothing has come for `idle_timeout_s`.
+      idle_timeout_s: on the clock of the sweep, which has to look after this.
     """
 
-    def __init__(self, call: Call, session: Session, sending: trio.CancelScope) -> None:
+    def __init__(
+        self,
+        call: Call,
+        session: Session,
+        sending: trio.CancelScope,
+        close: Callable[[EngineError], None],
+        idle_timeout_s: float,
+    ) -> None:
         self._call = call
         self._session = session
         self._sending = sending
+        self._close = close
+        self._idle_timeout_s = idle_timeout_s
+        self._quiet_s = 0.0
+        self._is_busy = False
         self._looked = 0
         call.on_arrival = session.wake
 
@@ -205,13 +250,24 @@ class _Reader:
         try:
             while (message := await call.take()) is not None:
                 self._looked = max(0, self._looked - 1)
+                self._quiet_s, self._is_busy = 0.0, True
                 await self._handle(message)
+                self._is_busy = False
                 call.acknowledge(message)
             await session.close()
         except SessionClosed:
             await self._drain()
         except ProtocolMisuse as error:
             session.fail(error)
+
+    def tick(self, clock: float, step: float) -> None:
+        """Close the session of a client that could send, and sends nothing; called by the sweep."""
+        if self._is_busy or self._call.unread_messages or self._call.input_ended:
+            return
+        self._quiet_s += step
+        if self._quiet_s >= self._idle_timeout_s:
+            self._quiet_s = -math.inf
+            self._close(TimeLimitExceeded(f"nothing came for {self._idle_timeout_s:g} s: the session was closed"))
 
     async def _handle(self, message: MessageReceived) -> None:
         began = perf_counter()

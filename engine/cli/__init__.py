@@ -10,6 +10,7 @@ from engine.cli.run import run
 from engine.cli.serve import serve
 from engine.cli.stream import stream
 from engine.cli.terminal import tolerate_encodings
+from engine.cli.token import token
 from engine.cli.validate import validate
 from engine.cli.version import runtime_version, version
 
@@ -37,5 +38,5 @@ def main() -> None:
     tolerate_encodings()
 
 
-for command in (demo, run, stream, serve, nodes, validate, version):
+for command in (demo, run, stream, serve, nodes, validate, token, version):
     main.add_command(command)

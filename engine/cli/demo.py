@@ -21,6 +21,7 @@ from engine.cli.streaming import make_report, stream_file
 from engine.limits import ResourceLimits, SessionOptions
 from engine.serve import Settings, run_server
 from transport.client import connect
+from transport.listeners import TcpAddress
 from transport.server import Server
 
 __all__ = ["demo"]
@@ -75,6 +76,6 @@ def demo(realtime: bool, chunk_ms: float, out_dir: Path | None, as_json: bool) -
 async def _serving() -> AsyncIterator[Server]:
     """A server on a free port of this machine, for as long as the block lasts."""
     async with trio.open_nursery() as nursery:
-        server: Server = await nursery.start(run_server, Settings(port=0))
+        server: Server = await nursery.start(run_server, Settings(listen=(TcpAddress("127.0.0.1", 0),)))
         yield server
         nursery.cancel_scope.cancel()

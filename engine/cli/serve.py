@@ -13,6 +13,6 @@ serve = Command(
     callback=main.callback,
     help=main.help,
     short_help="Serve pipelines over gRPC.",
-    exits="0 after Ctrl-C or SIGTERM; 1 it cannot listen there.",
+    exits="0 after Ctrl-C or SIGTERM; 1 it cannot listen there, or its files cannot be used.",
     example="headrace serve --port 50051 --max-memory-mb 200",
 )
