@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,12 +26,25 @@ START_SECONDS = 30.0
 
 
 class ServerProcess:
-    """`python -m engine.serve --port 0`; told to stop by SIGTERM, and its exit code has to be 0."""
+    """`python -m engine.serve --port 0`; told to stop by SIGTERM, and its exit code has to be 0.
 
-    def __init__(self, *options: str) -> None:
-        command = [sys.executable, "-m", "engine.serve", "--port", "0", "--log-level", "WARNING", *options]
+    Args:
+      options: more of them; where to listen is said by `--listen` or `--fd`, if not on a free port.
+      log_level: what is logged.
+      pass_fds: handed to the process.
+    """
+
+    def __init__(self, *options: str, log_level: str = "WARNING", pass_fds: Sequence[int] = ()) -> None:
+        where = [] if {"--listen", "--fd"} & set(options) else ["--port", "0"]
+        command = [sys.executable, "-m", "engine.serve", *where, "--log-level", log_level, *options]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ,
+            pass_fds=pass_fds,
         )
         try:
             self.address = self._read_address()
@@ -45,9 +58,21 @@ class ServerProcess:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             assert selector.select(START_SECONDS), f"the server said nothing within {START_SECONDS} s"
         line = self.process.stdout.readline()
-        match = re.fullmatch(r"listening on (127\.0\.0\.1:\d+)\n", line)
-        assert match, (line, self.process.poll())
+        match = re.fullmatch(r"listening on (\S+)\n", line)
+        assert match, (line, self.process.poll(), self.process.stderr and self.process.stderr.read())
         return match[1]
+
+    def read_log(self, wanted: str) -> str:
+        """Wait for a line of the log that holds this."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if wanted in line:
+                return line
+        raise AssertionError(f"the server ended without logging {wanted!r}")
+
+    def next_address(self) -> str:
+        """Where it listens as well."""
+        return self._read_address()
 
     def __enter__(self) -> Self:
         return self
