@@ -74,7 +74,11 @@ async def open_session(
         raise AtCapacity(f"{engine.threads.straggling} abandoned calls are still running in threads")
     plan = make_plan(manifest, engine.registry, caps=engine.caps, machine=engine.machine)
     asked = limits or ResourceLimits()
-    session = Session(plan, engine, asked.clamped(engine.maxima), clamp_options(options or SessionOptions()))
+    try:
+        session = Session(plan, engine, asked.clamped(engine.maxima), clamp_options(options or SessionOptions()))
+    except BaseException:
+        plan.close()
+        raise
     raised: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:

@@ -176,6 +176,22 @@ async def test_a_manifest_with_faults_closes_what_was_built_and_leaves_no_task(a
     assert tasks_now() == before
 
 
+class Evasive(Probe):
+    """Cannot say by how much it delays."""
+
+    @property
+    def delay(self) -> float:
+        raise ZeroDivisionError("delay")
+
+
+async def test_a_session_that_cannot_be_made_closes_what_was_built(autojump_clock: MockClock) -> None:
+    kinds = Kinds(Evasive)
+    with pytest.raises(ZeroDivisionError):
+        async with open_session(wire("a > b", b="Evasive"), registry=kinds):
+            raise AssertionError("it opened")
+    kinds.assert_closed_once()
+
+
 async def test_a_node_that_fails_to_close_keeps_no_other_open(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
