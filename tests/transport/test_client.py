@@ -299,7 +299,7 @@ async def test_every_call_has_a_deadline() -> None:
             await client.execute(ECHO, timeout_s=0.1)
         assert late.value.code is StatusCode.DEADLINE_EXCEEDED
     async with answering(f"/{STREAMING_SERVICE}/StreamPipeline", silent) as client:
-        for limits in ({"timeout": 0.1}, {"ready_timeout": 0.1}):
+        for limits in ({"timeout_s": 0.1}, {"ready_timeout_s": 0.1}):
             with pytest.raises(RpcError) as late:
                 async with client.stream(ECHO, **limits):  # type: ignore[arg-type]
                     pytest.fail("it never was ready")
