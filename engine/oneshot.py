@@ -15,7 +15,7 @@ import trio
 
 from engine.errors import EngineError, SamplesLimitExceeded, SessionClosed, TimeLimitExceeded
 from engine.host import Engine
-from engine.limits import ResourceLimits
+from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Manifest
 from engine.packet import Chunk, NodeOutcome, NodeStatus, Output, Result, SessionMetrics, Status
 from engine.results import join_items
@@ -26,6 +26,7 @@ from nodes.contract import Audio, Data, Item
 __all__ = ["BLOCK_SECONDS", "execute"]
 
 BLOCK_SECONDS = 1
+BLOCKS_UNDER_WAY = 32
 
 
 async def execute(
@@ -62,7 +63,8 @@ async def execute(
                 context={"value": each.samples, "limit": granted.max_audio_samples},
             )
     with trio.move_on_after(granted.max_timeout_ms / 1000):
-        async with open_session(manifest, engine=engine, limits=limits) as session:
+        room = SessionOptions(input_capacity=len(data) + BLOCKS_UNDER_WAY)  # data waits for audio, all of it
+        async with open_session(manifest, engine=engine, limits=limits, options=room) as session:
             session.hold(sum(each.frames.nbytes for each in audio.values()))
             collected = _Collected()
             async with trio.open_nursery() as nursery:
