@@ -300,14 +300,16 @@ class Admission:
     def _is_complete(self, held: Held) -> bool:
         if self._alone:
             return True
-        grace = self._clock < self._first_heard + self._timeout
+        grace = not self._has_waited(self._first_heard)
         given = held.given
         return all(source.id in given or source.ended or not (source.heard or grace) for source in self._counted)
 
     def _is_overdue(self) -> bool:
         """Whether some row's time is over; the first in the dict has waited longest."""
-        first = next(iter(self._held.values()))
-        return first.since + self._timeout <= self._clock + 1e-9
+        return self._has_waited(next(iter(self._held.values())).since)
+
+    def _has_waited(self, since: float) -> bool:
+        return since + self._timeout <= self._clock + 1e-9  # sums of steps are not exact
 
     def _let_go(self, number: int) -> None:
         """Send one waiting row on its way; what is missing below it or in it is settled."""

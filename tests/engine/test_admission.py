@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -641,6 +641,7 @@ EVENT = st.one_of(
 )
 
 
+@example("ab", 2, [("time", 2), ("offer", "a", 0, 0), ("time", 2), ("flush",), ("offer", "a", 0, 0), ("time", 2)])
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["a", "ab", "abc"]), st.integers(1, 6), st.lists(EVENT, max_size=60))
 def test_agrees_with_the_naive_model(sources: str, window: int, events: list[Any]) -> None:
