@@ -18,6 +18,7 @@ from engine.errors import (
     NodeFailed,
     SamplesLimitExceeded,
     SessionClosed,
+    TimeLimitExceeded,
 )
 from engine.host import Engine
 from engine.limits import DEFAULT_LIMITS, DEFAULT_MAXIMA, ResourceLimits
@@ -425,6 +426,31 @@ async def test_a_limit_of_zero_asks_for_the_default_and_none_is_above_the_maximu
     assert ResourceLimits(1, 2, 3).clamped(maxima) == ResourceLimits(1, 2, 3)
     assert ResourceLimits(9_000, 9_000, 9_000).clamped(maxima) == maxima
     assert ResourceLimits().clamped(DEFAULT_MAXIMA) == DEFAULT_LIMITS == ResourceLimits(100_000_000, 5_000, 10_000_000)
+
+
+async def test_an_inline_node_that_takes_too_long_ends_the_session(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the loop, and with it the sweep: its own clock tells."""
+    now = 0.0
+    monkeypatch.setattr("engine.node_task.perf_counter", lambda: now)
+
+    class Slow(Probe):
+        def treat(self, item: Item) -> Iterable[Item]:
+            nonlocal now
+            now += 1.9 if self.seen < 3 else 2.1
+            return (item,)
+
+    kinds = Kinds(Slow)
+    async with opened(wire("a > slow", slow="Slow"), kinds, limits=ResourceLimits(max_timeout_ms=2_000)) as session:
+        for sequence in range(4):
+            await session.send(chunk(sequence))
+        events = await receive_all(session)
+    assert [result.sequence for result in results(events)] == [0, 1]
+    (failure,) = errors(events)
+    assert isinstance(failure, TimeLimitExceeded)
+    assert (failure.node_id, failure.sequence) == ("slow", 2)
+    assert failure.context["value_ms"] == pytest.approx(2_100)
 
 
 # ---- nothing is left, whatever the way out ---------------------------------------------------
