@@ -65,7 +65,7 @@ async def execute(
     with trio.move_on_after(granted.max_timeout_ms / 1000):
         room = SessionOptions(input_capacity=len(data) + BLOCKS_UNDER_WAY)  # data waits for audio, all of it
         async with open_session(manifest, engine=engine, limits=limits, options=room) as session:
-            session.hold(sum(each.frames.nbytes for each in audio.values()))
+            session.books.hold(sum(each.frames.nbytes for each in audio.values()))
             collected = _Collected()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_feed, session, audio, data)
@@ -124,7 +124,7 @@ class _Collected:
                 self.metrics = event
                 continue
             try:
-                session.hold(sum(items_bytes(items) for items in event.items.values()))
+                session.books.hold(sum(items_bytes(items) for items in event.items.values()))
             except EngineError as error:
                 return error
             for node, items in event.items.items():
