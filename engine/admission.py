@@ -291,7 +291,7 @@ class Admission:
             if (
                 (number == self._next and self._is_complete(held[number]))
                 or len(held) >= self._window
-                or self._is_overdue()
+                or self._has_waited(next(iter(held.values())).since)  # the first in the dict has waited longest
             ):
                 self._let_go(number)
             else:
@@ -303,10 +303,6 @@ class Admission:
         grace = not self._has_waited(self._first_heard)
         given = held.given
         return all(source.id in given or source.ended or not (source.heard or grace) for source in self._counted)
-
-    def _is_overdue(self) -> bool:
-        """Whether some row's time is over; the first in the dict has waited longest."""
-        return self._has_waited(next(iter(self._held.values())).since)
 
     def _has_waited(self, since: float) -> bool:
         return since + self._timeout <= self._clock + 1e-9  # sums of steps are not exact
