@@ -68,6 +68,7 @@ class Admission:
         audio = any(Kind.AUDIO in takes for takes in sources.values())
         self._sources = {name: Source(name, audio and takes is Kind.DATA) for name, takes in sources.items()}
         self._counted = [source for source in self._sources.values() if not source.beside]
+        self._silent = self._counted
         self._alone = len(self._sources) == 1
         beside = len(self._counted) < len(self._sources)
         self.capacity = max(options.input_capacity, len(self._counted) + beside)  # or no row could be complete
@@ -313,10 +314,13 @@ class Admission:
         held = self._held.pop(number)
         missed = number - self._next
         row = Row(number)
-        for source in self._counted:
-            if missed:
+        if missed:
+            for source in self._counted:
                 self._miss(source, missed)
                 source.go_past(missed)
+        if self._silent:
+            self._begin_late(held)
+        for source in self._counted:
             self._place(source, held, row)
         self._next = number + 1
         if row.chunk_count:
@@ -338,6 +342,15 @@ class Admission:
         item = source.position.place(chunk.item) if isinstance(chunk.item, Audio) else chunk.item
         if not held.dropped:
             row.take(chunk, source.id, item)
+
+    def _begin_late(self, held: Held) -> None:
+        """A source that speaks for the first time begins where the furthest of the others stands."""
+        first = [source for source in self._silent if held.given.get(source.id) is not None]
+        if first:
+            self._silent = [source for source in self._silent if source not in first]
+            furthest = max((source.position for source in self._counted), key=lambda position: position.seconds)
+            for source in first:
+                source.position.begin_with(furthest)
 
     def _miss(self, source: Source, chunks: int) -> None:
         if source.heard and not source.ended:

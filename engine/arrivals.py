@@ -29,6 +29,15 @@ class Position:
         self.sample_rate = 0
         self._rest = 0.0
 
+    @property
+    def seconds(self) -> float:
+        """How far it is."""
+        return self.frames / self.sample_rate if self.sample_rate else 0.0
+
+    def begin_with(self, other: Position) -> None:
+        """Begin where another source stands."""
+        self.frames, self.sample_rate, self._rest = other.frames, other.sample_rate, other._rest
+
     def place(self, audio: Audio) -> Audio:
         """Give a chunk its position, and move on by its length."""
         if audio.sample_rate != self.sample_rate:

@@ -12,7 +12,7 @@ The rules it keeps:
   if there was one and the final metrics. Asking for the next event says that the last one has been handed over:
   that returns its credit, and is when its latency is taken.
 * One reader offers chunks, one writer receives events; both may be the same task, if it never sends more than
-  `Ready.input_capacity` chunks without receiving.
+  `Ready.input_capacity` chunks, or more than fit the memory limit, without receiving.
 * However it ends, every task is gone, every node closed once, and the ledger balances.
 """
 

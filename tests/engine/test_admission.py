@@ -232,6 +232,20 @@ def test_positions_are_each_sources_own() -> None:
     assert starts(gate, "b") == [0, 9, 18]
 
 
+def test_a_source_that_speaks_late_begins_where_the_others_stand() -> None:
+    gate = Gate("ab")
+    for sequence in range(3):
+        gate.offer(sequence, "a", 320, 16_000)
+    gate.play("....")  # b has had its first 200 ms
+    gate.offer(3, "a", 320, 16_000)
+    gate.offer(3, "b", 160, 8_000)
+    gate.offer(4, "b", 160, 8_000)
+    gate.offer(4, "a", 320, 16_000)
+    gate.enter()
+    assert starts(gate, "a") == [0, 320, 640, 960, 1280]
+    assert starts(gate, "b") == [480, 640]  # the moment of a's 960 and 1280
+
+
 def test_positions_go_on_after_a_flush() -> None:
     gate = Gate("a").play("a0 F a1")
     assert starts(gate) == [0, 10]
