@@ -24,7 +24,7 @@ from time import perf_counter
 
 import attrs
 
-from engine.arrivals import MAX_SEQUENCE, Held, Source, check_beside, check_number
+from engine.arrivals import MAX_SEQUENCE, Held, Source, begin_late, check_beside, check_number
 from engine.errors import (
     ChunkRefused,
     MemoryLimitExceeded,
@@ -319,7 +319,7 @@ class Admission:
                 self._miss(source, missed)
                 source.go_past(missed)
         if self._silent:
-            self._begin_late(held)
+            self._silent = begin_late(self._silent, self._counted, held)
         for source in self._counted:
             self._place(source, held, row)
         self._next = number + 1
@@ -342,15 +342,6 @@ class Admission:
         item = source.position.place(chunk.item) if isinstance(chunk.item, Audio) else chunk.item
         if not held.dropped:
             row.take(chunk, source.id, item)
-
-    def _begin_late(self, held: Held) -> None:
-        """A source that speaks for the first time begins where the furthest of the others stands."""
-        first = [source for source in self._silent if held.given.get(source.id) is not None]
-        if first:
-            self._silent = [source for source in self._silent if source not in first]
-            furthest = max((source.position for source in self._counted), key=lambda position: position.seconds)
-            for source in first:
-                source.position.begin_with(furthest)
 
     def _miss(self, source: Source, chunks: int) -> None:
         if source.heard and not source.ended:

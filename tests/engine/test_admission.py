@@ -237,8 +237,8 @@ def test_a_source_that_speaks_late_begins_where_the_others_stand() -> None:
     for sequence in range(3):
         gate.offer(sequence, "a", 320, 16_000)
     gate.play("....")  # b has had its first 200 ms
-    gate.offer(3, "a", 320, 16_000)
     gate.offer(3, "b", 160, 8_000)
+    gate.offer(3, "a", 320, 16_000)
     gate.offer(4, "b", 160, 8_000)
     gate.offer(4, "a", 320, 16_000)
     gate.enter()

@@ -25,6 +25,7 @@ class Naive:
         self.told: set[tuple[int, str]] = set()
         self.heard: set[str] = set()
         self.ended: set[str] = set()
+        self.spoken: set[str] = set()
         self.base: int | None = None
         self.next = 0
         self.now = 0
@@ -69,6 +70,11 @@ class Naive:
             row = self.given.pop(self.next, {})
             self.since.pop(self.next, None)
             placed: dict[str, int] = {}
+            stand = max(self.at.values())
+            for source in self.sources:
+                if row.get(source) is not None and source not in self.spoken:
+                    self.spoken.add(source)
+                    self.at[source] = stand
             for source in self.sources:
                 n_frames = row.get(source)
                 if n_frames is not None:
