@@ -90,13 +90,15 @@ async def _feed(session: Session, audio: Mapping[str, Audio], data: Mapping[str,
     with contextlib.suppress(SessionClosed):
         for source, item in data.items():
             await session.send(Chunk(item, 0, source))
+            if source not in blocks:
+                session.end_source(source)
         for sequence in itertools.count():
             for source in list(blocks):
                 if (block := next(blocks[source], None)) is None:
                     del blocks[source]
                     session.end_source(source)
                 else:
-                    await session.send(Chunk(block, sequence, source))
+                    await session.send(Chunk(block, sequence + (source in data), source))
             if not blocks:
                 break
         await session.close()

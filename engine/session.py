@@ -94,7 +94,10 @@ async def open_session(
     finally:
         engine.sweep.remove(session)
         session.pipeline.close()
-        session.settle_books()
+        try:
+            session.settle_books()
+        except InternalFault as fault:  # what was raised before, if anything was, tells more
+            raised = raised or fault
     if raised is not None:
         raise raised
 
@@ -171,6 +174,8 @@ class Session:
           SessionClosed: the session has ended.
         """
         self._check_open()
+        if final and self._closing:
+            return True
         while not self._admission.has_credit():
             self._enter_ready()
             if self._admission.is_under_way:
@@ -221,12 +226,10 @@ class Session:
             self._enter_ready()
 
     def cancel(self) -> None:
-        """End at once, discarding what is under way. What remains to be received are the final metrics."""
+        """End at once, discarding what has not been received. What remains to be received are the final metrics."""
         if not self._ended:
-            self._burst.clear()
-            if isinstance(self._handing, Row):
-                self.books.lost(self._handing)
-            self._handing = None
+            if self._burst:
+                self._lose_handing()
             self._outbox.discard(self.books.lost)
             self._end()
 
@@ -235,6 +238,18 @@ class Session:
         if not self._ended:
             self.failure = error
             self._end()
+
+    def spoil(self, error: EngineError) -> None:
+        """End with a failure of the row received last, which turns out not to be tellable; rows above it are lost."""
+        self._lose_handing()
+        self._outbox.discard(self.books.lost)
+        self._fail_again(error)
+
+    def _lose_handing(self) -> None:
+        self._burst.clear()
+        if isinstance(self._handing, Row):
+            self.books.lost(self._handing)
+        self._handing = None
 
     def _fail_again(self, error: EngineError) -> None:
         """End with a failure that comes to light late: its row is below that of any failure before."""
@@ -392,8 +407,6 @@ class Session:
           InternalFault: the ledger does not balance.
         """
         self._end()
-        if isinstance(self._handing, Row):
-            self.books.lost(self._handing)
-        self._handing = None
+        self._lose_handing()
         self._outbox.discard(self.books.lost)
         self.books.ledger.check_closed()

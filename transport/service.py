@@ -144,7 +144,7 @@ class _Service:
         causes = leaves(ExceptionGroup("", [error]))
         if all(isinstance(cause, (StatusError, trio.BrokenResourceError)) for cause in causes):
             raise error
-        if isinstance(error, EngineError):
+        if isinstance(error, EngineError) and not isinstance(error, InternalFault):
             return error
         log.error("a bug in the service", exc_info=error)
         trace = "".join(traceback.format_exception(error))
@@ -168,7 +168,7 @@ class _Service:
                     try:
                         message = self._encode(event)
                     except EngineError as error:
-                        session.fail(error)
+                        session.spoil(error)
                     else:
                         await call.send(message)
             nursery.cancel_scope.cancel()

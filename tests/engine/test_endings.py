@@ -84,8 +84,10 @@ async def test_cancel_at_any_time(steps: int, autojump_clock: MockClock) -> None
         session.cancel()
         session.cancel()
         account = final(await receive_all(session))
-    done = sum(isinstance(event, Result) for event in got[:-1])
-    assert account.delivered + account.rejected == done, "what is in hand when the cancel comes counts as cancelled"
+    # What is in hand when the cancel comes was handed over, as asking for the next event says; but an error that
+    # precedes its result is all that was seen of that row.
+    done = sum(isinstance(event, Result) for event in got)
+    assert account.delivered + account.rejected == done
     assert account.cancelled == 6 - done
 
 
