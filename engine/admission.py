@@ -24,7 +24,7 @@ from time import perf_counter
 
 import attrs
 
-from engine.arrivals import MAX_SEQUENCE, Held, Source, check_beside, check_number
+from engine.arrivals import MAX_SEQUENCE, Held, Source, begin_late, check_beside, check_number
 from engine.errors import (
     ChunkRefused,
     MemoryLimitExceeded,
@@ -68,6 +68,7 @@ class Admission:
         audio = any(Kind.AUDIO in takes for takes in sources.values())
         self._sources = {name: Source(name, audio and takes is Kind.DATA) for name, takes in sources.items()}
         self._counted = [source for source in self._sources.values() if not source.beside]
+        self._silent = self._counted
         self._alone = len(self._sources) == 1
         beside = len(self._counted) < len(self._sources)
         self.capacity = max(options.input_capacity, len(self._counted) + beside)  # or no row could be complete
@@ -291,7 +292,7 @@ class Admission:
             if (
                 (number == self._next and self._is_complete(held[number]))
                 or len(held) >= self._window
-                or self._is_overdue()
+                or self._has_waited(next(iter(held.values())).since)  # the first in the dict has waited longest
             ):
                 self._let_go(number)
             else:
@@ -300,14 +301,12 @@ class Admission:
     def _is_complete(self, held: Held) -> bool:
         if self._alone:
             return True
-        grace = self._clock < self._first_heard + self._timeout
+        grace = not self._has_waited(self._first_heard)
         given = held.given
         return all(source.id in given or source.ended or not (source.heard or grace) for source in self._counted)
 
-    def _is_overdue(self) -> bool:
-        """Whether some row's time is over; the first in the dict has waited longest."""
-        first = next(iter(self._held.values()))
-        return first.since + self._timeout <= self._clock + 1e-9
+    def _has_waited(self, since: float) -> bool:
+        return since + self._timeout <= self._clock + 1e-9  # sums of steps are not exact
 
     def _let_go(self, number: int) -> None:
         """Send one waiting row on its way; what is missing below it or in it is settled."""
@@ -315,10 +314,13 @@ class Admission:
         held = self._held.pop(number)
         missed = number - self._next
         row = Row(number)
-        for source in self._counted:
-            if missed:
+        if missed:
+            for source in self._counted:
                 self._miss(source, missed)
                 source.go_past(missed)
+        if self._silent:
+            self._silent = begin_late(self._silent, self._counted, held)
+        for source in self._counted:
             self._place(source, held, row)
         self._next = number + 1
         if row.chunk_count:

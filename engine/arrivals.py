@@ -10,7 +10,7 @@ from engine.errors import ChunkRefused, DuplicateChunk, LateChunk, SequenceJump,
 from engine.packet import Chunk
 from nodes.contract import Audio
 
-__all__ = ["MAX_JUMP", "MAX_SEQUENCE", "Held", "Position", "Source", "check_beside", "check_number"]
+__all__ = ["MAX_JUMP", "MAX_SEQUENCE", "Held", "Position", "Source", "begin_late", "check_beside", "check_number"]
 
 MAX_SEQUENCE = 2**64 - 1
 MAX_JUMP = 65_536
@@ -28,6 +28,15 @@ class Position:
         self.last_frames = 0
         self.sample_rate = 0
         self._rest = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How far it is."""
+        return self.frames / self.sample_rate if self.sample_rate else 0.0
+
+    def begin_with(self, other: Position) -> None:
+        """Begin where another source stands."""
+        self.frames, self.sample_rate, self._rest = other.frames, other.sample_rate, other._rest
 
     def place(self, audio: Audio) -> Audio:
         """Give a chunk its position, and move on by its length."""
@@ -105,6 +114,19 @@ class Held:
         self.given: dict[str, Chunk | None] = {}
         self.since = since
         self.dropped = False
+
+
+def begin_late(silent: list[Source], sources: list[Source], row: Held) -> list[Source]:
+    """Have a source that speaks for the first time begin where the furthest of all stands.
+
+    Returns:
+      Those that are still silent after this row.
+    """
+    furthest = max((source.position for source in sources), key=lambda position: position.seconds)
+    for source in silent:
+        if row.given.get(source.id) is not None:
+            source.position.begin_with(furthest)
+    return [source for source in silent if row.given.get(source.id) is None]
 
 
 def check_number(source: Source, number: int, expected: int | None, held: Held | None) -> None:

@@ -6,9 +6,11 @@ A `Plan` exists only if it is valid. It holds the nodes themselves, built for on
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -21,6 +23,8 @@ from engine.parameters import build_node
 from nodes.contract import AnyNode, Kind
 
 __all__ = ["Caps", "Edge", "Plan", "PlannedNode", "Registry", "make_plan"]
+
+log = logging.getLogger("headrace.engine")
 
 Registry = Mapping[str, type[AnyNode]]
 
@@ -107,8 +111,7 @@ class Plan:
 
     def close(self) -> None:
         """Close nodes that never ran."""
-        for planned in self.nodes:
-            planned.node.close()
+        _close(planned.node for planned in self.nodes)
 
 
 def make_plan(
@@ -126,13 +129,23 @@ def make_plan(
       ManifestInvalid: it has faults; all of them are listed.
     """
     checker = _Checker(manifest, registry, caps or Caps(), machine)
-    plan = checker.check()
+    plan = None
+    try:
+        plan = checker.check()
+    finally:
+        if plan is None:
+            _close(node for node in checker.built if node is not None)
     if plan is None:
-        for node in checker.built:
-            if node is not None:
-                node.close()
         raise ManifestInvalid(checker.faults)
     return plan
+
+
+def _close(nodes: Iterable[AnyNode]) -> None:
+    for node in nodes:
+        try:
+            node.close()
+        except Exception:  # its own affair, and no reason to leave others open
+            log.exception("closing a %s failed", type(node).__name__)
 
 
 class _Checker:
@@ -240,15 +253,22 @@ class _Checker:
         return links
 
     def _order(self, nodes: Sequence[NodeSpec], links: Iterable[tuple[int, int, int]]) -> list[int] | None:
-        sorter: TopologicalSorter[int] = TopologicalSorter(dict.fromkeys(range(len(nodes)), ()))
-        for _, source, target in links:
-            sorter.add(target, source)
-        try:
-            return list(sorter.static_order())
-        except CycleError as error:
-            ring = " → ".join(repr(nodes[i].id) for i in error.args[1])
-            self.fault("connections", f"there is a cycle: {ring}")
-            return None
+        """The nodes' numbers in topological order, or None: each cycle is named, then thought away to find the next."""
+        edges = {(source, target) for _, source, target in links}
+        cycles = 0
+        while True:
+            sorter: TopologicalSorter[int] = TopologicalSorter(dict.fromkeys(range(len(nodes)), ()))
+            for source, target in sorted(edges):
+                sorter.add(target, source)
+            try:
+                order = list(sorter.static_order())
+            except CycleError as error:
+                ring: list[int] = error.args[1]
+                self.fault("connections", f"there is a cycle: {' → '.join(repr(nodes[i].id) for i in ring)}")
+                edges -= set(pairwise(ring))
+                cycles += 1
+            else:
+                return None if cycles else order
 
     def _check_kinds(self, nodes: Sequence[NodeSpec], links: Iterable[tuple[int, int, int]]) -> None:
         for i, source, target in links:
@@ -268,6 +288,9 @@ class _Checker:
                 node.connect([nodes[source].id for _, source, target in links if target == i])
             except ValueError as error:
                 self.fault(f"nodes[{i}].params", str(error))
+            except Exception as error:  # a node author's slip must not take the server down
+                what = f"{type(node).__name__} cannot be connected: {type(error).__name__}: {error}"
+                self.fault(f"nodes[{i}].params", what)
 
     def _assemble(self, nodes: Sequence[NodeSpec], links: Sequence[tuple[int, int, int]], order: Sequence[int]) -> Plan:
         place = {old: new for new, old in enumerate(order)}

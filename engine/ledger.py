@@ -21,7 +21,7 @@ class Ledger:
       rejected: in a row that a node refused.
       dropped: by the overflow policy or for their age.
       cancelled: under way when the session ended early.
-      missing: numbers that never came.
+      missing: chunks that never came, one for each number and source that had spoken.
       samples: accepted, over all channels.
     """
 

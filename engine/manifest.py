@@ -126,7 +126,11 @@ class _Shape:
         return bool(self.get(key, bool, False, "true or false"))
 
     def number(self, key: str) -> float:
-        return float(self.get(key, (int, float), 0.0, "a number"))
+        value = self.get(key, (int, float), 0.0, "a number")
+        if abs(value) > 1e300:
+            self.fault(key, "must be a number of at most 1e300")
+            return 0.0
+        return float(value)
 
     def list(self, key: str) -> list[Any]:
         return list(self.get(key, (list, tuple), [], "a list"))

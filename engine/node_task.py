@@ -216,7 +216,7 @@ class NodeTask:
         """The node's own figures as JSON text, "" when it has none."""
         try:
             custom = self._node.custom_metrics()
-            return json.dumps(dict(custom), default=str) if custom else ""
+            return json.dumps(dict(custom), default=str, allow_nan=False) if custom else ""
         except Exception as error:
             self._pipeline.fail_now(self.failure("cannot tell its figures", error))
             return ""

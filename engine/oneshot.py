@@ -15,7 +15,7 @@ import trio
 
 from engine.errors import EngineError, SamplesLimitExceeded, SessionClosed, TimeLimitExceeded
 from engine.host import Engine
-from engine.limits import ResourceLimits
+from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Manifest
 from engine.packet import Chunk, NodeOutcome, NodeStatus, Output, Result, SessionMetrics, Status
 from engine.results import join_items
@@ -26,6 +26,7 @@ from nodes.contract import Audio, Data, Item
 __all__ = ["BLOCK_SECONDS", "execute"]
 
 BLOCK_SECONDS = 1
+BLOCKS_UNDER_WAY = 32
 
 
 async def execute(
@@ -62,8 +63,9 @@ async def execute(
                 context={"value": each.samples, "limit": granted.max_audio_samples},
             )
     with trio.move_on_after(granted.max_timeout_ms / 1000):
-        async with open_session(manifest, engine=engine, limits=limits) as session:
-            session.hold(sum(each.frames.nbytes for each in audio.values()))
+        room = SessionOptions(input_capacity=len(data) + BLOCKS_UNDER_WAY)  # data waits for audio, all of it
+        async with open_session(manifest, engine=engine, limits=limits, options=room) as session:
+            session.books.hold(sum(each.frames.nbytes for each in audio.values()))
             collected = _Collected()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_feed, session, audio, data)
@@ -88,13 +90,15 @@ async def _feed(session: Session, audio: Mapping[str, Audio], data: Mapping[str,
     with contextlib.suppress(SessionClosed):
         for source, item in data.items():
             await session.send(Chunk(item, 0, source))
+            if source not in blocks:
+                session.end_source(source)
         for sequence in itertools.count():
             for source in list(blocks):
                 if (block := next(blocks[source], None)) is None:
                     del blocks[source]
                     session.end_source(source)
                 else:
-                    await session.send(Chunk(block, sequence, source))
+                    await session.send(Chunk(block, sequence + (source in data), source))
             if not blocks:
                 break
         await session.close()
@@ -122,7 +126,7 @@ class _Collected:
                 self.metrics = event
                 continue
             try:
-                session.hold(sum(items_bytes(items) for items in event.items.values()))
+                session.books.hold(sum(items_bytes(items) for items in event.items.values()))
             except EngineError as error:
                 return error
             for node, items in event.items.items():

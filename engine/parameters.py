@@ -65,6 +65,8 @@ def _value_fault(field: attrs.Attribute[Any], hint: Any, value: Any) -> str:
             field.validator(None, field, value)
         except (ValueError, TypeError) as error:
             return str(error)
+        except Exception:  # it wants to look at the whole node: it is asked again when that is built
+            return ""
     return ""
 
 

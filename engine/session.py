@@ -12,7 +12,7 @@ The rules it keeps:
   if there was one and the final metrics. Asking for the next event says that the last one has been handed over:
   that returns its credit, and is when its latency is taken.
 * One reader offers chunks, one writer receives events; both may be the same task, if it never sends more than
-  `Ready.input_capacity` chunks without receiving.
+  `Ready.input_capacity` chunks, or more than fit the memory limit, without receiving.
 * However it ends, every task is gone, every node closed once, and the ledger balances.
 """
 
@@ -27,12 +27,11 @@ from time import perf_counter
 import trio
 
 from engine.admission import Admission
-from engine.errors import AtCapacity, EngineError, InternalFault, MemoryLimitExceeded, SessionClosed
+from engine.books import Books
+from engine.errors import AtCapacity, EngineError, InternalFault, SessionClosed
 from engine.graph import Plan, Registry, make_plan
 from engine.host import Engine
 from engine.intake import Intake
-from engine.latency import LatencyHistogram
-from engine.ledger import Ledger, MemoryAccount
 from engine.limits import ResourceLimits, SessionOptions, clamp_options
 from engine.manifest import Manifest
 from engine.outbox import Entry, Marker, Outbox
@@ -74,7 +73,11 @@ async def open_session(
         raise AtCapacity(f"{engine.threads.straggling} abandoned calls are still running in threads")
     plan = make_plan(manifest, engine.registry, caps=engine.caps, machine=engine.machine)
     asked = limits or ResourceLimits()
-    session = Session(plan, engine, asked.clamped(engine.maxima), clamp_options(options or SessionOptions()))
+    try:
+        session = Session(plan, engine, asked.clamped(engine.maxima), clamp_options(options or SessionOptions()))
+    except BaseException:
+        plan.close()
+        raise
     raised: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -91,7 +94,10 @@ async def open_session(
     finally:
         engine.sweep.remove(session)
         session.pipeline.close()
-        session.settle_books()
+        try:
+            session.settle_books()
+        except InternalFault as fault:  # what was raised before, if anything was, tells more
+            raised = raised or fault
     if raised is not None:
         raise raised
 
@@ -102,30 +108,28 @@ class Session:
     Attributes:
       ready: id, delay and credits.
       pipeline: the graph at work.
+      books: its accounts.
       failure: what ended it, if that was not CLOSE or CANCEL.
     """
 
     def __init__(self, plan: Plan, engine: Engine, limits: ResourceLimits, options: SessionOptions) -> None:
-        self._plan = plan
         self._sweep = engine.sweep
         self._metrics_interval = options.metrics_interval_ms / 1000
-        self._ledger = Ledger()
-        self._memory = MemoryAccount(limits.max_memory_bytes)
+        self.books = Books(limits.max_memory_bytes)
         takes = {name: planned.node.takes for name, planned in plan.sources.items()}
-        self._admission = Admission(takes, options, self._ledger, self._memory)
+        self._admission = Admission(takes, options, self.books.ledger, self.books.memory)
         self._intake = Intake(plan.sources, limits)
         self._outbox = Outbox(self._admission.capacity)
         self.pipeline = Pipeline(
             plan,
             capacity=self._admission.capacity,
-            memory=self._memory,
+            memory=self.books.memory,
             timeout_seconds=limits.max_timeout_ms / 1000,
             threads=engine.threads,
             on_done=self._outbox.put,
             on_failed=self.fail,
         )
         self._results = ResultMaker(plan, self.pipeline.tasks, options.lean)
-        self._latencies = LatencyHistogram()
         self._burst: deque[Event] = deque()
         self._handing: Row | EngineError | None = None
         self._room = trio.Event()
@@ -138,7 +142,7 @@ class Session:
     @property
     def source_ids(self) -> tuple[str, ...]:
         """The nodes that chunks can be addressed to."""
-        return tuple(self._plan.sources)
+        return tuple(self.pipeline.plan.sources)
 
     # In
 
@@ -170,6 +174,8 @@ class Session:
           SessionClosed: the session has ended.
         """
         self._check_open()
+        if final and self._closing:
+            return True
         while not self._admission.has_credit():
             self._enter_ready()
             if self._admission.is_under_way:
@@ -225,28 +231,12 @@ class Session:
             self._admission.end_source(name)
             self._enter_ready()
 
-    def hold(self, nbytes: int) -> None:
-        """Account for bytes that the session's user keeps until its end.
-
-        Raises:
-          MemoryLimitExceeded: they do not fit.
-        """
-        if not self._memory.fits(nbytes):
-            raise MemoryLimitExceeded(
-                f"{nbytes} bytes of inputs or outputs do not fit: {self._memory.used} of {self._memory.limit}"
-                " accounted bytes are in use",
-                context={"value": self._memory.used + nbytes, "limit": self._memory.limit},
-            )
-        self._memory.add(nbytes)
-
     def cancel(self) -> None:
-        """End at once, discarding what is under way. What remains to be received are the final metrics."""
+        """End at once, discarding what has not been received. What remains to be received are the final metrics."""
         if not self._ended:
-            self._burst.clear()
-            if isinstance(self._handing, Row):
-                self._lose(self._handing)
-            self._handing = None
-            self._outbox.discard(self._lose)
+            if self._burst:
+                self._lose_handing()
+            self._outbox.discard(self.books.lost)
             self._end()
 
     def fail(self, error: EngineError) -> None:
@@ -254,6 +244,18 @@ class Session:
         if not self._ended:
             self.failure = error
             self._end()
+
+    def spoil(self, error: EngineError) -> None:
+        """End with a failure of the row received last, which turns out not to be tellable; rows above it are lost."""
+        self._lose_handing()
+        self._outbox.discard(self.books.lost)
+        self._fail_again(error)
+
+    def _lose_handing(self) -> None:
+        self._burst.clear()
+        if isinstance(self._handing, Row):
+            self.books.lost(self._handing)
+        self._handing = None
 
     def _fail_again(self, error: EngineError) -> None:
         """End with a failure that comes to light late: its row is below that of any failure before."""
@@ -288,31 +290,7 @@ class Session:
 
     def metrics(self, *, final: bool = False) -> SessionMetrics:
         """The session's account as it stands."""
-        ledger, latencies = self._ledger, self._latencies
-        self.pipeline.poll_memory()
-        p50, p95, p99 = latencies.percentiles(0.5, 0.95, 0.99)
-        return SessionMetrics(
-            session_id=self.ready.session_id,
-            final=final,
-            received=ledger.received,
-            accepted=ledger.accepted,
-            refused=ledger.refused,
-            delivered=ledger.delivered,
-            rejected=ledger.rejected,
-            dropped=ledger.dropped,
-            cancelled=ledger.cancelled,
-            missing=ledger.missing,
-            in_flight=ledger.in_flight,
-            total_samples=ledger.samples,
-            average_latency_ms=latencies.average_ms,
-            p50_latency_ms=p50,
-            p95_latency_ms=p95,
-            p99_latency_ms=p99,
-            max_latency_ms=latencies.max_ms,
-            peak_memory_bytes=self._memory.peak,
-            delay_ms=self._plan.delay_seconds() * 1e3,
-            figures={task.planned.id: task.figures() for task in self.pipeline.tasks},
-        )
+        return self.books.metrics(self.ready.session_id, self.pipeline, final=final)
 
     # Time
 
@@ -370,10 +348,10 @@ class Session:
         """Make events of an entry of the outbox."""
         if isinstance(entry, Row):
             try:
-                result = self._results.make(entry, self._memory.peak)
+                result = self._results.make(entry, self.books.memory.peak)
             except EngineError as error:
-                self._lose(entry)
-                self._outbox.discard(self._lose)
+                self.books.lost(entry)
+                self._outbox.discard(self.books.lost)
                 self._fail_again(error)
                 return
             self._burst.extend(entry.rejections)
@@ -392,13 +370,7 @@ class Session:
         """Return the credit of what has been handed over; of a row, take the latency and settle its chunks."""
         self._handing = None
         if isinstance(handed, Row):
-            if handed.rejections:
-                self._ledger.rejected += handed.chunk_count
-            else:
-                self._ledger.delivered += handed.chunk_count
-            if handed.chunk_count:
-                self._latencies.record((perf_counter() - handed.received_at) * 1e3)
-            self._memory.release(handed.nbytes)
+            self.books.handed_over(handed)
             self._admission.return_row(handed)
             if handed.final:
                 self._end()
@@ -413,25 +385,21 @@ class Session:
             self._room.set()
             self._room = trio.Event()
 
-    def _lose(self, row: Row) -> None:
-        self._ledger.cancelled += row.chunk_count
-        self._memory.release(row.nbytes)
-
     def _end(self) -> None:
         """Stop the graph, count what that loses, and leave the end to be received."""
         if self._ended:
             return
         self._ended = True
-        self._ledger.cancelled += self._admission.abandon()
+        self.books.ledger.cancelled += self._admission.abandon()
         for row in self.pipeline.rows:
-            self._lose(row)
+            self.books.lost(row)
         self.pipeline.stop()
         self._outbox.put(Marker.END)
         self.wake()
 
     def _last_events(self) -> Iterator[Event]:
         try:
-            self._ledger.check_closed()
+            self.books.ledger.check_closed()
         except InternalFault as fault:
             self.failure = self.failure or fault
         if self.failure is not None:
@@ -445,8 +413,6 @@ class Session:
           InternalFault: the ledger does not balance.
         """
         self._end()
-        if isinstance(self._handing, Row):
-            self._lose(self._handing)
-        self._handing = None
-        self._outbox.discard(self._lose)
-        self._ledger.check_closed()
+        self._lose_handing()
+        self._outbox.discard(self.books.lost)
+        self.books.ledger.check_closed()

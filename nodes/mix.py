@@ -26,9 +26,7 @@ class Mix(Join):
     held.
     """
 
-    weights: dict[str, float] = parameter(
-        {}, help="upstream node id → linear factor; 1 for those not named"
-    )
+    weights: dict[str, float] = parameter({}, help="upstream node id → linear factor; 1 for those not named")
     max_skew_ms: float = parameter(
         1000.0, help="how far one upstream may be behind another, in ms", above=0, at_most=3_600_000
     )

@@ -7,10 +7,10 @@
             async for event in session:
                 ...
 
-A `RemoteSession` has the methods of `engine.session.Session`, so what works on one works on the other. Errors:
-`RemoteError` is what the service says; `RpcError` is what the transport says: nobody there, connection lost, deadline;
-`transport.rpc_errors` has a class for each status. Every call takes a timeout in seconds. For connections that come and
-go, see `transport.reconnect`.
+A `RemoteSession` is used like an `engine.session.Session`; but its `cancel` is awaited, and its `receive` raises at the
+end of a session that failed. Errors: `RemoteError` is what the service says; `RpcError` is what the transport says:
+nobody there, connection lost, deadline; `transport.rpc_errors` has a class for each status. Every call takes a timeout
+in seconds. For connections that come and go, see `transport.reconnect`.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class _Service:
         causes = leaves(ExceptionGroup("", [error]))
         if all(isinstance(cause, (StatusError, trio.BrokenResourceError)) for cause in causes):
             raise error
-        if isinstance(error, EngineError):
+        if isinstance(error, EngineError) and not isinstance(error, InternalFault):
             return error
         log.error("a bug in the service", exc_info=error)
         trace = "".join(traceback.format_exception(error))

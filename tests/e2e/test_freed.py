@@ -127,6 +127,8 @@ DIAMOND = pipeline(
     "two>out",
 )
 REGISTRY = {"Counted": Counted, "VAD": VAD, "Gate": Gate}
+QUIET = {"reorder_timeout_ms": 60_000, "metrics_interval_ms": 3_600_000}
+"""Nothing of its own accord is sent in such a session, from which the server might learn that nobody is there."""
 
 
 def in_mid_stream(talk: Talk) -> None:
@@ -168,7 +170,7 @@ async def test_a_client_that_leaves(state: Callable[[Talk], None], leave: Callab
             with Foreign(f"127.0.0.1:{server.port}") as foreign:
                 await in_thread(lambda: None)  # so that trio's thread is there
                 before = Counts.now(server)
-                talk = await in_thread(partial(foreign.session, DIAMOND, reorder_timeout_ms=60_000))
+                talk = await in_thread(partial(foreign.session, DIAMOND, **QUIET))
                 await in_thread(state, talk)
                 assert Counted.census.built == 4
                 assert Counted.census.closed == 0
@@ -186,7 +188,7 @@ async def test_a_deadline_frees_the_session() -> None:
             with Foreign(f"127.0.0.1:{server.port}") as foreign:
                 await in_thread(foreign.get_version)
                 before = Counts.now(server)
-                talk = await in_thread(partial(foreign.stream, opening(DIAMOND), chunk(ramp()), timeout=0.5))
+                talk = await in_thread(partial(foreign.stream, opening(DIAMOND, **QUIET), chunk(ramp()), timeout=0.5))
                 await in_thread(talk.rest)
                 assert talk.end.code == "DEADLINE_EXCEEDED"
                 await Counted.census.wait_closed(4)
@@ -202,7 +204,7 @@ async def test_a_reset_frees_one_session_of_several_on_a_connection() -> None:
                 await in_thread(stays.ask, chunk(ramp(), 0))
                 before = Counts.now(server)
                 for round_ in range(1, 4):
-                    leaves = await in_thread(partial(foreign.session, DIAMOND, reorder_timeout_ms=60_000))
+                    leaves = await in_thread(partial(foreign.session, DIAMOND, **QUIET))
                     await in_thread(in_mid_stream, leaves)
                     assert server.open_calls == 2
                     await in_thread(leaves.reset)

@@ -189,3 +189,10 @@ def test_figures_are_measured(foreign: Foreign) -> None:
     assert 0 < metrics.serialization_time_ms < metrics.wall_time_ms
     assert metrics.memory_used_bytes >= 4 * len(sent)
     assert json.loads(vad.custom_metrics)["vad_segments"] >= 1
+
+
+def test_audio_and_data_for_one_source(foreign: Foreign) -> None:
+    request = execute_request(ECHO, {"in": buffer(ramp())}, {"in": '{"a": 1}'})
+    result = executed(foreign, request)
+    np.testing.assert_array_equal(samples_of(result.audio_outputs["in"])[:, 0], ramp())
+    assert json.loads(result.data_outputs["in"]) == {"a": 1}

@@ -237,3 +237,14 @@ async def test_the_account_has_figures_of_every_node(autojump_clock: MockClock) 
     }
     assert final(events).total_samples == 48
     assert [numbers(result, "c") for result in results(events)] == [[0], [], [16], [], [32], [], []]
+
+
+async def test_a_second_close_drops_nothing(autojump_clock: MockClock) -> None:
+    """It needs no credit, so it must make no room for one."""
+    async with opened(wire("a"), Kinds(), input_capacity=4, overflow=Overflow.DROP_OLDEST) as session:
+        for sequence in range(3):
+            await session.send(chunk(sequence))
+        assert session.try_flush(final=True)
+        assert session.try_flush(final=True)
+        account = final(await receive_all(session))
+    assert (account.delivered, account.dropped) == (3, 0)

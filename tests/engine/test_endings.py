@@ -18,6 +18,7 @@ from engine.errors import (
     NodeFailed,
     SamplesLimitExceeded,
     SessionClosed,
+    TimeLimitExceeded,
 )
 from engine.host import Engine
 from engine.limits import DEFAULT_LIMITS, DEFAULT_MAXIMA, ResourceLimits
@@ -83,8 +84,10 @@ async def test_cancel_at_any_time(steps: int, autojump_clock: MockClock) -> None
         session.cancel()
         session.cancel()
         account = final(await receive_all(session))
-    done = sum(isinstance(event, Result) for event in got[:-1])
-    assert account.delivered + account.rejected == done, "what is in hand when the cancel comes counts as cancelled"
+    # What is in hand when the cancel comes was handed over, as asking for the next event says; but an error that
+    # precedes its result is all that was seen of that row.
+    done = sum(isinstance(event, Result) for event in got)
+    assert account.delivered + account.rejected == done
     assert account.cancelled == 6 - done
 
 
@@ -174,6 +177,22 @@ async def test_a_manifest_with_faults_closes_what_was_built_and_leaves_no_task(a
     assert len(kinds.built) == 2
     kinds.assert_closed_once()
     assert tasks_now() == before
+
+
+class Evasive(Probe):
+    """Cannot say by how much it delays."""
+
+    @property
+    def delay(self) -> float:
+        raise ZeroDivisionError("delay")
+
+
+async def test_a_session_that_cannot_be_made_closes_what_was_built(autojump_clock: MockClock) -> None:
+    kinds = Kinds(Evasive)
+    with pytest.raises(ZeroDivisionError):
+        async with open_session(wire("a > b", b="Evasive"), registry=kinds):
+            raise AssertionError("it opened")
+    kinds.assert_closed_once()
 
 
 async def test_a_node_that_fails_to_close_keeps_no_other_open(
@@ -409,6 +428,31 @@ async def test_a_limit_of_zero_asks_for_the_default_and_none_is_above_the_maximu
     assert ResourceLimits(1, 2, 3).clamped(maxima) == ResourceLimits(1, 2, 3)
     assert ResourceLimits(9_000, 9_000, 9_000).clamped(maxima) == maxima
     assert ResourceLimits().clamped(DEFAULT_MAXIMA) == DEFAULT_LIMITS == ResourceLimits(100_000_000, 5_000, 10_000_000)
+
+
+async def test_an_inline_node_that_takes_too_long_ends_the_session(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the loop, and with it the sweep: its own clock tells."""
+    now = 0.0
+    monkeypatch.setattr("engine.node_task.perf_counter", lambda: now)
+
+    class Slow(Probe):
+        def treat(self, item: Item) -> Iterable[Item]:
+            nonlocal now
+            now += 1.9 if self.seen < 3 else 2.1
+            return (item,)
+
+    kinds = Kinds(Slow)
+    async with opened(wire("a > slow", slow="Slow"), kinds, limits=ResourceLimits(max_timeout_ms=2_000)) as session:
+        for sequence in range(4):
+            await session.send(chunk(sequence))
+        events = await receive_all(session)
+    assert [result.sequence for result in results(events)] == [0, 1]
+    (failure,) = errors(events)
+    assert isinstance(failure, TimeLimitExceeded)
+    assert (failure.node_id, failure.sequence) == ("slow", 2)
+    assert failure.context["value_ms"] == pytest.approx(2_100)
 
 
 # ---- nothing is left, whatever the way out ---------------------------------------------------

@@ -236,6 +236,6 @@ async def test_an_unread_result_runs_into_no_time_limit(autojump_clock: MockCloc
     kinds = Kinds()
     async with open_session(wire("a"), registry=kinds, limits=ResourceLimits(max_timeout_ms=100)) as session:
         await session.send(chunk(0))
-        await trio.sleep(3_600)
+        await trio.sleep(600)
         assert isinstance(await session.receive(), Result)
         assert session.failure is None

@@ -388,9 +388,7 @@ def test_everything_lives_in_the_package_that_clients_know() -> None:
 
 
 def test_sequence_zero_differs_from_no_sequence() -> None:
-    said = streaming_pb2.StreamResponse.FromString(
-        streaming_pb2.StreamResponse(sequence=0).SerializeToString()
-    )
+    said = streaming_pb2.StreamResponse.FromString(streaming_pb2.StreamResponse(sequence=0).SerializeToString())
     assert said.WhichOneof("about") == "sequence"
     assert streaming_pb2.StreamResponse().WhichOneof("about") is None
 

@@ -279,7 +279,7 @@ async def test_a_hole_is_waited_for_as_long_as_said(autojump_clock: object) -> N
 async def test_an_idle_session_is_not_ended(autojump_clock: object) -> None:
     options = SessionOptions(metrics_interval_ms=2**32 - 1)
     async with service() as channel, Client(channel).stream(one_node("PassThrough"), options=options) as session:
-        await trio.sleep(3_600)
+        await trio.sleep(600)
         await session.send(block(0))
         event = await session.receive()
         assert isinstance(event, Result)
@@ -349,11 +349,51 @@ async def test_the_build_timestamp_can_be_fixed(monkeypatch: pytest.MonkeyPatch,
     assert version.node_types == ("Breaks", "PassThrough", "Stuck")
 
 
-async def test_where_a_node_ran(stuck: type[Stuck], autojump_clock: object) -> None:
+async def test_where_a_node_ran(stuck: type[Stuck]) -> None:  # in real time: virtual time flies while a thread runs
     stuck.opened.set()
     async with service() as channel, Client(channel).stream(one_node("Stuck")) as session:
         await session.send(block(0))
-        event = await session.receive()
-        while not isinstance(event, Result):  # virtual time may pass while a thread runs
+        with trio.fail_after(10):
             event = await session.receive()
+            while not isinstance(event, Result):
+                event = await session.receive()
     assert json.loads(event.nodes[0].metadata)["placement"] == "thread"
+
+
+def broken(*_: object) -> None:
+    raise RuntimeError("a secret of the house")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+async def test_a_bug_in_the_service_is_told_as_no_more_than_that(
+    debug: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    monkeypatch.setattr("engine.session.ResultMaker.make", broken)
+    async with service(debug=debug) as channel:
+        client = Client(channel)
+        async with client.stream(one_node("PassThrough")) as session:
+            await session.send(block(0))
+            got, ended = await events(session)
+        with pytest.raises(RemoteError) as failed:
+            await client.execute(one_node("PassThrough"), {"": block(0).item})  # type: ignore[dict-item]
+        assert (await client.get_version()).compatible  # the connection lives
+    assert isinstance(ended, RemoteError)
+    assert ended.code is StatusCode.INTERNAL
+    assert failed.value.code is None
+    for error in (got[0], ended, failed.value):
+        assert isinstance(error, RemoteError)
+        assert error.category is Category.INTERNAL
+        assert ("a secret of the house" in error.message) is debug
+    assert "a secret of the house" in caplog.text
+
+
+async def test_a_row_that_cannot_be_encoded_is_not_delivered(autojump_clock: object) -> None:
+    async with service() as channel, Client(channel).stream(one_node("Breaks", how="nan")) as session:
+        for sequence in range(4):
+            await session.send(block(sequence))
+        got, _ = await events(session)
+    error, account = got[2], got[-1]
+    assert isinstance(error, RemoteError)
+    assert "not JSON" in error.message
+    assert isinstance(account, SessionMetrics)
+    assert (account.delivered, account.cancelled) == (2, 2)
