@@ -198,7 +198,7 @@ class _Service:
             try:
                 message = self._encode(event)
             except EngineError as error:
-                session.fail(error)
+                session.spoil(error)
             else:
                 await call.send(message)
 
