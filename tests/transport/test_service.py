@@ -396,4 +396,5 @@ async def test_a_row_that_cannot_be_encoded_is_not_delivered(autojump_clock: obj
     assert isinstance(error, RemoteError)
     assert "not JSON" in error.message
     assert isinstance(account, SessionMetrics)
-    assert (account.delivered, account.cancelled) == (2, 2)
+    assert account.delivered == 2
+    assert account.cancelled == account.accepted - 2 >= 1  # row 2 itself, and row 3 if it had been read
