@@ -1,27 +1,16 @@
 """One HTTP/2 connection that carries gRPC calls, with no socket: bytes in, events out, bytes to send.
 
 Rules kept here:
-- Of purerpc it is the only module to know inner names; of h2, `http2`.
-- What one stream does wrong ends that stream; only a breach of HTTP/2 itself ends the connection.
-- The connection's window is credited when bytes arrive, a stream's when its consumer acknowledges them (see
-  `inbound`), so a stalled stream holds nobody else.
-- h2 has worked through a whole read before its events are seen here, so a stream may be closed by then.
-- Of a stream that is over, nothing stays. Operations on one raise `StreamGone`.
+- What a peer sends becomes events (`dispatch`); this is what the connection's user does with it.
+- At most `max_frames` frames are handled in one go, so that whoever drives it can give others their turn.
+- Operations on a stream that is over raise `StreamGone`.
 """
 
-from typing import Any
-
-from attrs import define
-from purerpc.grpclib.config import GRPCConfiguration
-from purerpc.grpclib.connection import GRPCConnection
-
 from transport import events, heads
+from transport.dispatch import Dispatch, StreamGone
 from transport.events import Event, MessageReceived
 from transport.framing import FramingError
-from transport.guard import Budget
-from transport.http2 import Http2, ResetCode
-from transport.inbound import Inbound
-from transport.limits import Limits
+from transport.http2 import ResetCode
 from transport.rpc_status import Metadata, Status, StatusCode
 
 __all__ = ["Connection", "ResetCode", "StreamGone"]
@@ -29,17 +18,7 @@ __all__ = ["Connection", "ResetCode", "StreamGone"]
 _UNLIMITED = 2**31 - 1
 
 
-class StreamGone(Exception):
-    """The stream has ended or was reset; there is nothing to do on it any more."""
-
-
-@define
-class _Stream:
-    inbound: Inbound
-    started: bool = False  # the response
-
-
-class Connection(GRPCConnection):
+class Connection(Dispatch):
     """Either side of a connection, over purerpc's sans-io layer.
 
     Feed it with `receive_data`, act on the events, and send what `data_to_send` gives after every call.
@@ -48,25 +27,6 @@ class Connection(GRPCConnection):
       budget: Of what large messages hold beyond their windows; one for all connections of a server.
       large: Whether every stream may draw on it; else only those that `allow_large` names.
     """
-
-    h2_connection: Http2
-
-    def __init__(
-        self, *, client_side: bool, limits: Limits | None = None, budget: Budget | None = None, large: bool = True
-    ) -> None:
-        self._limits = limits or Limits()
-        self._budget = budget or Budget(self._limits.large_messages_bytes)
-        self._large = large
-        self.client_side = client_side
-        self._streams: dict[int, _Stream] = {}
-        self._refused_above = _UNLIMITED
-        self._failed = False
-        self._at = 0.0
-        self._received_at = 0.0
-        self._late: list[Event] = []
-        super().__init__(GRPCConfiguration(client_side, max_message_length=self._limits.max_message_bytes))
-        self._h2 = self.h2_connection = Http2(self._limits, client_side=client_side)
-        self._h2.turn_ends_with_headers = not large
 
     # ---- the connection as a whole
 
@@ -210,13 +170,6 @@ class Connection(GRPCConnection):
         else:
             self._tell_credit(stream_id, stream)
 
-    def _tell_credit(self, stream_id: int, stream: _Stream) -> bool:
-        increment = stream.inbound.increment_due(self._at)
-        if not increment or not self._h2.is_open(stream_id):
-            return False
-        self._h2.increment_flow_control_window(increment, stream_id)
-        return True
-
     # ---- sending on a stream
 
     def sendable(self, stream_id: int) -> int:
@@ -233,12 +186,6 @@ class Connection(GRPCConnection):
             self._h2.send_message_data(stream_id, data[start : min(start + frame_size, allowed)])
         return allowed
 
-    def reset(self, stream_id: int, code: int = ResetCode.CANCEL) -> None:
-        """Drop a stream at once; no error when it is over already."""
-        if self._forget(stream_id) and self._h2.is_open(stream_id):
-            self._h2.reset_stream(stream_id, code)
-            self._h2.retire(stream_id)
-
     # ---- the server's side
 
     def start_response(self, stream_id: int, metadata: Metadata = (), encoding: str | None = None) -> None:
@@ -252,19 +199,6 @@ class Connection(GRPCConnection):
         stream = self._stream(stream_id)
         self._h2.send_headers(stream_id, heads.response_fields(metadata, encoding=encoding))
         stream.started = True
-
-    def end_response(self, stream_id: int, status: Status, http_status: int = 200) -> None:
-        """Answer with the status; what the client may still be sending is cut off without blame."""
-        fields = heads.end_fields(status)
-        if not self._stream(stream_id).started:
-            fields = heads.response_fields((), http_status) + fields
-        self._forget(stream_id)
-        if self._h2.is_open(stream_id):
-            self._h2.send_headers(stream_id, fields, end_stream=True)
-        if self._h2.is_open(stream_id):
-            self._h2.reset_stream(stream_id, ResetCode.NO_ERROR)
-        self._h2.retire(stream_id)
-        self._h2.guard.call_ended()
 
     # ---- the client's side
 
@@ -287,142 +221,10 @@ class Connection(GRPCConnection):
         fields = heads.request_fields(path, authority, scheme, metadata, timeout_s, encoding)
         stream_id: int = self._h2.get_next_available_stream_id()
         self._h2.send_headers(stream_id, fields)
-        self._streams[stream_id] = _Stream(self._inbound(None))
+        self._open(stream_id)
         return stream_id
 
     def end_request(self, stream_id: int) -> None:
         """Say that the last message was sent; the response goes on."""
         self._stream(stream_id)
         self._h2.end_stream(stream_id)
-
-    # ---- what purerpc's dispatch calls, one for each of h2's events
-
-    def _request_received(self, event: Any) -> list[Event]:
-        stream_id = event.stream_id
-        self._streams[stream_id] = _Stream(self._inbound(None))
-        if stream_id > self._refused_above or len(self._streams) > self._limits.max_streams:
-            self._refuse(stream_id, ResetCode.REFUSED_STREAM)
-            return []
-        try:
-            head = heads.read_request(event.headers, self._limits.max_header_bytes)
-        except heads.MalformedHead:
-            self._refuse(stream_id, ResetCode.PROTOCOL_ERROR)
-            return []
-        except heads.RefusedHead as refused:
-            self.end_response(stream_id, refused.status, refused.http_status)
-            self._charge()
-            return []
-        self._streams[stream_id].inbound = self._inbound(head.encoding)
-        return [
-            events.RequestStarted(stream_id, head.path, head.authority, head.metadata, head.timeout_s, head.accepted)
-        ]
-
-    def _response_received(self, event: Any) -> list[Event]:
-        stream = self._streams.get(event.stream_id)
-        if stream is None:
-            return []
-        try:
-            head = heads.read_response(event.headers, self._limits.max_header_bytes)
-        except heads.BadHead as bad:
-            return self._fail(event.stream_id, bad.status)
-        if head.status is not None:
-            return self._finish(event.stream_id, head.status)
-        stream.inbound = self._inbound(head.encoding)
-        return [events.ResponseStarted(event.stream_id, head.metadata)]
-
-    def _trailers_received(self, event: Any) -> list[Event]:
-        stream = self._streams.get(event.stream_id)
-        if stream is None or not self.client_side:
-            return []  # a client's trailers say nothing to gRPC; its END_STREAM follows
-        try:
-            status = heads.read_end(event.headers, self._limits.max_header_bytes)
-        except heads.BadHead as bad:
-            status = bad.status
-        if stream.inbound.inside_message and status.code is StatusCode.OK:
-            status = Status(StatusCode.DATA_LOSS, "the response ended inside a message")
-        return self._finish(event.stream_id, status)
-
-    def _data_received(self, event: Any) -> list[Event]:
-        stream_id, flow_length = event.stream_id, event.flow_controlled_length
-        self._h2.credit_connection(flow_length)
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            return []
-        try:
-            messages = stream.inbound.feed(event.data, flow_length, self._at)
-        except FramingError as error:
-            return self._fail(stream_id, Status(error.code, str(error)))
-        self._tell_credit(stream_id, stream)
-        return [MessageReceived(stream_id, data, held, self._received_at, packed) for data, held, packed in messages]
-
-    def _stream_ended(self, event: Any) -> list[Event]:
-        stream = self._streams.get(event.stream_id)
-        if stream is None:
-            return []
-        if not self.client_side and not stream.inbound.inside_message:
-            return [events.HalfClosed(event.stream_id)]
-        return self._fail(event.stream_id, Status(StatusCode.DATA_LOSS, "the stream ended before its time"))
-
-    def _stream_reset(self, event: Any) -> list[Event]:
-        self._h2.retire(event.stream_id)
-        if not self._forget(event.stream_id):
-            return []
-        self._charge()
-        return [events.StreamReset(event.stream_id, int(event.error_code), bool(event.remote_reset))]
-
-    def _window_updated(self, event: Any) -> list[Event]:
-        return [events.WindowOpened(event.stream_id)]
-
-    def _remote_settings_changed(self, event: Any) -> list[Event]:
-        return [events.SettingsReceived(), events.WindowOpened(0)]
-
-    def _settings_acknowledged(self, event: Any) -> list[Event]:
-        return [events.SettingsAcknowledged()]
-
-    def _ping_acknowledged(self, event: Any) -> list[Event]:
-        return [events.PingAcknowledged(event.ping_data)]
-
-    def _connection_terminated(self, event: Any) -> list[Event]:
-        reason = (event.additional_data or b"").decode("utf-8", "replace")
-        return [events.GoAway(event.last_stream_id, int(event.error_code), reason)]
-
-    # ---- ends
-
-    def _inbound(self, encoding: str | None) -> Inbound:
-        return Inbound(self._limits, self._budget, encoding, large=self._large)
-
-    def _refuse(self, stream_id: int, code: int) -> None:
-        self.reset(stream_id, code)
-        self._charge()
-
-    def _charge(self) -> None:
-        """A client pays for a call that it broke off or spoilt, or that came to nothing from the start."""
-        if not self.client_side and not self._h2.guard.breaks(self._at):
-            self._h2.fail(ResetCode.ENHANCE_YOUR_CALM, "too many calls broken off or refused")
-
-    def _forget(self, stream_id: int) -> bool:
-        stream = self._streams.pop(stream_id, None)
-        if stream is None:
-            return False
-        stream.inbound.close()
-        return True
-
-    def _finish(self, stream_id: int, status: Status) -> list[Event]:
-        """The server has said its last word; a request that is still being sent ends with it."""
-        self.reset(stream_id, ResetCode.NO_ERROR)
-        return [events.ResponseEnded(stream_id, status)]
-
-    def _fail(self, stream_id: int, status: Status) -> list[Event]:
-        """The peer broke gRPC's rules on this stream: tell it, and whoever is using the stream."""
-        if not self.client_side:
-            self.end_response(stream_id, status)
-            self._charge()
-            return [events.StreamFailed(stream_id, status)]
-        self.reset(stream_id, ResetCode.CANCEL)
-        return [events.ResponseEnded(stream_id, status)]
-
-    def _stream(self, stream_id: int) -> _Stream:
-        try:
-            return self._streams[stream_id]
-        except KeyError:
-            raise StreamGone(stream_id) from None

@@ -110,9 +110,9 @@ class FrameGuard:
         """The peer has something to acknowledge: on its stream and on the connection."""
         self._control.earn(2)
 
-    def breaks(self, at: float) -> bool:
+    def breaks(self, at: float, price: float = 1) -> bool:
         """Whether the peer may break off, or spoil, one more call."""
-        return self._broken.spend(1, at)
+        return self._broken.spend(price, at)
 
     def call_ended(self) -> None:
         """A call was answered."""

@@ -1,7 +1,7 @@
 """HTTP/2 itself: h2 with its faults of scope mended, its floods dammed and its usual path made short.
 
 Rules kept here:
-- With `connection`, which stands on purerpc's class, this is the only module that knows inner names of others;
+- With `dispatch`, which stands on purerpc's class, this is the only module that knows inner names of others;
   `tests/transport/test_inner_names.py` lists them and fails when one changes.
 - What one stream does wrong ends that stream; an error of the connection is told after all that came before it.
 - A DATA frame that is nothing but data, on an open stream, goes past h2's state machines, which it would not change.

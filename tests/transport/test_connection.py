@@ -460,6 +460,25 @@ class TestEnds:
         client.send(frame(RST, 0, sid, bytes(4)))
         assert client.works()
 
+    def test_an_early_answer_stops_the_client_without_blame(self):
+        client = RawClient()
+        sid, _ = client.open()
+        client.server.end_response(sid, Status(StatusCode.UNAUTHENTICATED))
+        trailers, reset = client.replies()
+        assert trailers[:3] == (HEADERS, 0x4 | END_STREAM, sid)
+        assert reset == (RST, 0, sid, int(ResetCode.NO_ERROR).to_bytes(4, "big"))
+        client.send(frame(DATA, 0, sid, bytes(1000)))  # was on its way
+        assert client.works()
+
+    def test_a_client_may_not_spoil_calls_for_ever(self):
+        client = RawClient()
+        bad = [pair for pair in client.HEADERS if pair[0] != "te"]
+        for _ in range(2000):
+            _, events = client.open(bad)
+            if events:
+                break
+        assert isinstance(events[-1], ConnectionFailed)
+
     def test_operations_after_the_end_are_harmless(self):
         link = Link()
         sid = link.call()
