@@ -1,0 +1,249 @@
+import errno
+import os
+import socket
+
+import pytest
+import trio
+import trio.testing
+
+from transport.channel import channel_over, open_channel
+from transport.limits import Limits
+from transport.listeners import (
+    AddressInUse,
+    AddressUnusable,
+    Descriptor,
+    TcpAddress,
+    UnixAddress,
+    accept_for_ever,
+    open_listeners,
+    parse_address,
+)
+from transport.server import serve
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", TcpAddress("127.0.0.1", 80)),
+        ("[::1]:0", TcpAddress("::1", 0)),
+        (":50051", TcpAddress("", 50051)),
+        ("name.example:1", TcpAddress("name.example", 1)),
+        ("unix:/run/x.sock", UnixAddress("/run/x.sock")),
+        ("unix:///run/x.sock", UnixAddress("/run/x.sock")),
+        ("unix:x", UnixAddress("x")),
+    ],
+)
+def test_addresses(text, address):
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "80", "host", "host:", "host:x", "host:65536", "::1:80", "unix:", "unix:a\0b", "h:-1"]
+)
+def test_what_is_no_address(text):
+    with pytest.raises(ValueError, match="address is"):
+        parse_address(text)
+
+
+def exists(path):
+    return os.path.exists(path)
+
+
+async def reach(address):
+    """One connection there and back."""
+    if isinstance(address, UnixAddress):
+        stream = await trio.open_unix_socket(address.path)
+    else:
+        stream = await trio.open_tcp_stream(address.host, address.port)
+    await stream.aclose()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", ""])
+async def test_tcp(host):
+    async with open_listeners([TcpAddress(host, 0)]) as listeners:
+        ports = {listener.port for listener in listeners}
+        assert len(ports) == 1
+        assert all(listener.is_local is (host != "") for listener in listeners)
+        for listener in listeners:
+            await reach(parse_address(listener.name.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")))
+        if host == "":
+            assert len(listeners) == 2
+    with pytest.raises(OSError, match="connect"):
+        await reach(TcpAddress("127.0.0.1", ports.pop()))
+
+
+async def test_an_address_in_use_unless_both_share_it():
+    async with open_listeners([TcpAddress("127.0.0.1", 0)]) as (first,):
+        address = TcpAddress("127.0.0.1", first.port)
+        for reuse_port in (False, True):
+            with pytest.raises(AddressInUse, match=f"127.0.0.1:{first.port} is in use by another process"):
+                async with open_listeners([address], reuse_port=reuse_port):
+                    pass
+    async with open_listeners([address], reuse_port=True), open_listeners([address], reuse_port=True):
+        await reach(address)
+        with pytest.raises(AddressInUse):
+            async with open_listeners([address]):
+                pass
+
+
+async def test_what_nobody_can_listen_on():
+    with pytest.raises(AddressUnusable, match=r"cannot listen on 192\.0\.2\.1:0"):
+        async with open_listeners([TcpAddress("192.0.2.1", 0)]):
+            pass
+    with pytest.raises(AddressUnusable, match=r"cannot listen on no\.such\.host\.invalid:1"):
+        async with open_listeners([TcpAddress("no.such.host.invalid", 1)]):
+            pass
+
+
+async def test_all_addresses_or_none(tmp_path):
+    path = tmp_path / "s"
+    async with open_listeners([TcpAddress("127.0.0.1", 0)]) as (taken,):
+        with pytest.raises(AddressInUse):
+            async with open_listeners([UnixAddress(str(path)), TcpAddress("127.0.0.1", taken.port)]):
+                pass
+    assert not path.exists()
+
+
+class TestUnix:
+    async def test_its_file_comes_and_goes(self, tmp_path):
+        address = UnixAddress(str(tmp_path / "s"))
+        async with open_listeners([address]) as (listener,):
+            assert listener.name == f"unix:{address.path}"
+            assert listener.is_local
+            await reach(address)
+        assert not exists(address.path)
+
+    async def test_one_that_is_in_use(self, tmp_path):
+        address = UnixAddress(str(tmp_path / "s"))
+        async with open_listeners([address]):
+            with pytest.raises(AddressInUse, match="is in use by another process"):
+                async with open_listeners([address]):
+                    pass
+            await reach(address)
+
+    async def test_one_that_is_stale_is_taken_over(self, tmp_path):
+        path = str(tmp_path / "s")
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(path)
+        assert exists(path)
+        async with open_listeners([UnixAddress(path)]):
+            await reach(UnixAddress(path))
+
+    async def test_a_file_that_is_no_socket_is_left_alone(self, tmp_path):
+        path = tmp_path / "s"
+        path.write_text("precious")
+        with pytest.raises(AddressUnusable, match="no socket"):
+            async with open_listeners([UnixAddress(str(path))]):
+                pass
+        assert path.read_text() == "precious"
+
+    async def test_a_successors_file_is_left_alone(self, tmp_path):
+        address = UnixAddress(str(tmp_path / "s"))
+        async with open_listeners([address]) as (first,):
+            os.unlink(address.path)
+            async with open_listeners([address]):
+                await first.aclose()
+                await first.aclose()
+                await reach(address)
+
+    async def test_calls_over_it(self, tmp_path):
+        path = str(tmp_path / "s")
+
+        async def echo(call):
+            await call.send(await call.receive() or b"")
+
+        async with trio.open_nursery() as nursery:
+
+            async def start(task_status):
+                await serve({"/t.T/M": echo}, listen=[UnixAddress(path)], task_status=task_status)
+
+            await nursery.start(start)
+            stream = await trio.open_unix_socket(path)
+            async with channel_over(stream, "there") as channel, channel.call("/t.T/M") as call:
+                await call.send(b"x")
+                assert await call.receive() == b"x"
+            nursery.cancel_scope.cancel()
+
+
+class TestHandedIn:
+    async def test_a_listening_socket(self):
+        sock = socket.create_server(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        async with open_listeners([Descriptor(sock.detach())]) as (listener,):
+            assert listener.port == port
+            await reach(TcpAddress("127.0.0.1", port))
+
+    async def test_a_unix_sockets_file_is_its_makers(self, tmp_path):
+        path = str(tmp_path / "s")
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(path)
+        sock.listen()
+        async with open_listeners([Descriptor(sock.detach())]):
+            await reach(UnixAddress(path))
+        assert exists(path)
+
+    async def test_what_is_not_listening(self):
+        with socket.socket() as idle:
+            for fd in (idle.fileno(), 9999):
+                with pytest.raises(AddressUnusable, match=f"fd {fd}"):
+                    async with open_listeners([Descriptor(fd)]):
+                        pass
+            os.fstat(idle.fileno())  # it is not ours to close
+
+
+class _Exhausted:
+    """A listener that has connections to give, and no descriptors but one that was in reserve."""
+
+    def __init__(self, listener, failures):
+        self.listener = listener
+        self.failures = failures
+
+    async def accept(self):
+        stream = await self.listener.accept()
+        if self.failures:
+            self.failures -= 1
+            await trio.aclose_forcefully(stream)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return stream
+
+
+async def test_running_out_of_descriptors_ends_nothing(caplog):
+    served, away = [], []
+
+    async def serve_one(stream):
+        served.append(stream)
+        await stream.aclose()
+
+    async def turn_away(stream):
+        away.append(stream)
+
+    with trio.fail_after(20):
+        async with open_listeners([TcpAddress("127.0.0.1", 0)]) as (listener,), trio.open_nursery() as nursery:
+            address = TcpAddress("127.0.0.1", listener.port)
+            nursery.start_soon(accept_for_ever, _Exhausted(listener.accepting, 1), serve_one, turn_away, nursery)
+            for _ in range(4):
+                await reach(address)
+            while len(served) + len(away) < 3:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.cancel_scope.cancel()
+    assert (len(away), len(served)) == (1, 2)
+    assert len([record for record in caplog.records if "turned away" in record.message]) == 1
+
+
+async def test_a_full_server_without_tls_says_so_to_whom_it_cannot_serve():
+    """More than wait to be told properly."""
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+
+            async def start(task_status):
+                await serve({}, limits=Limits(max_connections=1), task_status=task_status)
+
+            server = await nursery.start(start)
+            async with open_channel("127.0.0.1", server.port):
+                near, far = trio.testing.memory_stream_pair()
+                await server.shut_out(far)
+                said = b""
+                while data := await near.receive_some():
+                    said += data
+                assert b"too many connections" in said
+            nursery.cancel_scope.cancel()
