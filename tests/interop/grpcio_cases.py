@@ -1,7 +1,7 @@
 """gRPC's interoperability test cases for grpcio's clients: `python -m tests.interop.grpcio_cases PORT sync|aio`.
 
-Runs all of them and prints a line for each: `NAME ok`, or `NAME` and what went wrong. What grpcio does not let its user see
-(whether a message came compressed) is checked from the other side.
+Runs all of them and prints a line for each: `NAME ok`, or `NAME` and what went wrong. What grpcio does not let its user
+see (whether a message came compressed) is checked from the other side.
 """
 
 from __future__ import annotations
