@@ -142,7 +142,7 @@ def test_buf_curl_with_tls_and_a_token(secure: Secure, schema_directory: Path) -
 
 
 @pytest.mark.xfail(
-    reason="buf, as grpc-go, takes grpc-status-details-bin for a google.rpc.Status and its field 1 for the code; ours is"
+    reason="buf takes grpc-status-details-bin for a google.rpc.Status and its field 1 for the code; ours is"
     " an ErrorResponse, whose field 1 is the error's type: AUTHENTICATION, 4, is shown as DEADLINE_EXCEEDED",
     strict=True,
 )
