@@ -6,8 +6,15 @@ from transport.limits import Limits
 from transport.timers import Close, Ping, Watch
 
 NEVER = dict.fromkeys(
-    ["preface_timeout_s", "settings_timeout_s", "frame_timeout_s", "message_timeout_s", "idle_timeout_s"]
-    + ["keepalive_interval_s", "keepalive_timeout_s"],
+    [
+        "preface_timeout_s",
+        "settings_timeout_s",
+        "frame_timeout_s",
+        "message_timeout_s",
+        "idle_timeout_s",
+        "keepalive_interval_s",
+        "keepalive_timeout_s",
+    ],
     0,
 )
 
