@@ -5,18 +5,8 @@ import pytest
 from transport.limits import Limits
 from transport.timers import Close, Ping, Watch
 
-NEVER = dict.fromkeys(
-    [
-        "preface_timeout_s",
-        "settings_timeout_s",
-        "frame_timeout_s",
-        "message_timeout_s",
-        "idle_timeout_s",
-        "keepalive_interval_s",
-        "keepalive_timeout_s",
-    ],
-    0,
-)
+TIMEOUTS = ["preface", "settings", "frame", "message", "idle", "keepalive"]
+NEVER = {f"{name}_timeout_s": 0 for name in TIMEOUTS} | {"keepalive_interval_s": 0}
 
 
 def watch(client_side: bool = False, **timeouts: float) -> Watch:
