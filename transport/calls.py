@@ -159,6 +159,12 @@ async def run_call(call: Call, handler: Handler, *, debug_errors: bool) -> Statu
         status = call.cancelled_status() if call.scope.cancelled_caught else Status()
     except Exception as error:  # the border: no handler takes the connection down, Cancelled is not caught
         status = _status_of(error, call, debug_errors=debug_errors)
+    except BaseExceptionGroup as group:  # the connection's end cancels some of a handler's tasks while others fail
+        cancelled, failures = group.split(trio.Cancelled)
+        if cancelled is None or not isinstance(failures, ExceptionGroup):
+            raise
+        call.end(_status_of(failures, call, debug_errors=debug_errors))
+        raise cancelled from None
     return call.end(status)
 
 
