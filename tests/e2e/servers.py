@@ -57,6 +57,11 @@ class ServerProcess:
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             assert selector.select(START_SECONDS), f"the server said nothing within {START_SECONDS} s"
+        return self.next_address()
+
+    def next_address(self) -> str:
+        """Where it listens as well: said at once after the first."""
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         match = re.fullmatch(r"listening on (\S+)\n", line)
         assert match, (line, self.process.poll(), self.process.stderr and self.process.stderr.read())
@@ -69,10 +74,6 @@ class ServerProcess:
             if wanted in line:
                 return line
         raise AssertionError(f"the server ended without logging {wanted!r}")
-
-    def next_address(self) -> str:
-        """Where it listens as well."""
-        return self._read_address()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,129 @@
+"""The real server as its operator knows it: where it listens, how it ends sessions in order, what it does when full."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from protos import common_pb2 as pb
+from tests.e2e.clients import ROOT, Foreign
+from tests.e2e.servers import ServerProcess
+from tests.e2e.wire import chunk, errors, final_metrics, pipeline, ramp, results
+
+RESAMPLER = pipeline({"in": ("AudioResample", {"target_sample_rate": 8_000})})
+
+
+def get_version(address: str) -> str:
+    with Foreign(address) as foreign:
+        return foreign.unary("GetVersion", b"")[1].code
+
+
+def test_several_addresses(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with ServerProcess("--listen", "127.0.0.1:0", "--listen", f"unix:{path}", "--listen", "[::1]:0") as server:
+        addresses = [server.address, server.next_address(), server.next_address()]
+        assert addresses[1] == f"unix:{path}"
+        assert addresses[2].startswith("[::1]:")
+        assert [get_version(address) for address in addresses] == ["OK"] * 3
+    assert not path.exists()
+
+
+def test_a_socket_that_is_handed_in() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    with sock, ServerProcess("--fd", str(sock.fileno()), pass_fds=[sock.fileno()]) as server:
+        assert server.address == f"127.0.0.1:{sock.getsockname()[1]}"
+        assert get_version(server.address) == "OK"
+
+
+def test_two_ways_to_say_where() -> None:
+    command = [sys.executable, "-m", "engine.serve", "--port", "0", "--listen", "127.0.0.1:0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "use one way" in done.stderr
+
+
+def test_a_port_that_two_share() -> None:
+    with (
+        ServerProcess("--listen", "127.0.0.1:0", "--reuse-port") as one,
+        ServerProcess("--listen", one.address, "--reuse-port") as two,
+    ):
+        assert two.address == one.address
+        one.stop()
+        assert get_version(two.address) == "OK"
+
+
+def test_a_drain_closes_sessions_and_delivers_their_tails() -> None:
+    with ServerProcess("--drain-timeout", "0.1") as server, Foreign(server.address) as foreign:
+        with foreign.session(RESAMPLER) as talk:
+            for i in range(3):
+                talk.ask(chunk(ramp(i, 1600), i))
+            server.process.send_signal(signal.SIGTERM)
+            responses = talk.rest()
+        assert talk.end.code == "UNAVAILABLE"
+        assert "closed the session" in talk.end.message
+        assert talk.end.error.retryable
+        metrics = final_metrics(responses)
+        assert (metrics.accepted, metrics.delivered, metrics.cancelled) == (3, 3, 0)
+        assert results(responses)[-1].flush
+        frames = sum(each.result.audio_outputs["in"].num_samples for each in results(responses))
+        assert frames == 2400  # to the last sample
+        (told,) = errors(responses)
+        assert told.error.retryable
+        assert server.process.wait(20) == 0
+
+
+def test_a_session_to_which_nothing_comes_is_closed() -> None:
+    with ServerProcess("--session-idle-timeout", "0.3") as server, Foreign(server.address) as foreign:
+        with foreign.session(RESAMPLER) as talk:
+            talk.ask(chunk(ramp(0, 1600), 0))
+            responses = talk.rest()
+        assert talk.end.code == "DEADLINE_EXCEEDED"
+        assert "nothing came for 0.3 s" in talk.end.message
+        assert talk.end.error.error_type == pb.ERROR_TYPE_RESOURCE_LIMIT
+        assert final_metrics(responses).delivered == 1
+        assert results(responses)[-1].flush
+        with foreign.stream() as silent:
+            silent.rest()
+            assert silent.end.code == "DEADLINE_EXCEEDED"
+            assert "no manifest came" in silent.end.message
+
+
+def test_failures_of_the_transport_are_explained_too() -> None:
+    with ServerProcess() as server, Foreign(server.address) as foreign:
+        _, ended = foreign.unary("NoSuchMethod", b"")
+        assert ended.code == "UNIMPLEMENTED"
+        assert "NoSuchMethod" in ended.error.message
+
+
+def test_no_file_descriptors_left() -> None:
+    """Who connects then is told, or closed, at once; who is there is served on; when some are free all is as before."""
+    with ServerProcess() as server, Foreign(server.address) as foreign:
+        with foreign.session() as talk:
+            talk.ask(chunk(ramp(0), 0))
+            pid = server.process.pid
+            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            used = len(os.listdir(f"/proc/{pid}/fd"))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 3, limits[1]))
+            host, port = server.address.split(":")
+            held = [socket.create_connection((host, int(port)), timeout=20) for _ in range(12)]
+            told = 0
+            for each in held[3:]:
+                data = each.makefile("rb").read()  # to the end: it is closed from there
+                told += b"too many connections" in data
+            assert told == 9
+            talk.ask(chunk(ramp(1), 1))
+            assert get_version(server.address) == "UNAVAILABLE"
+            for each in held:
+                each.close()
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            assert get_version(server.address) == "OK"
+            assert final_metrics(talk.finish()).delivered == 2
+        code, log = server.stop()
+        assert code == 0
+        assert log.count("turned away") >= 1
+        assert "Traceback" not in log
