@@ -57,7 +57,11 @@ class Sweep:
                 await trio.sleep(TICK_SECONDS)
                 step = min(trio.current_time() - before, MAX_STEP_SECONDS)
                 self.clock += step
-                for swept in list(self._swept):
-                    swept.tick(self.clock, step)
+                self._tick_all(step)
         finally:
             self.is_running = False
+
+    def _tick_all(self, step: float) -> None:
+        """In a frame of its own, which does not keep the last one alive while `run` sleeps."""
+        for swept in list(self._swept):
+            swept.tick(self.clock, step)

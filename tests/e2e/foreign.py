@@ -38,11 +38,11 @@ def ended(call: Any) -> Ended:
 class Stream:
     """One streaming call; requests wait here until grpcio asks for them."""
 
-    def __init__(self, channel: grpc.Channel, timeout: float | None) -> None:
+    def __init__(self, channel: grpc.Channel, timeout: float | None, path: str) -> None:
         self.pulled = 0
         self.last_pull = time.monotonic()
         self._requests: queue.SimpleQueue[tuple[float, bytes] | None] = queue.SimpleQueue()
-        method = channel.stream_stream(STREAM, request_serializer=None, response_deserializer=None)
+        method = channel.stream_stream(path, request_serializer=None, response_deserializer=None)
         self.call = method(self._pull(), timeout=timeout)
 
     def _pull(self) -> Iterator[bytes]:
@@ -105,8 +105,8 @@ class Client:
             return None, ended(error)
         return response, ended(call)
 
-    def open(self, address: str, timeout: float | None) -> int:
-        self._streams.append(Stream(self._channel(address), timeout))
+    def open(self, address: str, timeout: float | None, path: str = STREAM) -> int:
+        self._streams.append(Stream(self._channel(address), timeout, path))
         return len(self._streams) - 1
 
     def send(self, number: int, requests: Sequence[bytes], interval: float) -> None:
