@@ -1,0 +1,127 @@
+"""Servers are replaced, one after another, under clients that stream all the while: every chunk is accounted for."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+
+import attrs
+import numpy as np
+import trio
+
+from engine.manifest import Manifest, NodeSpec
+from engine.packet import Chunk, Result, SessionMetrics
+from nodes.contract import Audio
+from tests.e2e.servers import ServerProcess
+from transport.client import RemoteError, RemoteSession, RpcError, connect
+from transport.rpc_status import StatusCode
+
+MANIFEST = Manifest("v1", (NodeSpec("n", "PassThrough"),))
+CLIENTS = 4
+RESTARTS = 2
+
+
+@attrs.define
+class Listener:
+    """A client that streams chunks until told to stop, over as many sessions as that takes.
+
+    Attributes:
+      done: how often each chunk was answered with a result.
+      sessions: how many there were.
+    """
+
+    address: str
+    stop: trio.Event
+    progress: trio.Condition
+    done: dict[int, int] = attrs.field(factory=dict)
+    sent: int = 0
+    sessions: int = 0
+    broken: list[str] = attrs.field(factory=list)
+
+    async def run(self) -> None:
+        while not (self.stop.is_set() and len(self.done) == self.sent):
+            with contextlib.suppress(RpcError, RemoteError):  # nobody there for a moment, or it ends: again
+                async with connect(self.address) as client, client.stream(MANIFEST) as session:
+                    self.sessions += 1
+                    await self._use(session)
+            await trio.lowlevel.checkpoint()
+
+    async def _use(self, session: RemoteSession) -> None:
+        """Send what is not done, then what is new; the base of a session is the first number that it sees."""
+        results = []
+        metrics: SessionMetrics | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send, session)
+                while (event := await session.receive()) is not None:
+                    if isinstance(event, Result) and not event.flush:
+                        results.append(event.sequence)
+                        await self._note(event.sequence)
+                    elif isinstance(event, SessionMetrics) and event.final:
+                        metrics = event
+                nursery.cancel_scope.cancel()
+        except* (RpcError, RemoteError) as group:
+            for error in group.exceptions:
+                if getattr(error, "code", None) is not StatusCode.UNAVAILABLE:
+                    self.broken.append(repr(error))
+        if metrics is None:
+            self.broken.append("a session ended without its account")
+        elif metrics.delivered != len(results) or metrics.cancelled or metrics.dropped:
+            self.broken.append(f"{metrics}, {len(results)} results")
+
+    async def _send(self, session: RemoteSession) -> None:
+        sequence = min((n for n in range(self.sent) if n not in self.done), default=self.sent)
+        while not (self.stop.is_set() and sequence == self.sent):
+            self.sent = max(self.sent, sequence + 1)
+            await session.send(Chunk(Audio(np.full((160, 1), sequence % 1000, np.int16), 16_000), sequence))
+            sequence += 1
+            while sequence - len(self.done) > 16 and not self.stop.is_set():
+                async with self.progress:
+                    await self.progress.wait()
+        await session.close()
+
+    async def _note(self, sequence: int | None) -> None:
+        assert sequence is not None
+        self.done[sequence] = self.done.get(sequence, 0) + 1
+        async with self.progress:
+            self.progress.notify_all()
+
+
+async def test_a_rolling_restart_loses_nothing() -> None:
+    options = ("--reuse-port", "--drain-timeout", "0.2")
+    with trio.fail_after(120):
+        server = await trio.to_thread.run_sync(partial(ServerProcess, "--listen", "127.0.0.1:0", *options))
+        clients = [Listener(server.address, trio.Event(), trio.Condition()) for _ in range(CLIENTS)]
+        try:
+            async with trio.open_nursery() as nursery:
+                for each in clients:
+                    nursery.start_soon(each.run)
+                for _ in range(RESTARTS):
+                    await moved_on(clients)
+                    successor = await trio.to_thread.run_sync(
+                        partial(ServerProcess, "--listen", server.address, *options)
+                    )
+                    code, log = await trio.to_thread.run_sync(server.stop)
+                    assert (code, log) == (0, "")
+                    server = successor
+                await moved_on(clients)
+                for each in clients:
+                    each.stop.set()
+                    async with each.progress:
+                        each.progress.notify_all()
+        finally:
+            await trio.to_thread.run_sync(server.stop)
+    for each in clients:
+        assert not each.broken
+        assert sorted(each.done) == list(range(each.sent))
+        assert set(each.done.values()) == {1}  # none twice: what was accepted was delivered, before the session closed
+        assert each.sessions > 1
+
+
+async def moved_on(clients: list[Listener]) -> None:
+    """Wait until every client has some more done."""
+    for each in clients:
+        goal = len(each.done) + 100
+        while len(each.done) < goal:
+            async with each.progress:
+                await each.progress.wait()
