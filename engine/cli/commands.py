@@ -19,8 +19,8 @@ STREAM_EXITS = (
 )
 
 
-class Command(click.Command):
-    """A command that shows its defaults, and says what is wrong instead of showing a traceback.
+class Explained(click.Command):
+    """A command that shows its defaults, and ends its help with what it is good for.
 
     Args:
       example: one that can be typed as it is; ends the help.
@@ -38,6 +38,14 @@ class Command(click.Command):
             if text:
                 with formatter.section(heading):
                     formatter.write_text(text)
+
+
+class Group(Explained, click.Group):
+    """A command that has commands of its own."""
+
+
+class Command(Explained):
+    """A command that says what is wrong instead of showing a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; errors that have an explanation end it with their exit code."""

@@ -6,14 +6,18 @@ import sys
 
 import click
 
-from engine.cli.commands import Command
+from engine.cli.commands import Command, Group
 from engine.cli.failures import BadInput
 from transport.auth import MAX_TOKEN_CHARACTERS, check_name, hash_token, new_token
 
 __all__ = ["token"]
 
 
-@click.group(short_help="Make tokens for a server that asks for them.")
+@click.group(
+    cls=Group,
+    short_help="Make tokens for a server that asks for them.",
+    example="headrace token new call-centre 2>> tokens",
+)
 def token() -> None:
     """Make bearer tokens, and the lines that a server knows them by (--auth-tokens).
 
