@@ -11,7 +11,7 @@ from engine.cli.failures import explain
 from engine.cli.report import print_json
 from engine.cli.terminal import printable
 
-__all__ = ["STREAM_EXITS", "Command"]
+__all__ = ["STREAM_EXITS", "Command", "Group"]
 
 STREAM_EXITS = (
     "0 all went well; 1 something failed while running, or a chunk was refused; 2 the command, a file or the manifest"
