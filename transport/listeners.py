@@ -4,7 +4,6 @@ Rules kept here:
 - Either all addresses are bound or none is, and what we made is removed again: a unix socket's file too, if it is
   still ours.
 - An address that is in use is an error; only a socket file that nobody listens on any more is taken over.
-- Running out of file descriptors ends no listener. One is kept in reserve, so that who connects then is told.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -30,19 +28,13 @@ __all__ = [
     "Listener",
     "TcpAddress",
     "UnixAddress",
-    "accept_for_ever",
     "open_listeners",
     "parse_address",
     "peer_of",
 ]
 
-_log = logging.getLogger("headrace.transport.listeners")
-
 _BACKLOG = 1024
-_NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOT_HERE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
-_RECOVERY_S = 0.1
-_LOG_EVERY_S = 10.0
 
 
 class AddressInUse(OSError):
@@ -294,88 +286,6 @@ def _adopt(fd: int) -> Listener:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         return _tcp_listener(sock)
     return Listener(_listen(sock), f"fd:{fd}")
-
-
-# ---- accepting
-
-
-class _Reserve:
-    """A file descriptor kept for when there are no others."""
-
-    def __init__(self) -> None:
-        self._fd: int | None = os.open(os.devnull, os.O_RDONLY)
-        self._logged_at = -_LOG_EVERY_S
-
-    def lend(self) -> bool:
-        """Give it up; False if it is not there."""
-        if self._fd is None:
-            return False
-        os.close(self._fd)
-        self._fd = None
-        return True
-
-    def take_back(self) -> None:
-        if self._fd is None:
-            with contextlib.suppress(OSError):
-                self._fd = os.open(os.devnull, os.O_RDONLY)
-
-    def log(self, error: OSError) -> None:
-        now = trio.current_time()
-        if now - self._logged_at >= _LOG_EVERY_S:
-            self._logged_at = now
-            _log.error("cannot accept connections, they are turned away: %s", error.strerror or error)
-
-
-async def accept_for_ever(
-    listener: trio.SocketListener,
-    serve: Callable[[trio.SocketStream], Awaitable[None]],
-    turn_away: Callable[[trio.SocketStream], Awaitable[None]],
-    nursery: trio.Nursery,
-) -> None:
-    """Accept until cancelled.
-
-    Args:
-      listener: Stays open.
-      serve: Run in `nursery` with each connection; owns it, and raises nothing.
-      turn_away: Awaited with one that came when nothing was left to serve it with; it is closed afterwards.
-      nursery: What connections live in.
-    """
-    reserve = _Reserve()
-    try:
-        while True:
-            try:
-                stream = await listener.accept()
-            except OSError as error:
-                if error.errno not in _NOTHING_LEFT:
-                    raise
-                reserve.log(error)
-                if not await _turn_one_away(listener, reserve, turn_away):
-                    await trio.sleep(_RECOVERY_S)
-            else:
-                nursery.start_soon(serve, stream)
-    finally:
-        reserve.lend()
-
-
-async def _turn_one_away(
-    listener: trio.SocketListener, reserve: _Reserve, turn_away: Callable[[trio.SocketStream], Awaitable[None]]
-) -> bool:
-    if not reserve.lend():
-        reserve.take_back()
-        return False
-    try:
-        with trio.move_on_after(_RECOVERY_S):
-            stream = await listener.accept()
-            try:
-                await turn_away(stream)
-            finally:
-                await trio.aclose_forcefully(stream)
-            return True
-        return False
-    except OSError:
-        return False
-    finally:
-        reserve.take_back()
 
 
 def peer_of(transport: trio.SocketStream) -> str:

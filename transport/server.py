@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from engine.errors import AtCapacity, EngineError
+from transport.accepting import accept_for_ever
 from transport.calls import Call, Handler, run_call
 from transport.connection import Connection
 from transport.doors import Doors, Pass, ShuttingDown
@@ -31,7 +32,6 @@ from transport.listeners import (
     AddressUnusable,
     Listener,
     TcpAddress,
-    accept_for_ever,
     open_listeners,
     peer_of,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from engine.serve import main
 from protos import common_pb2 as pb
 from tests.e2e.clients import ROOT, Foreign
 from tests.e2e.servers import ServerProcess
@@ -127,3 +129,16 @@ def test_no_file_descriptors_left() -> None:
         assert code == 0
         assert log.count("turned away") >= 1
         assert "Traceback" not in log
+
+
+def test_the_readme_names_every_flag_with_its_default() -> None:
+    table = (
+        (ROOT / "README.md").read_text().partition("### Security and operations")[2].partition("## Writing a node")[0]
+    )
+    rows = dict(re.findall(r"^\| (`--[^|]+) \| ([^|]*)\|", table, re.MULTILINE))
+    told = {flag: default.strip() for flags, default in rows.items() for flag in re.findall(r"--[a-z-]+", flags)}
+    there = {option.opts[0]: option for option in main.params}
+    assert told.keys() - {"--no-reflection"} == there.keys()
+    for flag, option in there.items():
+        if isinstance(option.default, (int, float)) and not isinstance(option.default, bool):
+            assert float(told[flag].removesuffix(" s")) == option.default, flag

@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from transport.accepting import accept_for_ever
 from transport.channel import channel_over, open_channel
 from transport.limits import Limits
 from transport.listeners import (
@@ -14,7 +15,6 @@ from transport.listeners import (
     Descriptor,
     TcpAddress,
     UnixAddress,
-    accept_for_ever,
     open_listeners,
     parse_address,
 )
@@ -192,22 +192,22 @@ class TestHandedIn:
 
 
 class _Exhausted:
-    """A listener that has connections to give, and no descriptors but one that was in reserve."""
+    """A listener that first says that no descriptors are left, as linux does before it looks who is there."""
 
     def __init__(self, listener, failures):
         self.listener = listener
         self.failures = failures
 
     async def accept(self):
-        stream = await self.listener.accept()
         if self.failures:
             self.failures -= 1
-            await trio.aclose_forcefully(stream)
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return stream
+        return await self.listener.accept()
 
 
-async def test_running_out_of_descriptors_ends_nothing(caplog):
+@pytest.mark.parametrize("exhausted", [True, False])
+async def test_running_out_of_descriptors_ends_nothing(exhausted, monkeypatch, caplog):
+    """Who comes then is turned away, unless there are some again by then."""
     served, away = [], []
 
     async def serve_one(stream):
@@ -216,17 +216,25 @@ async def test_running_out_of_descriptors_ends_nothing(caplog):
 
     async def turn_away(stream):
         away.append(stream)
+        monkeypatch.undo()
+
+    def no_more(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with trio.fail_after(20):
         async with open_listeners([TcpAddress("127.0.0.1", 0)]) as (listener,), trio.open_nursery() as nursery:
             address = TcpAddress("127.0.0.1", listener.port)
-            nursery.start_soon(accept_for_ever, _Exhausted(listener.accepting, 1), serve_one, turn_away, nursery)
-            for _ in range(4):
+            accepting = _Exhausted(listener.accepting, 1)
+            nursery.start_soon(accept_for_ever, accepting, serve_one, turn_away, nursery)
+            await trio.testing.wait_all_tasks_blocked()
+            if exhausted:
+                monkeypatch.setattr("transport.accepting.os.open", no_more)
+            for _ in range(3):
                 await reach(address)
             while len(served) + len(away) < 3:
                 await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.cancel_scope.cancel()
-    assert (len(away), len(served)) == (1, 2)
+    assert (len(away), len(served)) == ((1, 2) if exhausted else (0, 3))
     assert len([record for record in caplog.records if "turned away" in record.message]) == 1
 
 

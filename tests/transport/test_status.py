@@ -7,8 +7,17 @@ import pytest
 from engine import errors
 from engine.errors import Category, EngineError, Fault, ManifestInvalid, NodeFailed
 from protos import common_pb2 as pb
-from transport.rpc_status import StatusCode
-from transport.status import RETRY_AFTER_MS, TABLE, category_of, end_status, error_response, in_unary_status
+from transport.rpc_status import Status, StatusCode
+from transport.status import (
+    MAX_DETAILS_BYTES,
+    RETRY_AFTER_MS,
+    TABLE,
+    category_of,
+    end_status,
+    error_response,
+    explained,
+    in_unary_status,
+)
 
 # error, its type in band, whether the session ends, the status then, whether a unary call tells it by its status
 DESIGN = [
@@ -107,3 +116,34 @@ def test_a_client_knows_every_type_and_takes_others_for_internal() -> None:
         expected = "INTERNAL" if name == "ERROR_TYPE_UNSPECIFIED" else name.removeprefix("ERROR_TYPE_")
         assert category_of(number) is Category[expected]
     assert category_of(4711) is Category.INTERNAL
+
+
+def test_who_may_try_again_is_told_when() -> None:
+    assert end_status(make("AtCapacity")).metadata == (("grpc-retry-pushback-ms", str(RETRY_AFTER_MS)),)
+    assert end_status(make("NodeFailed")).metadata == ()
+
+
+@pytest.mark.parametrize(
+    "facts", [{"message": "é" * 5_000}, {"stack_trace": "x" * 5_000}, {"context": {"a": "x" * 5_000}}]
+)
+def test_details_fit_in_every_clients_trailers(facts: dict[str, object]) -> None:
+    error = NodeFailed(**{"message": "it broke", **facts})  # type: ignore[arg-type]
+    status = end_status(error, debug=True)
+    assert 0 < len(status.details) <= MAX_DETAILS_BYTES
+    told = pb.ErrorResponse.FromString(status.details)
+    assert told.error_type == pb.ERROR_TYPE_NODE_EXECUTION
+    assert told.message.startswith(error.message[:1_000])
+
+
+@pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
+def test_every_failure_has_an_explanation(code: StatusCode) -> None:
+    status = explained(Status(code, "why"))
+    told = pb.ErrorResponse.FromString(status.details)
+    assert told.error_type != pb.ERROR_TYPE_UNSPECIFIED
+    assert (told.message, status.code, status.message) == ("why", code, "why")
+    assert told.retryable is (code is StatusCode.UNAVAILABLE) is bool(status.metadata)
+
+
+def test_what_is_well_or_has_an_explanation_stays_as_it_is() -> None:
+    for status in (Status(), Status(StatusCode.INTERNAL, "why", b"details")):
+        assert explained(status) is status
