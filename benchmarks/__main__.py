@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from benchmarks.latency import latency
+from benchmarks.soak import soak
 
 __all__ = ["main"]
 
@@ -15,6 +16,7 @@ def main() -> None:
 
 
 main.add_command(latency)
+main.add_command(soak)
 
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

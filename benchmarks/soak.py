@@ -1,0 +1,314 @@
+"""Minutes of good and bad clients against one server: what it holds at the start, in the middle and at the end.
+
+Between the phases everybody leaves, so that tasks, file descriptors and objects of a server at rest are compared with
+those of the same server at rest before. Memory is watched all the time: what counts is its slope over the last third.
+Everything is on the loopback interface, and bounded: so many good clients, so many bad ones, at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import combinations
+from time import monotonic
+
+import attrs
+import click
+import numpy as np
+import trio
+from rich.console import Console
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from benchmarks.machine import describe, pin, split_cores
+from benchmarks.soak_clients import KINDS, OTHERWISE, RATE, Good, Where
+from benchmarks.soak_server import Look
+from benchmarks.workloads import speech_like
+
+__all__ = ["Phase", "rise_per_10_minutes", "soak", "verdicts"]
+
+MAX_RISE = 0.01
+JUDGED_FROM_MINUTES = 6.0
+WARM_UP_S = 20.0
+SESSION_S = 15.0
+SETTLE_S = 30.0
+SAMPLE_S = 1.0
+WINDOW_SAMPLES = 10
+LAST_REFERENCES = 10
+"""Objects more than at the start that are no leak: what the last error's traceback, or a parked frame, still names."""
+
+
+@attrs.frozen
+class Crowd:
+    """How many at a time, and how they are drawn."""
+
+    good: int
+    bad: int
+    kinds: tuple[str, ...]
+    seed: int
+
+
+class _Server:
+    """The server's process and its side pipe."""
+
+    def __init__(self, process: trio.Process, where: Where) -> None:
+        self.where = where
+        self.process = process
+        self._line = trio.Lock()
+
+    async def look(self) -> Look:
+        """Ask it how it is."""
+        assert self.process.stdin is not None
+        async with self._line:
+            await self.process.stdin.send_all(b"\n")
+            return Look(**json.loads(await _read_line(self.process)))
+
+    @property
+    def rss_bytes(self) -> int:
+        """As the system sees it, without disturbing it."""
+        with open(f"/proc/{self.process.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    async def look_at_rest(self) -> Look:
+        """Wait until nobody is served, and ask then."""
+        deadline = monotonic() + SETTLE_S
+        while (look := await self.look()).connections or look.calls:
+            if monotonic() > deadline:
+                break
+            await trio.sleep(0.5)
+        await trio.sleep(1.0)
+        return await self.look()
+
+
+async def _read_line(process: trio.Process) -> bytes:
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n"):
+        more = await process.stdout.receive_some(4096)
+        if not more:
+            raise click.ClickException("a process has died")
+        line += more
+    return line
+
+
+@asynccontextmanager
+async def _running() -> AsyncIterator[_Server]:
+    command = [sys.executable, "-m", "benchmarks.soak_server"]
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        line = (await _read_line(process)).decode()
+        match = re.search(r"listening on (.+):(\d+)$", line.strip())
+        if match is None:
+            raise click.ClickException(f"the server did not start: {line!r}")
+        if (cores := split_cores()) is not None:
+            pin(process.pid, cores[0])
+            pin(0, cores[1])
+        yield _Server(process, Where(match[1], int(match[2])))
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+@asynccontextmanager
+async def _misbehaving(where: Where, crowd: Crowd, name: str) -> AsyncIterator[Counter[str]]:
+    """Bad clients, in their own process, until the block is left; what is given is filled then."""
+    done = Counter[str]()
+    drawn = [where.host, str(where.port), str(crowd.bad), f"{crowd.seed} {name}", *crowd.kinds]
+    command = [sys.executable, "-m", "benchmarks.soak_clients", "crowd", *drawn]
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        await _read_line(process)
+        yield done
+        assert process.stdin is not None
+        await process.stdin.aclose()
+        done.update(json.loads(await _read_line(process)))
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+@attrs.define
+class Phase:
+    """What came of a stretch of time with clients."""
+
+    name: str
+    look: Look
+    latencies_ms: list[float] = attrs.field(factory=list)
+    ledger: Counter[str] = attrs.field(factory=Counter)
+    sessions: int = 0
+    bad: Counter[str] = attrs.field(factory=Counter)
+    failures: list[str] = attrs.field(factory=list)
+
+    def p(self, share: float) -> float:
+        """A percentile of the good clients' latencies, ms."""
+        return float(np.percentile(self.latencies_ms, share)) if self.latencies_ms else 0.0
+
+
+class _Soak:
+    """Runs phases against one server, watching its memory all the while."""
+
+    def __init__(self, server: _Server, crowd: Crowd, progress: Progress, bar: TaskID) -> None:
+        self._server = server
+        self._crowd = crowd
+        self._progress = progress
+        self._bar = bar
+        self._speech = speech_like(SESSION_S, RATE)
+        self._began = monotonic()
+        self.samples: list[tuple[float, int]] = []
+
+    async def phase(self, name: str, seconds: float) -> Phase:
+        """Let the clients in for so long, wait until all have left, and look."""
+        stop = trio.Event()
+        good = [Good(self._server.where, self._speech) for _ in range(self._crowd.good)]
+        async with _misbehaving(self._server.where, self._crowd, name) as bad, trio.open_nursery() as nursery:
+            for each in good:
+                nursery.start_soon(each.run, stop)
+            await self._watch(seconds)
+            stop.set()
+        phase = Phase(name, await self._server.look_at_rest(), bad=bad)
+        for each in good:
+            phase.latencies_ms += each.latencies_ms
+            phase.ledger += each.ledger
+            phase.sessions += each.sessions
+            phase.failures += each.failures
+        return phase
+
+    async def _watch(self, seconds: float) -> None:
+        end = monotonic() + seconds
+        while (now := monotonic()) < end:
+            self.samples.append((now - self._began, self._server.rss_bytes))
+            self._progress.advance(self._bar, SAMPLE_S)
+            await trio.sleep(min(SAMPLE_S, end - now))
+
+
+def rise_per_10_minutes(samples: Sequence[tuple[float, int]]) -> float:
+    """How much memory grows, as a share of itself, over the last third of the samples.
+
+    Large messages come and go, so a line through all samples would tell of chance: it is the medians of windows that
+    are compared, each with each, and the median of those slopes that is given (Theil and Sen's estimator).
+
+    Args:
+      samples: (seconds, bytes), at even steps.
+    """
+    last = np.array(samples[-(len(samples) // 3) :], dtype=float)
+    windows = np.array_split(last, max(1, len(last) // WINDOW_SAMPLES))
+    points = [(float(window[:, 0].mean()), float(np.median(window[:, 1]))) for window in windows if len(window)]
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2)]
+    return float(np.median(slopes) * 600 / np.median(last[:, 1])) if slopes else 0.0
+
+
+def verdicts(phases: Sequence[Phase], rise: float | None) -> list[str]:
+    """What is not as it should be; nothing, if all is well. `rise` is None when the run was too short to tell."""
+    start, found = phases[0].look, []
+    for phase in phases[1:]:
+        for name in ("tasks", "fds", "connections", "calls", "sessions", "large_message_bytes"):
+            before, after = getattr(start, name), getattr(phase.look, name)
+            if before != after:
+                found.append(f"{name} at the {phase.name}: {after}, at the start: {before}")
+        for kind, count in phase.look.objects.items():
+            if count > start.objects[kind] + LAST_REFERENCES:
+                found.append(f"{kind} objects at the {phase.name}: {count}, at the start: {start.objects[kind]}")
+    if rise is not None and rise >= MAX_RISE:
+        found.append(f"memory rises by {rise:.2%} in 10 minutes")
+    for phase in phases:
+        found += [f"a good client, {phase.name}: {failure}" for failure in phase.failures[:5]]
+    return found
+
+
+async def _run(minutes: float, crowd: Crowd, progress: Progress) -> tuple[list[Phase], list[tuple[float, int]]]:
+    half_s = minutes * 30
+    bar = progress.add_task("warming up", total=WARM_UP_S + 2 * half_s)
+    async with _running() as server:
+        soaked = _Soak(server, crowd, progress, bar)
+        phases = [await soaked.phase("start", WARM_UP_S)]
+        soaked.samples.clear()
+        for name in ("middle", "end"):
+            progress.update(bar, description=f"to the {name}")
+            phases.append(await soaked.phase(name, half_s))
+        return phases, soaked.samples
+
+
+def _table(phases: Sequence[Phase]) -> Table:
+    table = Table()
+    table.add_column("")
+    for phase in phases:
+        table.add_column(phase.name, justify="right")
+    rows: dict[str, list[str]] = {
+        "RSS, MB": [f"{phase.look.rss_bytes / 1e6:.1f}" for phase in phases],
+        "file descriptors": [str(phase.look.fds) for phase in phases],
+        "tasks": [str(phase.look.tasks) for phase in phases],
+        "connections, calls": [f"{phase.look.connections}, {phase.look.calls}" for phase in phases],
+        "sessions' objects": [str(sum(phase.look.objects.values())) for phase in phases],
+        "neighbours' p50, ms": [f"{phase.p(50):.1f}" for phase in phases],
+        "neighbours' p99, ms": [f"{phase.p(99):.1f}" for phase in phases],
+        "neighbours' sessions": [str(phase.sessions) for phase in phases],
+        "bad clients": [str(phase.bad.total() - phase.bad[OTHERWISE]) for phase in phases],
+    }
+    for name in ("received", "accepted", "refused", "delivered", "rejected", "dropped", "cancelled", "missing"):
+        rows[f"ledger: {name}"] = [str(phase.ledger[name]) for phase in phases]
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    return table
+
+
+def _as_json(phases: Sequence[Phase], rise: float, found: list[str], minutes: float) -> str:
+    figures = [
+        {
+            "phase": phase.name,
+            **attrs.asdict(phase.look),
+            "p50_ms": phase.p(50),
+            "p99_ms": phase.p(99),
+            "sessions_of_neighbours": phase.sessions,
+            "ledger": dict(phase.ledger),
+            "bad": dict(phase.bad),
+        }
+        for phase in phases
+    ]
+    about = {"machine": describe(), "minutes": minutes, "rise_per_10_minutes": rise, "faults": found}
+    return json.dumps({**about, "phases": figures})
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--minutes", default=20.0, type=click.FloatRange(0.1), help="How long, besides warming up.")
+@click.option("--good", default=4, type=click.IntRange(1, 50), help="Good clients at a time, whose latency counts.")
+@click.option("--bad", default=8, type=click.IntRange(0, 50), help="Bad clients at a time.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Of bad clients, only these.")
+@click.option("--seed", default=1, help="Of what bad clients do.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+def soak(minutes: float, good: int, bad: int, kinds: tuple[str, ...], seed: int, as_json: bool) -> None:
+    """Good and bad clients against one server for minutes: does it leak?
+
+    Ends with 1 if tasks, file descriptors or objects at rest differ from those at the start, if memory rises by 1 % in
+    10 minutes or more over the last third (of 6 minutes at least), or if a good client was served badly.
+    """
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        phases, samples = trio.run(_run, minutes, Crowd(good, bad, kinds or tuple(KINDS), seed), progress)
+    rise = rise_per_10_minutes(samples)
+    found = verdicts(phases, rise if minutes >= JUDGED_FROM_MINUTES else None)
+    if as_json:
+        print(_as_json(phases, rise, found, minutes))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 110)
+        console.print(", ".join(f"{name} {value}" for name, value in describe().items()))
+        console.print(_table(phases))
+        judged = "" if minutes >= JUDGED_FROM_MINUTES else " (of too short a run to say)"
+        console.print(f"memory over the last third: {rise:+.2%} in 10 minutes{judged}")
+        console.print("bad clients:", ", ".join(f"{count} {name}" for name, count in _all_bad(phases)))
+        for fault in found:
+            console.print(f"[red]{fault}[/red]")
+    sys.exit(1 if found else 0)
+
+
+def _all_bad(phases: Sequence[Phase]) -> list[tuple[str, int]]:
+    total: Counter[str] = Counter()
+    for phase in phases:
+        total += phase.bad
+    return sorted(total.items())
