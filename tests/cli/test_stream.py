@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import trustme
 
 from engine.cli.manifests import DATA
 from tests.cli.programs import (
@@ -23,6 +24,7 @@ from tests.cli.programs import (
     write_manifest,
     write_tone,
 )
+from transport.auth import hash_token, new_token
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,30 @@ def test_files_that_cannot_be_used(tmp_path: Path, option: str, content: bytes |
     for command in (["stream", tmp_path / "t.wav"], ["version"]):
         done = invoke(*command, "--address", "127.0.0.1:1", option, path)
         assert (done.exit_code, fact in done.stderr, "secret" in done.output) == (2, True, False)
+
+
+def test_tls_a_token_and_a_unix_socket(tmp_path: Path) -> None:
+    authority, token = trustme.CA(), new_token()
+    certificate = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    (tmp_path / "tokens").write_text(f"me:{hash_token(token)}\n")
+    (tmp_path / "token").write_text(f"{token}\n")
+    address = f"unix:{tmp_path}/socket"
+    secure = (f"--tls-cert={tmp_path}/cert.pem", f"--tls-key={tmp_path}/key.pem", f"--auth-tokens={tmp_path}/tokens")
+    program = Program("--listen", address, *secure, module="engine.serve")
+    program.line("listening on")
+    believed, known = f"--tls-ca={tmp_path}/ca.pem", f"--token-file={tmp_path}/token"
+    done = invoke("stream", str(DATA / "speech.flac"), "--address", address, believed, known, "--json")
+    assert (done.exit_code, lines_of(done.stdout)[-1]["balanced"]) == (0, True)
+    for options, fact in (((believed,), "token"), ((known,), "UNAVAILABLE"), ((known, "--tls"), "not believed")):
+        refused = invoke("version", "--address", address, *options)
+        assert refused.exit_code == 1, options
+        assert fact in refused.stderr
+        assert token not in refused.output
+    program.signal(signal.SIGTERM)
+    assert token not in program.finish().err
 
 
 def test_a_unix_socket_that_nobody_listens_on(tmp_path: Path) -> None:
