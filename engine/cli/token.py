@@ -16,7 +16,7 @@ __all__ = ["token"]
 @click.group(
     cls=Group,
     short_help="Make tokens for a server that asks for them.",
-    example="headrace token new call-centre 2>> tokens",
+    example="headrace token new call-centre > call-centre.token 2>> tokens",
 )
 def token() -> None:
     """Make bearer tokens, and the lines that a server knows them by (--auth-tokens).
@@ -28,7 +28,7 @@ def token() -> None:
 @token.command(
     cls=Command,
     short_help="Make a token.",
-    example="headrace token new call-centre 2>> tokens",
+    example="headrace token new call-centre > call-centre.token 2>> tokens",
     exits="0; 2 the name cannot be one.",
 )
 @click.argument("name")
