@@ -39,7 +39,8 @@ WARM_UP_S = 20.0
 SESSION_S = 15.0
 SETTLE_S = 30.0
 SAMPLE_S = 1.0
-WINDOW_SAMPLES = 10
+WINDOW_SAMPLES = 20
+FLOOR = 10.0  # percent
 LAST_REFERENCES = 10
 """Objects more than at the start that are no leak: what the last error's traceback, or a parked frame, still names."""
 
@@ -192,17 +193,20 @@ class _Soak:
 def rise_per_10_minutes(samples: Sequence[tuple[float, int]]) -> float:
     """How much memory grows, as a share of itself, over the last third of the samples.
 
-    Large messages come and go, so a line through all samples would tell of chance: it is the medians of windows that
-    are compared, each with each, and the median of those slopes that is given (Theil and Sen's estimator).
+    Large messages come and go, so a line through all samples would tell of chance: it is the floors of windows that
+    are compared (what is held also when little is), each with each, and the median of those slopes that is given
+    (Theil and Sen's estimator).
 
     Args:
       samples: (seconds, bytes), at even steps.
     """
     last = np.array(samples[-(len(samples) // 3) :], dtype=float)
     windows = np.array_split(last, max(1, len(last) // WINDOW_SAMPLES))
-    points = [(float(window[:, 0].mean()), float(np.median(window[:, 1]))) for window in windows if len(window)]
+    points = [
+        (float(window[:, 0].mean()), float(np.percentile(window[:, 1], FLOOR))) for window in windows if len(window)
+    ]
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2)]
-    return float(np.median(slopes) * 600 / np.median(last[:, 1])) if slopes else 0.0
+    return float(np.median(slopes) * 600 / np.percentile(last[:, 1], FLOOR)) if slopes else 0.0
 
 
 def verdicts(phases: Sequence[Phase], rise: float | None) -> list[str]:
@@ -259,7 +263,9 @@ def _table(phases: Sequence[Phase]) -> Table:
     return table
 
 
-def _as_json(phases: Sequence[Phase], rise: float, found: list[str], minutes: float) -> str:
+def _as_json(
+    phases: Sequence[Phase], rise: float, found: list[str], minutes: float, samples: Sequence[tuple[float, int]]
+) -> str:
     figures = [
         {
             "phase": phase.name,
@@ -273,7 +279,8 @@ def _as_json(phases: Sequence[Phase], rise: float, found: list[str], minutes: fl
         for phase in phases
     ]
     about = {"machine": describe(), "minutes": minutes, "rise_per_10_minutes": rise, "faults": found}
-    return json.dumps({**about, "phases": figures})
+    rss = [[round(second, 1), rss_bytes] for second, rss_bytes in samples]
+    return json.dumps({**about, "phases": figures, "rss_bytes": rss})
 
 
 @click.command(context_settings={"show_default": True})
@@ -294,7 +301,7 @@ def soak(minutes: float, good: int, bad: int, kinds: tuple[str, ...], seed: int,
     rise = rise_per_10_minutes(samples)
     found = verdicts(phases, rise if minutes >= JUDGED_FROM_MINUTES else None)
     if as_json:
-        print(_as_json(phases, rise, found, minutes))
+        print(_as_json(phases, rise, found, minutes, samples))
     else:
         console = Console(width=None if sys.stdout.isatty() else 110)
         console.print(", ".join(f"{name} {value}" for name, value in describe().items()))
