@@ -70,4 +70,4 @@ def test_the_rise_of_the_last_third(share: float) -> None:
 
 def test_too_few_samples_tell_nothing() -> None:
     assert rise_per_10_minutes([]) == 0
-    assert rise_per_10_minutes([(0.0, 1)] * 50) == 0
+    assert rise_per_10_minutes(samples(0.05, lambda second: 60e6)) == 0
