@@ -181,8 +181,7 @@ class Session:
             if self._admission.is_under_way:
                 return False
         if self._closing:
-            if not final:
-                self._reply(SessionClosed("there is nothing to flush: the session has been closed"), None)
+            self._reply(SessionClosed("there is nothing to flush: the session has been closed"), None)
             return True
         self._closing = final
         self._intake.flush()
@@ -350,9 +349,8 @@ class Session:
             try:
                 result = self._results.make(entry, self.books.memory.peak)
             except EngineError as error:
-                self.books.lost(entry)
-                self._outbox.discard(self.books.lost)
-                self._fail_again(error)
+                self._handing = entry
+                self.spoil(error)
                 return
             self._burst.extend(entry.rejections)
             self._burst.append(result)

@@ -268,13 +268,11 @@ def execution_result(result: Result, wire: pb.ExecutionResult, *, debug: bool) -
 
 def _json(data: Data, node: str, sequence: int | None) -> str:
     try:
-        text = json.dumps(data.value, allow_nan=False, separators=(",", ":"))
-        text.encode()
+        return json.dumps(data.value, allow_nan=False, separators=(",", ":"))
     except (ValueError, TypeError, RecursionError) as error:
         raise NodeFailed(
             f"the data that node {node!r} gave is not JSON: {error}", node_id=node, sequence=sequence
         ) from error
-    return text
 
 
 def encode_result(result: Result, *, debug: bool = False) -> streaming.StreamResponse:

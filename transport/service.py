@@ -20,7 +20,15 @@ from time import perf_counter
 
 import trio
 
-from engine.errors import EngineError, InternalFault, ProtocolMisuse, SessionClosed, TimeLimitExceeded, leaves
+from engine.errors import (
+    EngineError,
+    InternalFault,
+    ProtocolMisuse,
+    SessionClosed,
+    TimeLimitExceeded,
+    VersionNotSupported,
+    leaves,
+)
 from engine.host import Engine
 from engine.manifest import Manifest
 from engine.oneshot import execute
@@ -80,12 +88,11 @@ class _Service:
             client = codec.parse(execution.VersionRequest(), request).client_version
         except ProtocolMisuse as error:
             raise StatusError.of(end_status(error)) from None
-        compatible = is_compatible(client)
-        reply = execution.VersionResponse(compatible=compatible)
-        if not compatible:
-            reply.compatibility_message = (
-                f"client version {client!r:.80} is not supported; supported are {', '.join(COMPATIBLE[PROTOCOL])}"
-            )
+        reply = execution.VersionResponse(compatible=is_compatible(client))
+        try:
+            check_client(client)
+        except VersionNotSupported as error:
+            reply.compatibility_message = error.message
         reply.version_info.protocol_version = PROTOCOL
         reply.version_info.runtime_version = runtime_version()
         reply.version_info.supported_node_types.extend(sorted(self._engine.registry))
