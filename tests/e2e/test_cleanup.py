@@ -131,6 +131,15 @@ class Counts:
         return cls(tasks(), descriptors(), len(Account.living), sum(each.used for each in Account.living))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> Iterator[None]:
+    """Let collections, of which there are many here, look only at what these tests make."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     Waits.stage = Stage()

@@ -196,8 +196,8 @@ def open_files(process: ServerProcess) -> int:
 )
 def test_h2load(loaded: ServerProcess, tmp_path: Path, requests: int, connections: int, streams: int) -> None:
     """Every request gets its whole answer, and the server then holds no file more than before."""
-    before = open_files(loaded)
     answer = trio.run(answer_bytes, loaded.address)
+    before = open_files(loaded)
     body = tmp_path / "request"
     body.write_bytes(bytes(5))
     amount = (f"-n{requests}", f"-c{connections}", f"-m{streams}", "-T60", "-N60")
@@ -208,6 +208,6 @@ def test_h2load(loaded: ServerProcess, tmp_path: Path, requests: int, connection
     assert traffic is not None
     assert int(traffic[1]) == requests * (5 + answer)
     deadline = time.monotonic() + 20
-    while open_files(loaded) != before and time.monotonic() < deadline:
+    while open_files(loaded) > before and time.monotonic() < deadline:
         trio.run(trio.testing.wait_all_tasks_blocked, 0.05)
-    assert open_files(loaded) == before
+    assert open_files(loaded) <= before
