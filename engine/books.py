@@ -85,6 +85,6 @@ class Books:
             p99_latency_ms=p99,
             max_latency_ms=latencies.max_ms,
             peak_memory_bytes=self.memory.peak,
-            delay_ms=pipeline.plan.delay_seconds() * 1e3,
+            delay_ms=pipeline.delay_seconds() * 1e3,
             figures={task.planned.id: task.figures() for task in pipeline.tasks},
         )

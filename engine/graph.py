@@ -101,12 +101,17 @@ class Plan:
     nodes: tuple[PlannedNode, ...]
     sources: Mapping[str, PlannedNode]
 
-    def delay_seconds(self) -> float:
-        """The nodes' delays added up along the longest path; exact once the nodes know their formats."""
+    def delay_seconds(self, delays: Sequence[float] | None = None) -> float:
+        """The nodes' delays added up along the longest path; exact once the nodes know their formats.
+
+        Args:
+          delays: of each node, as it told them; they are asked, if not given.
+        """
+        delays = [planned.node.delay for planned in self.nodes] if delays is None else delays
         lag = [0.0] * len(self.nodes)
         for planned in self.nodes:
             before = max((lag[edge.source] for edge in planned.inbound), default=0.0)
-            lag[planned.index] = before + planned.node.delay
+            lag[planned.index] = before + delays[planned.index]
         return max(lag)
 
     def close(self) -> None:

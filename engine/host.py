@@ -1,4 +1,4 @@
-"""What all sessions of one process share: the node registry, what is allowed, the sweep and the threads."""
+"""What all sessions of one process share: the node registry, what is allowed, the sweep, threads and watchdog."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from engine.graph import Caps, Registry
 from engine.limits import DEFAULT_MAXIMA, ResourceLimits
 from engine.placement import Threads
 from engine.sweep import Sweep
+from engine.watchdog import Watchdog
 
 __all__ = ["Engine"]
 
@@ -24,6 +25,7 @@ class Engine:
       machine: what nodes' capabilities are held against.
       sweep: a server starts `sweep.run` once, for all sessions.
       threads: where nodes placed in threads run.
+      watchdog: notes inline nodes that hold the event loop.
     """
 
     registry: Registry
@@ -32,3 +34,4 @@ class Engine:
     machine: Machine = attrs.field(factory=probe_machine)
     sweep: Sweep = attrs.field(factory=Sweep)
     threads: Threads = attrs.field(factory=Threads)
+    watchdog: Watchdog = attrs.field(factory=Watchdog)

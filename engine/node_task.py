@@ -7,28 +7,39 @@ An inlet is tried without waiting first, and the task yields fairly when it has 
 from __future__ import annotations
 
 import json
+import math
 import traceback
+from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from engine.errors import EngineError, MemoryLimitExceeded, NodeFailed, NodeRefused, TimeLimitExceeded
 from engine.graph import PlannedNode
 from engine.packet import NodeFigures, NodeStatus
 from engine.row import Mark, Packet, Row, items_bytes
+from engine.watchdog import Holds
 from nodes.contract import Audio, Data, InvalidInput, Item, Join, Kind
 
 if TYPE_CHECKING:
     from engine.pipeline import Pipeline
 
-__all__ = ["FAIR_ROWS", "NodeTask"]
+__all__ = ["BATCH_ROWS", "FAIR_ROWS", "NodeTask"]
 
 FAIR_ROWS = 4
 """Rows that a node may do in one go before others get their turn."""
 
+BATCH_ROWS = 64
+"""Rows that one thread call may be asked to do."""
+
 Given = Sequence[Item] | dict[str, Sequence[Item]]
+
+Done = tuple[list[Item], EngineError | None, float, float, float]
+"""What a node made of a row, why it refused, when it began and ended, and the CPU time; seconds."""
 
 _TYPES: Mapping[Kind, tuple[type[Item], ...]] = {Kind.AUDIO: (Audio,), Kind.DATA: (Data,), Kind.BOTH: (Audio, Data)}
 
@@ -55,41 +66,72 @@ class NodeTask:
         self._filters = [_TYPES[edge.kinds] if edge.filters else None for edge in planned.inbound] or [None]
         self._gives = _TYPES[planned.node.gives]
         self._streak = 0
+        self._away = False
+        self._hold_limit = math.inf if self._node.placement == "thread" else pipeline.watchdog.limit_seconds
+        self._holds = Holds()
+        self._memory, self._delay, self._custom = 0, 0.0, ""
         self._run = self._cpu = self._queued = self._max_run = 0.0
         self._rows = self._samples = 0
 
     async def run(self) -> None:
         """Do row after row, until the session's nursery is cancelled or this node has failed."""
-        in_thread = self._node.placement == "thread"
+        if self._node.placement == "thread":
+            await self._run_in_thread()
+            return
         single = self.inlets[0] if len(self.inlets) == 1 else None
         while True:
-            if single is not None:
-                packets = [await self._receive(single)]
-            else:
-                packets = [await self._receive(inlet) for inlet in self.inlets]
+            packets = [await self._receive(single)] if single is not None else await self._receive_all()
             given = self._gather(packets)
-            row = packets[0].row
-            began = perf_counter()
             try:
-                if in_thread:
-                    done = await self._pipeline.threads.run(lambda g=given, r=row: self._work(r, g), self)  # type: ignore[misc]
-                else:
-                    done = self._work(row, given)
+                done = self._work(packets[0].row, given)
             except EngineError as error:
-                self._pipeline.fail(row, error)
+                self._pipeline.fail(packets[0].row, error)
                 return
-            made, refusal, cpu = done
-            ended = perf_counter()
-            queued = began - (packets[0].sent_at if single is not None else max(each.sent_at for each in packets))
-            self._account(row, given, refusal, ended - began, cpu, queued)
-            for packet in packets:
-                packet.readers -= 1
-                if not packet.readers:
-                    self._pipeline.memory.buffers -= packet.nbytes
-            if ended - began > self._pipeline.timeout_seconds:
-                self._pipeline.fail(row, self._too_slow(row, ended - began))
+            if not self._settle(packets, given, done):
                 return
-            self._pass_on(row, made, ended)
+
+    async def _run_in_thread(self) -> None:
+        """The same, with as many rows to a thread call as wait."""
+        waiting: deque[tuple[list[Packet], Given]] = deque()
+        while True:
+            while not waiting or (len(waiting) < BATCH_ROWS and self._has_next()):
+                packets = await self._receive_all()
+                waiting.append((packets, self._gather(packets)))
+            work = [partial(self._work, packets[0].row, given) for packets, given in waiting]
+            self._away = True
+            outcomes = await self._pipeline.threads.run(work, self)
+            self._away = False
+            for outcome in outcomes:
+                packets, given = waiting.popleft()
+                try:
+                    done = outcome.unwrap()
+                except EngineError as error:
+                    self._pipeline.fail(packets[0].row, error)
+                    return
+                if not self._settle(packets, given, done):
+                    return
+
+    def _settle(self, packets: list[Packet], given: Given, done: Done) -> bool:
+        """Account for a row that has been done and pass it on; False if it took too long, and the node has failed."""
+        made, refusal, began, ended, cpu = done
+        row = packets[0].row
+        queued = began - (packets[0].sent_at if len(packets) == 1 else max(each.sent_at for each in packets))
+        self._account(row, given, refusal, ended - began, cpu, queued)
+        for packet in packets:
+            packet.readers -= 1
+            if not packet.readers:
+                self._pipeline.memory.buffers -= packet.nbytes
+        if ended - began > self._pipeline.timeout_seconds:
+            self._pipeline.fail(row, self._too_slow(row, ended - began))
+            return False
+        self._pass_on(row, made, ended)
+        return True
+
+    async def _receive_all(self) -> list[Packet]:
+        return [await self._receive(inlet) for inlet in self.inlets]
+
+    def _has_next(self) -> bool:
+        return all(inlet.statistics().current_buffer_used for inlet in self.inlets)
 
     async def _receive(self, inlet: trio.MemoryReceiveChannel[Packet]) -> Packet:
         try:
@@ -116,13 +158,13 @@ class NodeTask:
             item for packet, kinds in zip(packets, self._filters, strict=True) for item in _only(packet.items, kinds)
         ]
 
-    def _work(self, row: Row, given: Given) -> tuple[list[Item], EngineError | None, float]:
+    def _work(self, row: Row, given: Given) -> Done:
         """Run the node on what a row brings; in a thread, if that is the node's place.
 
         Raises:
           NodeFailed: the node raised something else than `InvalidInput`, or gave what it does not give.
         """
-        cpu = thread_time()
+        began, cpu = perf_counter(), thread_time()
         node = self._node
         made: list[Item] = []
         refusal: InvalidInput | None = None
@@ -141,7 +183,7 @@ class NodeTask:
         except Exception as error:  # whatever a node raises is the node's failure, reported with its stack trace
             raise self.failure("failed", error, row.sequence, given) from error
         refused = None if refusal is None else self._refusal(row, given, refusal)
-        return made, refused, thread_time() - cpu
+        return made, refused, began, perf_counter(), thread_time() - cpu
 
     def _account(
         self, row: Row, given: Given, refusal: EngineError | None, run: float, cpu: float, queued: float
@@ -165,6 +207,9 @@ class NodeTask:
             self._samples += samples
             if run > self._max_run:
                 self._max_run = run
+            if run > self._hold_limit:
+                self._holds.note(run * 1e3)
+                self._pipeline.watchdog.note(self.planned.id, self.planned.node_type, run, cpu)
 
     def _pass_on(self, row: Row, made: list[Item], now: float) -> None:
         """Give every outlet its packet, the session its outputs, and the row its end."""
@@ -202,24 +247,41 @@ class NodeTask:
             self.custom_json(),
         )
 
-    # What the node tells of itself. If it raises then, it has failed, as it has anywhere else.
+    # What the node tells of itself. If it raises then, it has failed, as it has anywhere else. While a thread is at
+    # work on it, it is not asked: what it told last stands.
 
     def memory_bytes(self) -> int:
         """Bytes that the node says it holds."""
-        try:
-            return self._node.memory_bytes
-        except Exception as error:
-            self._pipeline.fail_now(self.failure("cannot tell its memory", error))
-            return 0
+        if not self._away:
+            try:
+                self._memory = self._node.memory_bytes
+            except Exception as error:
+                self._pipeline.fail_now(self.failure("cannot tell its memory", error))
+        return self._memory
+
+    def delay_seconds(self) -> float:
+        """By how much the node says that its output lags its input."""
+        if not self._away:
+            try:
+                self._delay = self._node.delay
+            except Exception as error:
+                self._pipeline.fail_now(self.failure("cannot tell its delay", error))
+        return self._delay
 
     def custom_json(self) -> str:
         """The node's own figures as JSON text, "" when it has none."""
-        try:
-            custom = self._node.custom_metrics()
-            return json.dumps(dict(custom), default=str, allow_nan=False) if custom else ""
-        except Exception as error:
-            self._pipeline.fail_now(self.failure("cannot tell its figures", error))
-            return ""
+        if not self._away:
+            try:
+                self._custom = self._custom_text()
+            except Exception as error:
+                self._pipeline.fail_now(self.failure("cannot tell its figures", error))
+        return self._custom
+
+    def _custom_text(self) -> str:
+        custom = dict(self._node.custom_metrics())
+        if self._holds.count:
+            custom["event_loop_holds"] = attrs.asdict(self._holds)
+        return json.dumps(custom, default=str, allow_nan=False) if custom else ""
 
     # Errors, with their facts
 

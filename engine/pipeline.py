@@ -19,6 +19,7 @@ from engine.ledger import MemoryAccount
 from engine.node_task import NodeTask
 from engine.placement import Threads
 from engine.row import Packet, Row
+from engine.watchdog import Watchdog
 
 __all__ = ["Pipeline"]
 
@@ -34,6 +35,7 @@ class Pipeline:
       memory: where buffers in flight are accounted.
       timeout_seconds: what a row may take.
       threads: where nodes placed in threads run.
+      watchdog: is told of inline nodes that hold the event loop.
       on_done: told of each row that all sinks have done, in order.
       on_failed: told once, with the error of the lowest row that failed, when all rows below it are done.
     """
@@ -46,6 +48,7 @@ class Pipeline:
         memory: MemoryAccount,
         timeout_seconds: float,
         threads: Threads,
+        watchdog: Watchdog,
         on_done: Callable[[Row], None],
         on_failed: Callable[[EngineError], None],
     ) -> None:
@@ -53,6 +56,7 @@ class Pipeline:
         self.memory = memory
         self.timeout_seconds = timeout_seconds
         self.threads = threads
+        self.watchdog = watchdog
         self.rows: deque[Row] = deque()
         self._on_done = on_done
         self._on_failed = on_failed
@@ -159,6 +163,10 @@ class Pipeline:
     def poll_memory(self) -> None:
         """Note what the nodes say they hold."""
         self.memory.set_nodes(sum(task.memory_bytes() for task in self.tasks))
+
+    def delay_seconds(self) -> float:
+        """The delay of the longest path, as the nodes tell it now."""
+        return self.plan.delay_seconds([task.delay_seconds() for task in self.tasks])
 
     def close(self) -> None:
         """Close every node once; one that an abandoned thread call still uses is closed when that call returns."""

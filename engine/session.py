@@ -126,6 +126,7 @@ class Session:
             memory=self.books.memory,
             timeout_seconds=limits.max_timeout_ms / 1000,
             threads=engine.threads,
+            watchdog=engine.watchdog,
             on_done=self._outbox.put,
             on_failed=self.fail,
         )

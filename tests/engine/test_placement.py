@@ -6,20 +6,40 @@ unless a test moves it, so a blocked thread takes no time.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import ClassVar
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from engine.errors import AtCapacity, TimeLimitExceeded
+from engine import placement
+from engine.errors import AtCapacity, NodeFailed, NodeRefused, TimeLimitExceeded
 from engine.host import Engine
 from engine.limits import ResourceLimits
 from engine.packet import Result
 from engine.placement import Threads
 from engine.session import open_session
-from tests.engine.rig import Kinds, Probe, chunk, errors, final, note, numbers, receive_all, results, wire
+from engine.watchdog import Watchdog
+from nodes.contract import InvalidInput, Item, parameter
+from tests.engine.rig import (
+    Kinds,
+    Probe,
+    Stuck,
+    chunk,
+    errors,
+    final,
+    note,
+    number_of,
+    numbers,
+    receive_all,
+    results,
+    wire,
+)
 
 
 class Owner:
@@ -50,16 +70,56 @@ async def abandon(threads: Threads, gate: threading.Event, owner: Owner) -> None
         assert gate.wait(30)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(threads.run, work, owner)
+        nursery.start_soon(threads.run, [work], owner)
         await until(entered.is_set)
         nursery.cancel_scope.cancel()
 
 
 async def test_a_call_gives_what_its_work_gives() -> None:
     threads = Threads()
-    assert await threads.run(threading.get_ident, Owner()) != threading.get_ident()
+    (there,) = await threads.run([threading.get_ident], Owner())
+    assert there.unwrap() != threading.get_ident()
+
+
+async def test_a_call_does_its_items_in_order_in_one_thread_up_to_the_first_that_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placement, "BATCH_SECONDS", 600.0)
+    done: list[tuple[int, int]] = []
+
+    def item(number: int) -> int:
+        done.append((number, threading.get_ident()))
+        return 6 // number
+
+    came = await Threads().run([partial(item, number) for number in (3, 2, 1, 0, 1)], Owner())
+    assert [each.unwrap() for each in came[:-1]] == [2, 3, 6]
     with pytest.raises(ZeroDivisionError):
-        await threads.run(lambda: 1 / 0, Owner())
+        came[-1].unwrap()
+    assert [number for number, _ in done] == [3, 2, 1, 0]
+    assert len({thread for _, thread in done}) == 1
+
+
+async def test_a_call_that_has_taken_its_time_leaves_the_rest_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "BATCH_SECONDS", -1.0)
+    assert len(await Threads().run([int, int, int], Owner())) == 1
+
+
+async def test_an_abandoned_call_stops_after_the_item_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "BATCH_SECONDS", 600.0)
+    threads, gate, owner, entered, more = Threads(), threading.Event(), Owner(), threading.Event(), []
+
+    def first() -> None:
+        entered.set()
+        assert gate.wait(30)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(threads.run, [first, lambda: more.append(1)], owner)
+        await until(entered.is_set)
+        nursery.cancel_scope.cancel()
+    gate.set()
+    await until(lambda: not threads.straggling)
+    assert owner.closes == 1
+    assert not more
 
 
 async def test_no_more_calls_run_at_once_than_there_are_slots() -> None:
@@ -78,7 +138,7 @@ async def test_no_more_calls_run_at_once_than_there_are_slots() -> None:
 
     async with trio.open_nursery() as nursery:
         for _ in range(6):
-            nursery.start_soon(threads.run, work, Owner())
+            nursery.start_soon(threads.run, [work], Owner())
     assert most == 2
 
 
@@ -97,7 +157,7 @@ async def test_an_abandoned_call_keeps_its_slot_until_it_returns() -> None:
     threads, gate = Threads(slots=1), threading.Event()
     await abandon(threads, gate, Owner())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(threads.run, int, Owner())
+        nursery.start_soon(threads.run, [int], Owner())
         await wait_all_tasks_blocked()
         assert len(nursery.child_tasks) == 1
         gate.set()
@@ -115,7 +175,7 @@ async def test_a_close_that_fails_in_an_abandoned_call_frees_its_slot_all_the_sa
     await abandon(threads, gate, owner)
     gate.set()
     await until(owner.closed.is_set)
-    assert await threads.run(lambda: 7, Owner()) == 7
+    assert [each.unwrap() for each in await threads.run([lambda: 7], Owner())] == [7]
     assert threads.straggling == 0
     assert "stuck" in caplog.text
 
@@ -132,6 +192,100 @@ async def test_the_list_of_abandoned_calls_is_bounded() -> None:
 
 
 # ---- in a session ----------------------------------------------------------------------------
+
+
+@attrs.define(eq=False, slots=False)
+class Slow(Probe):
+    """In a thread: waits for the gate at 0; refuses 3, fails at `fatal`."""
+
+    placement = "thread"
+    gate: ClassVar[threading.Event]
+    fatal: int = parameter(-1, help="the number that it fails at")
+
+    def treat(self, item: Item) -> Iterable[Item]:
+        number = number_of(item)
+        if number == 0:
+            assert self.gate.wait(30)
+        if number == 3:
+            raise InvalidInput("not three")
+        if number == self.fatal:
+            raise RuntimeError("boom")
+        return [item]
+
+
+@pytest.mark.parametrize("fatal", [-1, 6])
+async def test_rows_that_wait_go_in_one_call_each_with_its_own_end(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, fatal: int
+) -> None:
+    """Row 0 is in a call of its own; meanwhile nine come, and make the second: 3 is refused, what follows is not."""
+    monkeypatch.setattr(placement, "BATCH_SECONDS", 600.0)
+    calls: list[int] = []
+    plain = Threads.run
+
+    async def counted(self: Threads, items: Sequence[Callable[[], object]], owner: Owner) -> object:
+        calls.append(len(items))
+        return await plain(self, items, owner)
+
+    monkeypatch.setattr(Threads, "run", counted)
+    kinds = Kinds(Slow)
+    async with open_session(wire("a > slow", slow=("Slow", {"fatal": fatal})), registry=kinds) as session:
+        await session.send(note(0))
+        await wait_all_tasks_blocked()
+        for sequence in range(1, 10):
+            await session.send(note(sequence))
+        await session.close()
+        await wait_all_tasks_blocked()
+        kinds.gate.set()
+        events = await receive_all(session)
+    got = [n for result in results(events) for n in numbers(result, "slow")]
+    assert calls == [1, 10]
+    assert got == ([0, 1, 2, 4, 5] if fatal == 6 else [0, 1, 2, 4, 5, 6, 7, 8, 9])
+    told = errors(events)
+    assert [(type(error), error.sequence) for error in told] == [(NodeRefused, 3), *[(NodeFailed, 6)] * (fatal == 6)]
+    kinds.assert_closed_once()
+
+
+async def test_a_node_is_not_asked_for_its_figures_while_a_thread_is_at_work_on_it(mock_clock: MockClock) -> None:
+    class Shy(Stuck):
+        @property
+        def memory_bytes(self) -> int:
+            assert self.seen == 0, "asked in the middle of its work"
+            return 7
+
+        def treat(self, item: Item) -> Iterable[Item]:
+            given = super().treat(item)
+            self.seen = 0
+            return given
+
+    kinds = Kinds(Shy)
+    async with open_session(wire("shy", shy="Shy"), registry=kinds) as session:
+        assert session.metrics().figures["shy"].memory_bytes == 7
+        await session.send(note(0))
+        await until(lambda: kinds.entered.acquire(blocking=False))
+        assert session.metrics().figures["shy"].memory_bytes == 7
+        kinds.gate.set()
+        await session.close()
+        assert not errors(await receive_all(session))
+
+
+@pytest.mark.parametrize(("limit_ms", "named"), [(1e-6, True), (0, False), (1e9, False)])
+async def test_an_inline_node_that_holds_the_loop_is_named(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture, limit_ms: float, named: bool
+) -> None:
+    kinds = Kinds()
+    engine = Engine(kinds, watchdog=Watchdog(limit_ms))
+    async with open_session(wire("a > t", t="Threaded"), engine=engine) as session:
+        for sequence in range(3):
+            await session.send(note(sequence))
+        await session.close()
+        told = final(await receive_all(session)).figures
+    holds = json.loads(told["a"].custom_metrics or "{}").get("event_loop_holds", {})
+    assert holds.get("count", 0) == (4 if named else 0), "three rows and the flush"
+    assert (holds.get("longest_ms") == told["a"].max_run_ms) == named
+    assert not told["t"].custom_metrics, "a node in a thread holds no loop"
+    assert set(engine.watchdog.holds) == ({"Pass"} if named else set())
+    assert caplog.text.count("held the event loop") == named, "once, however often"
+    assert ("node 'a' (Pass)" in caplog.text) == named
 
 
 async def test_nodes_in_threads_keep_order_state_and_tails(mock_clock: MockClock) -> None:

@@ -1,0 +1,77 @@
+"""Names the inline nodes that hold the event loop: while one runs, no other session of the process gets its turn.
+
+A node's run time is measured anyway; this only looks at those that were long.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+
+import attrs
+
+__all__ = ["Holds", "Watchdog"]
+
+log = logging.getLogger("headrace.engine")
+
+LOG_INTERVAL_S = 10.0
+
+
+@attrs.define
+class Holds:
+    """How often a node has held the event loop beyond the limit, and for how long at most."""
+
+    count: int = 0
+    longest_ms: float = 0.0
+
+    def note(self, ms: float) -> None:
+        """It has, for so long."""
+        self.count += 1
+        self.longest_ms = max(self.longest_ms, ms)
+
+
+@attrs.define
+class _Told(Holds):
+    """What has been noted of a node type, and when the log last said so."""
+
+    at: float = -LOG_INTERVAL_S
+    untold: int = 0
+
+
+@attrs.define
+class Watchdog:
+    """Keeps account of them for a process, and logs each node type at most once in ten seconds.
+
+    Attributes:
+      limit_ms: a run of a node that takes longer is noted; 0 notes none.
+      holds: by node type, so no more than there are in the registry.
+    """
+
+    limit_ms: float = 20.0
+    holds: dict[str, _Told] = attrs.field(factory=dict)
+
+    @property
+    def limit_seconds(self) -> float:
+        """The limit; infinite if there is none."""
+        return self.limit_ms / 1e3 if self.limit_ms else float("inf")
+
+    def note(self, node_id: str, node_type: str, run: float, cpu: float) -> None:
+        """A node has held the loop beyond the limit.
+
+        Args:
+          node_id: which.
+          node_type: its type.
+          run: for so long, in seconds.
+          cpu: so much of it was CPU time of this thread, in seconds; the rest it was blocked, or preempted.
+        """
+        told = self.holds.setdefault(node_type, _Told())
+        told.note(run * 1e3)
+        told.untold += 1
+        if (now := monotonic()) - told.at < LOG_INTERVAL_S:
+            return
+        log.warning(
+            "node %r (%s) held the event loop for %.1f ms, %.1f of them CPU time; the limit is %g ms;"
+            " %d such runs of this type since last told; a slow node should say placement = \"thread\"",
+            node_id, node_type, run * 1e3, cpu * 1e3, self.limit_ms, told.untold,
+        )  # fmt: skip
+        told.at, told.untold = now, 0
