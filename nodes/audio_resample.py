@@ -7,24 +7,22 @@ from collections.abc import Iterable
 import attrs
 
 from nodes.contract import MAX_SAMPLE_RATE, Audio, Float32, InvalidInput, Node, SampleFormat, from_float32, parameter
+from nodes.extras import require
 from nodes.resampling import (
     LIBSAMPLERATE_CONVERTERS,
     MAX_RATIO,
     SOXR_QUALITIES,
+    USUAL_RATES,
     InterpolatedStream,
     RateStream,
     SincStream,
     SoxrStream,
-    require_soxr,
     sinc_delay,
     soxr_delay,
 )
 from nodes.stream import StreamFormat, continues, require_format
 
 __all__ = ["AudioResample"]
-
-_USUAL_RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
-"""Sources for which `delay` is a bound before the source is known."""
 
 
 @attrs.define
@@ -62,7 +60,7 @@ class AudioResample(Node):
 
     def __attrs_post_init__(self) -> None:
         if self.backend == "soxr":
-            require_soxr()
+            require("soxr", "soxr")
 
     def process(self, item: Audio) -> Iterable[Audio]:
         """Convert one block of shape (n, channels).
@@ -136,7 +134,7 @@ class AudioResample(Node):
     @property
     def delay(self) -> float:
         """What the filter holds back, in seconds; before the source is known, for any usual rate from 8 kHz up."""
-        rates = _USUAL_RATES if self._format is None else (self._format[0],)
+        rates = USUAL_RATES if self._format is None else (self._format[0],)
         return max(self._delay_from(rate) for rate in rates)
 
     def _delay_from(self, source: int) -> float:

@@ -9,6 +9,7 @@ from nodes.audio_format_converter import AudioFormatConverter
 from nodes.audio_level import AudioLevel
 from nodes.audio_resample import AudioResample
 from nodes.channel_mixer import ChannelMixer
+from nodes.denoise import Denoise
 from nodes.gain import Gain
 from nodes.mix import Mix
 from nodes.pass_through import PassThrough
@@ -23,6 +24,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "AudioLevel": AudioLevel,
         "AudioResample": AudioResample,
         "ChannelMixer": ChannelMixer,
+        "Denoise": Denoise,
         "Gain": Gain,
         "Mix": Mix,
         "PassThrough": PassThrough,

@@ -9,29 +9,33 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import samplerate
 
 from nodes.contract import Float32
+from nodes.extras import require
 from nodes.stream import bounded
 
 __all__ = [
     "LIBSAMPLERATE_CONVERTERS",
     "MAX_RATIO",
     "SOXR_QUALITIES",
+    "USUAL_RATES",
     "InterpolatedStream",
     "RateStream",
     "SincStream",
     "SoxrStream",
-    "require_soxr",
     "sinc_delay",
     "soxr_delay",
 ]
 
 MAX_RATIO = 256
 """libsamplerate converts by factors from 1/256 to 256."""
+
+USUAL_RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
+"""Sources for which a stated delay is a bound before the source is known."""
 
 SOXR_QUALITIES = ("QQ", "LQ", "MQ", "HQ", "VHQ")
 
@@ -114,30 +118,14 @@ def sinc_delay(source: int, target: int, converter: str = "sinc_fastest") -> flo
     return (math.ceil(stretched) + 1) / source
 
 
-def _soxr() -> Any:
-    import soxr
-
-    return soxr
-
-
-def require_soxr() -> None:
-    """Check that soxr can be imported.
-
-    Raises:
-      ValueError: it cannot; the message names the extra that brings it.
-    """
-    try:
-        _soxr()
-    except ImportError as missing:
-        raise ValueError("needs soxr: install headrace[soxr], the extra `soxr`") from missing
-
-
 class SoxrStream(_Filter):
     """libsoxr: less CPU time than libsamplerate, but more delay."""
 
     def __init__(self, source: int, target: int, channels: int, quality: str = "HQ") -> None:
         super().__init__(source, target, channels)
-        self._resampler = _soxr().ResampleStream(source, target, channels, dtype="float32", quality=quality)
+        self._resampler = require("soxr", "soxr").ResampleStream(
+            source, target, channels, dtype="float32", quality=quality
+        )
 
     def _convert(self, frames: Float32) -> Float32:
         converted: Float32 = self._resampler.resample_chunk(frames)

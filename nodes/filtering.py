@@ -1,0 +1,115 @@
+"""Filters with memory: what every node stands on that changes samples and keeps rate, channels and length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import attrs
+
+from nodes.contract import Audio, Float32, Node, SampleFormat, from_float32
+from nodes.stream import StreamFormat, continues, require_finite, require_format
+
+__all__ = ["Filter", "FilterNode"]
+
+
+class Filter(Protocol):
+    """A filter for one unbroken stretch of audio of one format; as many frames come out as went in."""
+
+    def push(self, frames: Float32) -> Float32:
+        """Take shape (n, channels) and give (m, channels), the frames after those given before; m may be 0."""
+        ...
+
+    def flush(self) -> Float32:
+        """Give the frames that are still held back; the filter is used up."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held."""
+        ...
+
+
+class _Stretch:
+    """An unbroken stretch of audio on its way through a filter."""
+
+    def __init__(self, first: Audio, filtering: Filter) -> None:
+        self.format: StreamFormat = (first.sample_rate, first.channels)
+        self.stop = self._given_stop = first.start
+        self.filter = filtering
+        self._sample_format: SampleFormat = first.sample_format
+
+    def push(self, audio: Audio) -> list[Audio]:
+        self.stop += len(audio.frames)
+        self._sample_format = audio.sample_format
+        return self._placed(self.filter.push(audio.as_float32()))
+
+    def flush(self) -> list[Audio]:
+        return self._placed(self.filter.flush())
+
+    def _placed(self, frames: Float32) -> list[Audio]:
+        if not len(frames):
+            return []
+        start = self._given_stop
+        self._given_stop += len(frames)
+        return [Audio(from_float32(frames, self._sample_format), self.format[0], start)]
+
+
+@attrs.define
+class FilterNode(Node):
+    """A node that sends audio through a `Filter`: n frames in, n frames out, at the same positions.
+
+    A filter's delay is compensated: what it holds back comes with later blocks or at `finish`. When the input jumps
+    forward by more than one frame, the stretch before is flushed and a fresh filter begins: nothing is smeared
+    over a gap.
+    """
+
+    _stretch: _Stretch | None = attrs.field(init=False, default=None, repr=False)
+
+    def make_filter(self, sample_rate: int, channels: int) -> Filter:
+        """Build the filter for a stretch of this format.
+
+        Raises:
+          InvalidInput: it cannot work at this rate.
+        """
+        raise NotImplementedError
+
+    def process(self, item: Audio) -> Iterable[Audio]:
+        """Filter one block of shape (n, channels).
+
+        Raises:
+          InvalidInput: the rate or channel count is not the stream's, the block begins before the end of the last
+            one, holds NaN or infinity, or the filter cannot work at its rate.
+        """
+        require_finite(item)
+        if self._stretch is not None:
+            require_format(item, self._stretch.format)
+        if not len(item.frames):
+            return ()
+        settled: list[Audio] = []
+        if self._stretch is not None and not continues(item, self._stretch.stop):
+            settled = self._stretch.flush()
+            self._stretch = None
+        if self._stretch is None:
+            self._stretch = _Stretch(item, self.make_filter(item.sample_rate, item.channels))
+        return settled + self._stretch.push(item)
+
+    def finish(self) -> Iterable[Audio]:
+        """Give what the filter still holds back, and forget the stream."""
+        tail = [] if self._stretch is None else self._stretch.flush()
+        self._stretch = None
+        return tail
+
+    def close(self) -> None:
+        """Free the filter."""
+        self._stretch = None
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Rate of the stream in Hz, once it is known."""
+        return None if self._stretch is None else self._stretch.format[0]
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the filter holds."""
+        return 0 if self._stretch is None else self._stretch.filter.memory_bytes
