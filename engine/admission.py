@@ -70,6 +70,7 @@ class Admission:
         self._counted = [source for source in self._sources.values() if not source.beside]
         self._silent = self._counted
         self._alone = len(self._sources) == 1
+        self._any_ended = False
         beside = len(self._counted) < len(self._sources)
         self.capacity = max(options.input_capacity, len(self._counted) + beside)  # or no row could be complete
         self._window = min(options.reorder_window, self.capacity)
@@ -187,6 +188,7 @@ class Admission:
     def end_source(self, source_id: str) -> None:
         """This source will give no more: it is not waited for, and nothing of it is missing."""
         self._sources[source_id].ended = True
+        self._any_ended = True
         self._settle()
 
     def advance(self, seconds: float) -> None:
@@ -207,6 +209,8 @@ class Admission:
                 self._drop(row)
                 continue
             self._rows_inside += 1
+            if self._any_ended:
+                row.ended = frozenset(each.id for each in self._sources.values() if each.is_over_by(row.sequence))
             entering.append(row)
         return entering
 

@@ -83,6 +83,10 @@ class Source:
         self.position = Position()
         self.waiting: list[Chunk] = []
 
+    def is_over_by(self, number: int | None) -> bool:
+        """Whether it has ended, and all that it gave is in rows before this one."""
+        return self.ended and not self.waiting and number is not None and self.newest < number
+
     def go_past(self, numbers: int) -> None:
         """Note that so many rows went without it."""
         self.recent = self.recent << numbers & _RECENT if numbers < 64 else 0

@@ -61,6 +61,7 @@ class PlannedNode:
     Attributes:
       index: place in topological order.
       params: as given, for error reports.
+      origins: the sources from which a way leads to it; its own id, if it is one.
       inbound: edges to it, in the order of the manifest's connections.
       is_output: what it gives is returned: it is a sink, or asked for.
       metadata: where and on what it runs, JSON text.
@@ -71,6 +72,7 @@ class PlannedNode:
     node_type: str
     node: AnyNode
     params: Mapping[str, Any]
+    origins: frozenset[str]
     inbound: tuple[Edge, ...]
     outbound: tuple[Edge, ...]
     is_output: bool
@@ -291,6 +293,7 @@ class _Checker:
                 continue
             try:
                 node.connect([nodes[source].id for _, source, target in links if target == i])
+                node.connect_outputs([nodes[target].id for _, source, target in links if source == i])
             except ValueError as error:
                 self.fault(f"nodes[{i}].params", str(error))
             except Exception as error:  # a node author's slip must not take the server down
@@ -309,10 +312,11 @@ class _Checker:
             edge = Edge(place[source], place[target], kinds, giver.gives & ~taker.takes != Kind(0))
             inbound[target].append(edge)
             outbound[source].append(edge)
-        planned = []
+        planned: list[PlannedNode] = []
         for new, old in enumerate(order):
             node = self.built[old]
             assert node is not None
+            above = [planned[edge.source].origins for edge in inbound[old]]
             planned.append(
                 PlannedNode(
                     new,
@@ -320,6 +324,7 @@ class _Checker:
                     nodes[old].node_type,
                     node,
                     self.params[old],
+                    frozenset().union(*above) if above else frozenset({nodes[old].id}),
                     tuple(inbound[old]),
                     tuple(outbound[old]),
                     nodes[old].is_output or not outbound[old],

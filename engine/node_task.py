@@ -10,7 +10,7 @@ import json
 import math
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from engine.graph import PlannedNode
 from engine.packet import NodeFigures, NodeStatus
 from engine.row import Mark, Packet, Row, items_bytes
 from engine.watchdog import Holds
-from nodes.contract import Audio, Data, InvalidInput, Item, Join, Kind
+from nodes.contract import Audio, Data, InvalidInput, Item, Join, Kind, To
 
 if TYPE_CHECKING:
     from engine.pipeline import Pipeline
@@ -38,7 +38,7 @@ BATCH_ROWS = 64
 
 Given = Sequence[Item] | dict[str, Sequence[Item]]
 
-Done = tuple[list[Item], EngineError | None, float, float, float]
+Done = tuple[list[Item | To], EngineError | None, float, float, float]
 """What a node made of a row, why it refused, when it began and ended, and the CPU time; seconds."""
 
 _TYPES: Mapping[Kind, tuple[type[Item], ...]] = {Kind.AUDIO: (Audio,), Kind.DATA: (Data,), Kind.BOTH: (Audio, Data)}
@@ -51,6 +51,7 @@ class NodeTask:
       planned: the node in its place.
       inlets: one channel per inbound edge, in the order of the connections; of a source, the session's.
       outlets: one channel per outbound edge.
+      downstreams: for each of these the id of the node that it leads to.
       abandoned: a thread call of it was given up; see `engine.placement`.
     """
 
@@ -58,10 +59,12 @@ class NodeTask:
         self.planned = planned
         self.inlets: list[trio.MemoryReceiveChannel[Packet]] = []
         self.outlets: list[trio.MemorySendChannel[Packet]] = []
+        self.downstreams: list[str] = []
         self.abandoned = False
         self._pipeline = pipeline
         self._node = planned.node
         self._joins = isinstance(planned.node, Join)
+        self._told_ended: set[str] = set()
         self._upstreams = [pipeline.plan.nodes[edge.source].id for edge in planned.inbound] or [""]
         self._filters = [_TYPES[edge.kinds] if edge.filters else None for edge in planned.inbound] or [None]
         self._gives = _TYPES[planned.node.gives]
@@ -166,10 +169,12 @@ class NodeTask:
         """
         began, cpu = perf_counter(), thread_time()
         node = self._node
-        made: list[Item] = []
+        made: list[Item | To] = []
         refusal: InvalidInput | None = None
         calls: Sequence[Any] = given if not isinstance(given, dict) else (given,) if any(given.values()) else ()
         try:
+            if row.ended:
+                self._tell_ended(row)
             for each in calls:
                 try:
                     made.extend(node.process(each))
@@ -177,13 +182,30 @@ class NodeTask:
                     refusal = refusal or error
             if row.flush:
                 made.extend(node.finish())
+                self._told_ended.clear()
             for item in made:
                 if not isinstance(item, self._gives):
-                    raise TypeError(f"gave {item!r:.80}, but it gives {node.gives}")
+                    self._require_address(item)
         except Exception as error:  # whatever a node raises is the node's failure, reported with its stack trace
             raise self.failure("failed", error, row.sequence, given) from error
         refused = None if refusal is None else self._refusal(row, given, refusal)
         return made, refused, began, perf_counter(), thread_time() - cpu
+
+    def _tell_ended(self, row: Row) -> None:
+        """Tell a `Join` once, until all finish, of each upstream node to which no source gives anything any more."""
+        if isinstance(self._node, Join):
+            for edge in self.planned.inbound:
+                upstream = self._pipeline.plan.nodes[edge.source]
+                if upstream.origins <= row.ended and upstream.id not in self._told_ended:
+                    self._told_ended.add(upstream.id)
+                    self._node.ended(upstream.id)
+
+    def _require_address(self, made: object) -> None:
+        if not (self._node.routes and isinstance(made, To) and isinstance(made.item, self._gives)):
+            raise TypeError(f"gave {made!r:.80}, but it gives {self._node.gives}")
+        if made.target not in self.downstreams:
+            there = ", ".join(map(repr, self.downstreams)) or "nowhere"
+            raise ValueError(f"gave an item to {made.target!r}, but it leads to {there}")
 
     def _account(
         self, row: Row, given: Given, refusal: EngineError | None, run: float, cpu: float, queued: float
@@ -211,14 +233,17 @@ class NodeTask:
                 self._holds.note(run * 1e3)
                 self._pipeline.watchdog.note(self.planned.id, self.planned.node_type, run, cpu)
 
-    def _pass_on(self, row: Row, made: list[Item], now: float) -> None:
+    def _pass_on(self, row: Row, given: list[Item | To], now: float) -> None:
         """Give every outlet its packet, the session its outputs, and the row its end."""
         memory = self._pipeline.memory
+        made: list[Item] = _without_address(given) if self._node.routes else given  # type: ignore[assignment]
         nbytes = items_bytes(made) if made else 0
         if nbytes and not memory.fits(nbytes):
             row.rejections.append(self._too_large(row, nbytes))
-            made, nbytes = [], 0
-        if self.outlets:
+            given, made, nbytes = [], [], 0
+        if self._node.routes:
+            self._share_out(row, given, now)
+        elif self.outlets:
             memory.add(nbytes)
             packet = Packet(row, made, now, nbytes, len(self.outlets))
             for outlet in self.outlets:
@@ -229,6 +254,14 @@ class NodeTask:
             row.outputs[self.planned.id] = made
         if not self.outlets:
             self._pipeline.sink_done(row)
+
+    def _share_out(self, row: Row, given: list[Item | To], now: float) -> None:
+        """Give every outlet a packet of its own, with what is for all and what is for its node alone."""
+        for outlet, downstream in zip(self.outlets, self.downstreams, strict=True):
+            share = _without_address(each for each in given if not isinstance(each, To) or each.target == downstream)
+            nbytes = items_bytes(share)
+            self._pipeline.memory.add(nbytes)
+            outlet.send_nowait(Packet(row, share, now, nbytes, 1))
 
     def close(self) -> None:
         """Close the node. What it raises then is its own affair, and no reason to leave others open."""
@@ -333,6 +366,10 @@ def _only(items: Sequence[Item], types: tuple[type[Item], ...] | None) -> Sequen
     if types is None or not items:
         return items
     return [item for item in items if isinstance(item, types)]
+
+
+def _without_address(given: Iterable[Item | To]) -> list[Item]:
+    return [each.item if isinstance(each, To) else each for each in given]
 
 
 def _all(given: Given) -> Sequence[Item]:

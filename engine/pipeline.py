@@ -80,6 +80,7 @@ class Pipeline:
                 send, receive = trio.open_memory_channel[Packet](capacity)
                 task.inlets.append(receive)
                 self.tasks[edge.source].outlets.append(send)
+                self.tasks[edge.source].downstreams.append(task.planned.id)
 
     async def run(self) -> None:
         """Run one task per node, until stopped or cancelled."""

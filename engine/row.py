@@ -53,6 +53,7 @@ class Row:
       parse_seconds: what parsing its chunks took.
       timestamp_ms: capture time of its first chunk.
       entered_clock: the sweep's clock when it entered the graph.
+      ended: sources that give nothing in it nor after it, as far as is known (one-shot calls know).
       index: how many rows had entered before it.
       waiting: sinks that have not done it yet.
       marks: one per node, in topological order; None until that node has done it.
@@ -62,6 +63,7 @@ class Row:
 
     __slots__ = (
         "chunk_count",
+        "ended",
         "entered_clock",
         "final",
         "flush",
@@ -89,6 +91,7 @@ class Row:
         self.parse_seconds = 0.0
         self.timestamp_ms = 0
         self.entered_clock = 0.0
+        self.ended: frozenset[str] = frozenset()
         self.index = 0
         self.waiting = 0
         self.marks: list[Mark | None] = []

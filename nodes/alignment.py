@@ -66,6 +66,7 @@ class Alignment:
     format: StreamFormat | None = attrs.field(init=False, default=None)
     _tracks: dict[str, _Track] = attrs.field(init=False)
     _origin: int | None = attrs.field(init=False, default=None)
+    _ended: set[str] = attrs.field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
         self._tracks = {name: _Track() for name in self.names}
@@ -100,11 +101,15 @@ class Alignment:
                 track.blocks.append(block)
                 track.reached, track.sample_format = block.stop, block.sample_format
 
+    def end(self, name: str) -> None:
+        """Allow this upstream node to be as far behind as it is: it has no more before `flush`."""
+        self._ended.add(name)
+
     def take(self) -> Iterator[Stretch]:
         """What all upstream nodes have reached.
 
         Raises:
-          SkewTooGreat: after that, one of them is more than `max_skew_ms` behind another.
+          SkewTooGreat: after that, one of them that has not ended is more than `max_skew_ms` behind another.
         """
         reached = [track.reached for track in self._tracks.values() if track.reached is not None]
         if len(reached) == len(self._tracks):
@@ -116,12 +121,15 @@ class Alignment:
         """All that is held, padded with zeros to the longest; then as new."""
         yield from self._take_until(max((track.reached or 0 for track in self._tracks.values()), default=0))
         self.format = self._origin = None
+        self._ended.clear()
         self._tracks = {name: _Track() for name in self.names}
 
     def _require_skew(self, furthest: int) -> None:
         assert self.format is not None
         assert self._origin is not None
         for name, track in self._tracks.items():
+            if name in self._ended:
+                continue
             reached = self._origin if track.reached is None else track.reached
             skew_ms = (furthest - reached) * 1000 / self.format[0]
             if skew_ms > self.max_skew_ms:

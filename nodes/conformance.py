@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from nodes.contract import AnyNode, Audio, Data, InvalidInput, Item, Join, Samples, from_float32
+from nodes.contract import AnyNode, Audio, Data, InvalidInput, Item, Join, Samples, To, from_float32
 
 __all__ = ["Outcome", "blocks_of", "check_node", "cut", "run", "signal"]
 
@@ -115,8 +115,8 @@ def _taken(feed: Feed | None) -> Callable[[Audio | None], Any]:
     return feed or (lambda block: block)
 
 
-def _checked(items: Iterable[Item]) -> list[Item]:
-    given = list(items)
+def _checked(items: Iterable[Item | To]) -> list[Item]:
+    given = [item.item if isinstance(item, To) else item for item in items]
     for item in given:
         if isinstance(item, Audio):
             assert np.isfinite(item.as_float32()).all(), "samples that are not finite"

@@ -10,6 +10,8 @@ The rules of the contract:
   the end.
 * A node refuses an item by raising `InvalidInput` *before* it has changed its state. Any other exception is a
   failure and ends the session.
+* A node with several downstream nodes gives each of them everything. One that says `routes` may wrap an item in
+  `To`, for one of them alone; the others have nothing to do then, and are skipped in that row.
 * Everything is synchronous. A node that is slow or blocks says `placement = "thread"`.
 * Samples are worked on as float32 (`Audio.as_float32`) and given back in the format they came in
   (`Audio.derive`).
@@ -38,6 +40,7 @@ __all__ = [
     "Kind",
     "Node",
     "Samples",
+    "To",
     "from_float32",
     "parameter",
     "to_float32",
@@ -212,6 +215,19 @@ class Data:
 Item = Audio | Data
 
 
+@attrs.frozen
+class To:
+    """An item for one downstream node alone; only a node that `routes` gives such.
+
+    Attributes:
+      target: id of a node that this one leads to.
+      item: what it is to get.
+    """
+
+    target: str
+    item: Item
+
+
 def parameter(
     default: Any = attrs.NOTHING,
     *,
@@ -261,6 +277,8 @@ class _Common:
     __slots__ = ()
 
     placement: ClassVar[Literal["inline", "thread"]] = "inline"
+    routes: ClassVar[bool] = False
+    """Some of its items are for one downstream node alone: it may give `To`."""
 
     @property
     def takes(self) -> Kind:
@@ -289,7 +307,14 @@ class _Common:
           ValueError: the parameters do not fit these upstream nodes.
         """
 
-    def finish(self) -> Iterable[Item]:
+    def connect_outputs(self, downstreams: Sequence[str]) -> None:
+        """Be told once, before anything runs, which nodes this one leads to, in the order of the connections.
+
+        Raises:
+          ValueError: the parameters do not fit these downstream nodes.
+        """
+
+    def finish(self) -> Iterable[Item | To]:
         """Yield what is still held back, and become as fresh as a new node."""
         return ()
 
@@ -312,7 +337,7 @@ class Node(_Common):
 
     __slots__ = ()
 
-    def process(self, item: Any) -> Iterable[Item]:
+    def process(self, item: Any) -> Iterable[Item | To]:
         """Take one item of a kind in `takes` and yield what comes of it.
 
         Raises:
@@ -326,7 +351,7 @@ class Join(_Common):
 
     __slots__ = ()
 
-    def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[Item]:
+    def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[Item | To]:
         """Take one row and yield what comes of it.
 
         Args:
@@ -337,6 +362,12 @@ class Join(_Common):
           InvalidInput: the row is refused; the node's state has not changed.
         """
         raise NotImplementedError
+
+    def ended(self, upstream: str) -> None:
+        """Be told, before a row, that this upstream node has nothing more to process: waiting for it is in vain.
+
+        What it holds back itself still comes with the row in which all nodes finish.
+        """
 
 
 AnyNode = Node | Join

@@ -23,7 +23,7 @@ class Mix(Join):
     silence. A node's gap counts as silence, a gap of all stays a gap. Rates and channel counts have to be equal; where
     sample formats differ, the sum is float32. Integers clip at full scale, float32 only where it would overflow. An
     upstream node that is more than `max_skew_ms` behind another fails the node (`SkewTooGreat`), which bounds what is
-    held.
+    held. One whose input has ended may be; the others' audio is held until `finish` then.
     """
 
     weights: dict[str, float] = parameter({}, help="upstream node id → linear factor; 1 for those not named")
@@ -62,6 +62,10 @@ class Mix(Join):
         self._alignment.check(row)
         self._alignment.add(row)
         return self._mixed(self._alignment.take())
+
+    def ended(self, upstream: str) -> None:
+        """Wait no more for this upstream node."""
+        self._alignment.end(upstream)
 
     def finish(self) -> Iterable[Audio]:
         """Mix the rest, padded with silence."""

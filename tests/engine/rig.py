@@ -24,7 +24,7 @@ from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Connection, Manifest, NodeSpec
 from engine.packet import Chunk, Result, SessionMetrics
 from engine.session import Event, Session, open_session
-from nodes.contract import AnyNode, Audio, Data, InvalidInput, Item, Join, Kind, Node, parameter
+from nodes.contract import AnyNode, Audio, Data, InvalidInput, Item, Join, Kind, Node, To, parameter
 
 RATE = 16_000
 
@@ -54,7 +54,7 @@ class Probe(Node):
         self.built.append(self)
         self.closes = self.finishes = self.seen = 0
 
-    def process(self, item: Item) -> Iterable[Item]:
+    def process(self, item: Item) -> Iterable[Item | To]:
         self.seen += 1
         return self.treat(item)
 
@@ -155,6 +155,28 @@ class Bomb(Probe):
         return super().finish()
 
 
+@attrs.define(eq=False, slots=False)
+class Fork(Probe):
+    """Sends item n to its n-th downstream node alone, the first again after the last; each `shut`-th to nobody."""
+
+    shut: int = parameter(0, help="which items go nowhere; 0 is none", at_least=0)
+    routes = True
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.downstreams: Sequence[str] = ()
+
+    def connect_outputs(self, downstreams: Sequence[str]) -> None:
+        self.downstreams = downstreams
+
+    def treat(self, item: Item) -> Iterable[Item | To]:  # type: ignore[override]
+        if self.shut and self.seen % self.shut == 0:
+            return ()
+        if not self.downstreams:
+            return (item,)
+        return (To(self.downstreams[(self.seen - 1) % len(self.downstreams)], item),)
+
+
 class Tally(Probe):
     """Numbers what it sees since it was fresh, and says at the end how much that was."""
 
@@ -226,7 +248,7 @@ def number_of(item: Item) -> Any:
     return item.start if isinstance(item, Audio) else item.value.get("n")
 
 
-KINDS = (Pass, Hear, Read, Lag, Sieve, Copies, Picky, Bomb, Tally, Threaded, Stuck, Hog, Meet)
+KINDS = (Pass, Hear, Read, Lag, Sieve, Copies, Picky, Bomb, Fork, Tally, Threaded, Stuck, Hog, Meet)
 
 
 class Kinds(dict[str, type[AnyNode]]):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
+import attrs
 import numpy as np
 import pytest
 import trio
@@ -27,7 +28,8 @@ from engine.limits import ResourceLimits
 from engine.manifest import Manifest
 from engine.oneshot import BLOCK_SECONDS, execute
 from engine.packet import NodeStatus, Result, Status
-from nodes.contract import Audio, Data, Item
+from nodes.contract import Audio, Data, Item, Join, Kind
+from nodes.mix import Mix
 from tests.engine.rig import RATE, Kinds, Probe, tasks_now, tone, wire
 from tests.kits import signal
 
@@ -232,6 +234,33 @@ async def test_tells_of_the_whole_call(autojump_clock: MockClock) -> None:
     }
     assert result.wall_ms > 0
     assert result.memory_bytes >= 3 * RATE * 4
+
+
+async def test_inputs_of_any_lengths_are_mixed(autojump_clock: MockClock) -> None:
+    """A node that waits for all its upstream nodes is told which of them have nothing more to come."""
+    short, long = tone(RATE // 2, 0.25), tone(5 * RATE, 0.5)
+    manifest = wire("a > lag > mix, b > mix, c > mix", mix="Mix", lag=("Lag", {"items": 1}))
+    result = await call(manifest, {"a": short, "b": long}, None, Mix)
+    audio = result.outputs["mix"].audio
+    assert audio is not None
+    assert audio.frames[:, 0].tolist() == [0.75] * (RATE // 2) + [0.5] * (5 * RATE - RATE // 2)
+
+
+async def test_a_join_is_told_once_of_each_upstream_that_has_ended(autojump_clock: MockClock) -> None:
+    @attrs.define(eq=False, slots=False)
+    class Ear(Join):
+        gives = Kind.DATA
+        told: ClassVar[list[Any]] = []
+
+        def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[Item]:
+            self.told.append(sorted(upstream for upstream, items in row.items() if items))
+            return ()
+
+        def ended(self, upstream: str) -> None:
+            self.told.append(upstream)
+
+    await call(wire("a > x > ear, a > y, b > y > ear", ear="Ear"), {"a": tone(RATE), "b": tone(3 * RATE)}, None, Ear)
+    assert Ear.told == [["x", "y"], "x", ["y"], ["y"]], "y has another source that goes on"
 
 
 # ---- errors ----------------------------------------------------------------------------------

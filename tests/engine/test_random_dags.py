@@ -69,6 +69,7 @@ KIND = st.one_of(
     st.builds(lambda k: ("Sieve", {"every": k}), st.integers(1, 4)),
     st.builds(lambda k: ("Copies", {"times": k}), st.integers(0, 3)),
     st.builds(lambda k: ("Picky", {"every": k}), st.integers(1, 6)),
+    st.builds(lambda k: ("Fork", {"shut": k}), st.integers(0, 4)),
 )
 FATAL = st.builds(lambda k: ("Bomb", {"at": k}), st.integers(-1, 8))
 
@@ -356,10 +357,21 @@ DIAMOND = Manifest(
     ),
     (Connection("n0", "n1"), Connection("n0", "n2"), Connection("n1", "n3"), Connection("n2", "n3")),
 )
+GATED = Manifest(
+    "v1",
+    (
+        NodeSpec("n0", "Fork", {"shut": 3}, is_output=True),
+        NodeSpec("n1", "Relay"),
+        NodeSpec("n2", "Lag", {"items": 1}),
+        NodeSpec("n3", "Witness"),
+    ),
+    (Connection("n0", "n1"), Connection("n0", "n2"), Connection("n1", "n3"), Connection("n2", "n3")),
+)
 PLAIN = {"input_capacity": 0, "reorder_window": 0, "overflow": Overflow.BLOCK, "lean": False}
 
 
 @example(DIAMOND, Client([("row",)] * 5 + [("flush",)] + [("row",)] * 3, "close", None, PLAIN))
+@example(GATED, Client([("row",)] * 7 + [("flush",)] + [("row",)] * 3, "close", None, PLAIN))
 @example(DIAMOND, Client([("row",)] * 5, "cancel", 2, PLAIN))
 @example(DIAMOND, Client([("row",)] * 5, "scope", 2, PLAIN))
 @example(DIAMOND, Client([("row",), ("chunk", 0, 40), ("flush",), ("chunk", 0, -3)], "close", None, PLAIN))
