@@ -1,26 +1,38 @@
-"""The machine and versions that a figure belongs to, and which core does what."""
+"""The machine and versions that a figure belongs to, which core does what, and what a process has used."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["describe", "pin", "split_cores"]
+import attrs
+
+__all__ = ["Usage", "client_cores", "describe", "pin", "split_cores", "usage"]
 
 _PACKAGES = ("headrace", "trio", "purerpc", "h2", "protobuf", "numpy", "samplerate", "webrtcvad-wheels")
+_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def describe() -> dict[str, str]:
-    """Processor, cores, system and versions, as they are here."""
+def describe(*packages: str) -> dict[str, str]:
+    """Processor, cores, load, system, commit and versions, as they are here and now.
+
+    Args:
+      packages: whose versions count beside our own dependencies'.
+    """
     facts = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
         "cpu": _cpu_model(),
-        "cores": str(os.cpu_count()),
+        "cores": str(len(_CORES) or os.cpu_count()),
+        "load": " ".join(f"{each:.2f}" for each in os.getloadavg()),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *packages):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
@@ -38,14 +50,69 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def _commit() -> str:
+    here = Path(__file__).parent
+    try:
+        named = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return named.stdout.strip()
+
+
 def split_cores() -> tuple[set[int], set[int]] | None:
-    """A core for the server and one for the client; None where there are not two, or no way to say so."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    cores = sorted(os.sched_getaffinity(0))
-    return ({cores[0]}, {cores[1]}) if len(cores) > 1 else None
+    """A core for the server and the others for clients; None where there are not two, or no way to say so."""
+    return ({_CORES[0]}, set(_CORES[1:])) if len(_CORES) > 1 else None
+
+
+def client_cores() -> set[int]:
+    """Where clients run: not on the server's core, if there is another."""
+    cores = split_cores()
+    return set(_CORES) or {0} if cores is None else cores[1]
 
 
 def pin(process: int, cores: set[int]) -> None:
     """Keep a process (0: this one) on some cores."""
     os.sched_setaffinity(process, cores)
+
+
+@attrs.frozen
+class Usage:
+    """What a process has used so far; a difference is what it used between.
+
+    Attributes:
+      cpu_s: CPU time of all its threads, by the scheduler's own account, which is exact where ticks are not.
+      rss_bytes: resident memory now; of a difference, at its end.
+    """
+
+    cpu_s: float
+    rss_bytes: int
+
+    def __sub__(self, before: Usage) -> Usage:
+        return Usage(self.cpu_s - before.cpu_s, self.rss_bytes)
+
+
+def usage(process: int) -> Usage:
+    """As it is now; of a process that has children, with theirs."""
+    return Usage(
+        sum(_cpu_ns(each) for each in _family(process)) / 1e9,
+        sum(_rss_bytes(each) for each in _family(process)),
+    )
+
+
+def _family(process: int) -> list[int]:
+    children: list[int] = []
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        children += [int(child) for child in (thread / "children").read_text().split()]
+    return [process, *(each for child in children for each in _family(child))]
+
+
+def _cpu_ns(process: int) -> int:
+    threads = Path(f"/proc/{process}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
+
+
+def _rss_bytes(process: int) -> int:
+    with open(f"/proc/{process}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,66 @@
+"""From samples to the figures of a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.load import Outcome
+
+__all__ = ["PERCENTILES", "interval", "latency_figures", "spread", "summarize"]
+
+PERCENTILES = {"min": 0.0, "p50": 50.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
+
+_RESAMPLES = 10_000
+
+
+def latency_figures(latencies_ms: npt.ArrayLike) -> dict[str, float]:
+    """Percentiles by name, such as `p99_ms`: each a latency that was seen, none made between two."""
+    values = np.asarray(latencies_ms, float)
+    if not values.size:
+        return {f"{name}_ms": math.nan for name in PERCENTILES}
+    found = np.percentile(values, list(PERCENTILES.values()), method="inverted_cdf")
+    return {f"{name}_ms": float(value) for name, value in zip(PERCENTILES, found, strict=True)}
+
+
+def summarize(outcome: Outcome) -> dict[str, float]:
+    """The figures of one load."""
+    return {
+        "chunks": outcome.chunks,
+        "lost": outcome.lost,
+        "errors": outcome.failed,
+        "chunks_per_s": outcome.chunks / outcome.wall_s if outcome.wall_s else math.nan,
+        **latency_figures(outcome.latencies_ms),
+        "mean_ms": float(np.mean(outcome.latencies_ms)) if outcome.latencies_ms.size else math.nan,
+        "server_cpu_us_per_chunk": outcome.server_cpu_us_per_chunk,
+        "server_rss_mb": outcome.server.rss_bytes / 1e6,
+        "server_busy": outcome.server.cpu_s / outcome.wall_s if outcome.wall_s else math.nan,
+        "client_busy": max(outcome.client_cpu_shares, default=math.nan),
+        "client_late_p99_ms": outcome.client_late_p99_ms,
+    }
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, lowest and highest."""
+    return float(np.median(values)), min(values), max(values)
+
+
+def interval(
+    samples: Sequence[float],
+    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = lambda each: np.median(each, axis=-1),
+    share: float = 0.95,
+) -> tuple[float, float]:
+    """A confidence interval by the percentile bootstrap (Efron 1979), drawn with a fixed seed.
+
+    Args:
+      samples: independent ones, such as the ratio of each pair of runs.
+      statistic: from shape (..., samples) to (...); the median if nothing else is said.
+      share: of the resamples that lie within.
+    """
+    values = np.asarray(samples, float)
+    drawn = np.random.default_rng(7).choice(values, (_RESAMPLES, len(values)))
+    low, high = np.percentile(statistic(drawn), [50 * (1 - share), 50 * (1 + share)])
+    return float(low), float(high)

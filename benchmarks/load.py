@@ -1,0 +1,287 @@
+"""The load that every comparison uses: sessions of ready-made messages, from client processes of their own.
+
+A `Script` is what one session says, in bytes, so that any gRPC server can be driven: Headrace through
+`benchmarks.pipelines`, another one with messages of its own. A `Load` is how many sessions follow it, and at what pace.
+`drive` runs a load and gives an `Outcome`.
+
+At real pace a chunk's clock starts when the chunk was *due*, not when the client got round to sending it, so that a
+stall is charged to every chunk that it delayed (this corrects for coordinated omission). Back to back, one chunk is
+under way in a session at a time, and its clock starts at the send. Times are `time.perf_counter`'s, which on Linux is
+one clock for all processes.
+"""
+
+from __future__ import annotations
+
+import enum
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from time import perf_counter
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.machine import Usage, client_cores, usage
+from benchmarks.progress import Advance, no_progress
+
+__all__ = ["Kind", "Load", "LoadFailed", "Outcome", "Script", "drive", "every_message"]
+
+START_S = 0.05
+OPENING_S = 60.0
+SESSIONS_PER_CONNECTION = 25
+
+
+class LoadFailed(Exception):
+    """A client process could not do its work; the server refused a session, or was lost."""
+
+
+class Kind(enum.Enum):
+    """What a message from the server is."""
+
+    ANSWER = "to the session's oldest chunk without one"
+    KEPT = "kept for the report"
+    ERROR = "kept, and counted"
+    OTHER = "ignored"
+
+
+def every_message(message: bytes) -> Kind:
+    """For a server that answers each chunk with one message, and says nothing else."""
+    return Kind.ANSWER
+
+
+@attrs.frozen(kw_only=True)
+class Script:
+    """What one session says.
+
+    Attributes:
+      path: `/package.Service/Method`, a bidirectional one.
+      chunks: messages that get one answer each, in order.
+      opening: messages before the first chunk.
+      ready_after: how many messages of the server to wait for after them.
+      closing: messages after the last answer; then this side of the call is closed.
+      kind_of: tells what a message of the server is; a function of a module, since it is called in another process.
+      sample_every: answers kept for the report: every so many of each session; 0 is none.
+    """
+
+    path: str
+    chunks: tuple[bytes, ...]
+    opening: tuple[bytes, ...] = ()
+    ready_after: int = 0
+    closing: tuple[bytes, ...] = ()
+    kind_of: Callable[[bytes], Kind] = every_message
+    sample_every: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Load:
+    """How a script is followed.
+
+    Attributes:
+      sessions: at once.
+      period_s: between the chunks of a session; 0 is back to back: the next goes when the last one's answer has come.
+      warm_up: chunks of each session, its first ones, whose latencies do not count.
+      connections: that the sessions share; 0 is one for every 25 sessions.
+      processes: of clients; 0 is one for each core that is not the server's.
+      grace_s: after the last chunk was due, how long its answer is waited for; back to back, how long a silence.
+    """
+
+    script: Script
+    sessions: int = attrs.field(validator=attrs.validators.ge(1))
+    period_s: float = 0.0
+    warm_up: int = 0
+    connections: int = 0
+    processes: int = 0
+    grace_s: float = 5.0
+
+    @property
+    def expected_s(self) -> float:
+        """How long it lasts at real pace; 0 when nobody can tell."""
+        return self.period_s * len(self.script.chunks)
+
+
+@attrs.frozen(kw_only=True)
+class Share:
+    """One client process's part of a load: these of its sessions, over so many connections."""
+
+    load: Load
+    host: str
+    port: int
+    sessions: tuple[int, ...]
+    connections: int
+    cores: frozenset[int]
+
+
+@attrs.define(kw_only=True)
+class Report:
+    """What one client process has to say.
+
+    Attributes:
+      due, received: seconds, shape (sessions, chunks); NaN where it was not sent, or not answered.
+      late_s: how long after a chunk was due this client got round to it, each.
+      cpu_s, wall_s: this client's own, from the first chunk to the last answer.
+      kept: messages that `Kind.KEPT` and sampling kept.
+      errors: messages that were errors, and sessions that ended badly, the first few.
+      failed: how many of these there were.
+    """
+
+    due: npt.NDArray[np.float64]
+    received: npt.NDArray[np.float64]
+    late_s: npt.NDArray[np.float64]
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    kept: list[bytes] = attrs.field(factory=list)
+    errors: list[bytes | str] = attrs.field(factory=list)
+    failed: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What came of a load.
+
+    Attributes:
+      latencies_ms: of the chunks after the warm-up; infinite where no answer came.
+      chunks: answered, warm-up included.
+      lost: sent, or due, and not answered; warm-up included.
+      wall_s: from the first chunk's being due to the last answer.
+      server: what the server used in that time.
+      client_cpu_shares: CPU time over wall time of each client process: near 1, the client is the limit.
+      client_late_p99_ms: how late the clients got round to chunks that were due.
+      kept, errors, failed: as in `Report`, of all processes.
+    """
+
+    latencies_ms: npt.NDArray[np.float64]
+    chunks: int
+    lost: int
+    wall_s: float
+    server: Usage
+    client_cpu_shares: tuple[float, ...]
+    client_late_p99_ms: float
+    kept: tuple[bytes, ...]
+    errors: tuple[bytes | str, ...]
+    failed: int
+
+    @property
+    def server_cpu_us_per_chunk(self) -> float:
+        """CPU time of the server over the chunks it answered."""
+        return self.server.cpu_s / self.chunks * 1e6 if self.chunks else float("nan")
+
+
+def drive(load: Load, host: str, port: int, server: int, advance: Advance = no_progress) -> Outcome:
+    """Run a load against a server.
+
+    Args:
+      load: what to do.
+      host: where.
+      port: the same.
+      server: the process id, whose use of the machine is measured.
+      advance: told of answered chunks as they come.
+
+    Raises:
+      LoadFailed: the sessions could not be opened, or a client process died.
+    """
+    with _client_processes(_shares(load, host, port)) as pipes:
+        for pipe in pipes:
+            _expect(pipe, "opened", timeout_s=OPENING_S)
+        before = usage(server)
+        begin = perf_counter() + START_S
+        for pipe in pipes:
+            pipe.send(begin)
+        _await_all(pipes, "answered", advance)
+        after = usage(server)
+        for pipe in pipes:
+            pipe.send("close")
+        reports = [_expect(pipe, "report", timeout_s=OPENING_S) for pipe in pipes]
+    return _outcome(load, reports, after - before)
+
+
+def _shares(load: Load, host: str, port: int) -> list[Share]:
+    cores = sorted(client_cores())
+    processes = min(load.processes or len(cores), load.sessions)
+    connections = load.connections or -(-load.sessions // SESSIONS_PER_CONNECTION)
+    return [
+        Share(
+            load=load,
+            host=host,
+            port=port,
+            sessions=tuple(range(i, load.sessions, processes)),
+            connections=max(1, connections // processes),
+            cores=frozenset({cores[i % len(cores)]}),
+        )
+        for i in range(processes)
+    ]
+
+
+@contextmanager
+def _client_processes(shares: list[Share]) -> Iterator[list[Connection]]:
+    from benchmarks.load_process import run  # which knows this module
+
+    context = multiprocessing.get_context("spawn")
+    started: list[tuple[BaseProcess, Connection]] = []
+    try:
+        for share in shares:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=run, args=(share, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            started.append((process, ours))
+        yield [pipe for _, pipe in started]
+    finally:
+        for each, pipe in started:
+            each.terminate()
+            each.join()
+            pipe.close()
+
+
+def _expect(pipe: Connection, what: str, timeout_s: float) -> Any:
+    """Wait for a word of a client process; its value."""
+    if not pipe.poll(timeout_s):
+        raise LoadFailed(f"a client process did not get to {what!r} within {timeout_s:g} s")
+    try:
+        word, value = pipe.recv()
+    except EOFError:
+        raise LoadFailed("a client process has died") from None
+    if word == "failed":
+        raise LoadFailed(value)
+    assert word == what
+    return value
+
+
+def _await_all(pipes: list[Connection], what: str, advance: Advance) -> None:
+    waiting = list(pipes)
+    while waiting:
+        for pipe in wait(waiting):
+            assert isinstance(pipe, Connection)
+            try:
+                word, value = pipe.recv()
+            except EOFError:
+                raise LoadFailed("a client process has died") from None
+            if word == "failed":
+                raise LoadFailed(value)
+            if word == what:
+                waiting.remove(pipe)
+            else:
+                advance(value)
+
+
+def _outcome(load: Load, reports: list[Report], server: Usage) -> Outcome:
+    due = np.concatenate([report.due for report in reports])
+    received = np.concatenate([report.received for report in reports])
+    counted = (received - due)[:, load.warm_up :]
+    late = np.concatenate([report.late_s for report in reports])
+    answered = np.isfinite(received)
+    return Outcome(
+        latencies_ms=np.where(np.isfinite(counted), counted * 1e3, np.inf).ravel(),
+        chunks=int(answered.sum()),
+        lost=int(answered.size - answered.sum()),
+        wall_s=float(np.nanmax(received) - np.nanmin(due)) if answered.any() else 0.0,
+        server=server,
+        client_cpu_shares=tuple(report.cpu_s / report.wall_s for report in reports if report.wall_s),
+        client_late_p99_ms=float(np.percentile(late, 99) * 1e3) if late.size else 0.0,
+        kept=tuple(message for report in reports for message in report.kept),
+        errors=tuple(message for report in reports for message in report.errors),
+        failed=sum(report.failed for report in reports),
+    )

@@ -1,0 +1,231 @@
+"""A client process: its share of a load's sessions, in one thread, on one core.
+
+What is due next is known without a queue: sessions start one after another within a period and go at the same pace,
+so chunk k of all sessions is due before chunk k + 1 of any.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from time import perf_counter, process_time
+
+import numpy as np
+
+from benchmarks.load import Kind, Load, Report, Share
+from benchmarks.wire import Call, ConnectionLost, Wire, framed
+
+__all__ = ["run"]
+
+TELL_EVERY_S = 0.25
+KEEP_ERRORS = 5
+CLOSING_S = 10.0
+
+
+def run(share: Share, pipe: Connection) -> None:
+    """The process: tell "opened", hear when to begin, tell how many answers came, then "answered" and "report"."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to the whole group: the parent ends us
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, share.cores)
+    try:
+        clients = Clients(share, pipe)
+        clients.open()
+        pipe.send(("opened", None))
+        clients.follow(pipe.recv())
+        pipe.send(("answered", None))
+        pipe.recv()
+        clients.close()
+        pipe.send(("report", clients.report))
+    except (OSError, ConnectionLost) as error:
+        pipe.send(("failed", f"{share.host}:{share.port}: {error}"))
+
+
+class _Session:
+    """One session's call, and how far it has got."""
+
+    def __init__(self, row: int, wire: Wire, call: Call) -> None:
+        self.row = row
+        self.wire = wire
+        self.call = call
+        self.answered = 0
+        self.greeted = 0
+
+
+_Hear = Callable[[_Session, bytes | None, float], None]
+
+
+class Clients:
+    """The sessions of one process.
+
+    Attributes:
+      report: what came of them so far.
+    """
+
+    def __init__(self, share: Share, pipe: Connection) -> None:
+        self._load: Load = share.load
+        self._script = share.load.script
+        self._pipe = pipe
+        self._chunks = [framed(chunk) for chunk in self._script.chunks]
+        self._offsets = [i / share.load.sessions * share.load.period_s for i in share.sessions]
+        shape = (len(share.sessions), len(self._chunks))
+        self.report = Report(due=np.full(shape, np.nan), received=np.full(shape, np.nan), late_s=np.zeros(0))
+        self._wires = [Wire(share.host, share.port) for _ in range(share.connections)]
+        self._by_socket = {wire.socket: wire for wire in self._wires}
+        self._sessions: list[_Session] = []
+        self._by_call: dict[Call, _Session] = {}
+        self._open_answers = len(share.sessions) * len(self._chunks)
+        self._told, self._untold = 0.0, 0
+        for row in range(len(share.sessions)):
+            wire = self._wires[row % len(self._wires)]
+            session = _Session(row, wire, wire.call(self._script.path))
+            self._sessions.append(session)
+            self._by_call[session.call] = session
+
+    def open(self) -> None:
+        """Open every session, and wait until the server has greeted all of them."""
+        opening = [framed(message) for message in self._script.opening]
+        for session in self._sessions:
+            for message in opening:
+                session.wire.send(session.call, message)
+        while any(session.greeted < self._script.ready_after for session in self._sessions):
+            self._turn(None, self._greet)
+
+    def _greet(self, session: _Session, message: bytes | None, now: float) -> None:
+        if message is None:
+            raise ConnectionLost(f"a session was refused: status {session.call.status}, {session.call.details}")
+        session.greeted += 1
+
+    def follow(self, begin: float) -> None:
+        """Send all chunks, and read their answers.
+
+        Args:
+          begin: when the first session's first chunk is due.
+        """
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # what a run makes is bounded
+        cpu = process_time()
+        if self._load.period_s:
+            self._follow_at_pace(begin)
+        else:
+            self._follow_back_to_back(begin)
+        self.report.wall_s = perf_counter() - begin
+        self.report.cpu_s = process_time() - cpu
+        gc.enable()
+
+    def _follow_at_pace(self, begin: float) -> None:
+        chunks, sessions = self._chunks, self._sessions
+        offsets = np.array(self._offsets)
+        self.report.due[:] = begin + offsets[:, None] + np.arange(len(chunks)) * self._load.period_s
+        schedule = self.report.due.T.ravel()
+        late = self.report.late_s = np.zeros(len(schedule))
+        due = schedule.tolist()
+        deadline = due[-1] + self._load.grace_s
+        at = 0
+        while self._open_answers:
+            now = perf_counter()
+            while at < len(due) and due[at] <= now:
+                number, row = divmod(at, len(sessions))
+                session = sessions[row]
+                if session.call.status is None:
+                    session.wire.send(session.call, chunks[number])
+                late[at] = now - due[at]
+                at += 1
+            if now > deadline:
+                return
+            self._turn(max(0.0, (due[at] if at < len(due) else deadline) - perf_counter()), self._answer)
+
+    def _follow_back_to_back(self, begin: float) -> None:
+        self._turn(max(0.0, begin - perf_counter()), self._answer)
+        for session in self._sessions:
+            self._send_next(session, perf_counter())
+        heard = perf_counter()
+        while self._open_answers:
+            before = self._open_answers
+            self._turn(self._load.grace_s, self._answer_and_go_on)
+            now = perf_counter()
+            if self._open_answers < before:
+                heard = now
+            elif now - heard > self._load.grace_s:
+                return
+
+    def _send_next(self, session: _Session, now: float) -> None:
+        if session.answered < len(self._chunks):
+            self.report.due[session.row, session.answered] = now
+            session.wire.send(session.call, self._chunks[session.answered])
+
+    def _answer_and_go_on(self, session: _Session, message: bytes | None, now: float) -> None:
+        before = session.answered
+        self._answer(session, message, now)
+        if session.answered > before:
+            self._send_next(session, now)
+
+    def _answer(self, session: _Session, message: bytes | None, now: float) -> None:
+        if message is None:
+            self._open_answers -= len(self._chunks) - session.answered
+            self._fail(f"a session ended early: status {session.call.status}, {session.call.details}")
+            return
+        match self._script.kind_of(message):
+            case Kind.ANSWER:
+                self.report.received[session.row, session.answered] = now
+                session.answered += 1
+                self._open_answers -= 1
+                self._tell(now)
+                if self._script.sample_every and session.answered % self._script.sample_every == 0:
+                    self.report.kept.append(message)
+            case Kind.KEPT:
+                self.report.kept.append(message)
+            case Kind.ERROR:
+                self._fail(message)
+
+    def _fail(self, error: bytes | str) -> None:
+        self.report.failed += 1
+        if len(self.report.errors) < KEEP_ERRORS:
+            self.report.errors.append(error)
+
+    def _tell(self, now: float) -> None:
+        self._untold += 1
+        if now - self._told > TELL_EVERY_S:
+            self._pipe.send(("progress", self._untold))
+            self._told, self._untold = now, 0
+
+    def close(self) -> None:
+        """End every session, and read what is still said."""
+        for session in self._sessions:
+            if session.call.status is None:
+                for message in self._script.closing:
+                    session.wire.send(session.call, framed(message))
+                session.wire.half_close(session.call)
+        deadline = perf_counter() + CLOSING_S
+        while any(session.call.status is None for session in self._sessions) and perf_counter() < deadline:
+            self._turn(0.1, self._hear_last)
+        for wire in self._wires:
+            wire.close()
+
+    def _hear_last(self, session: _Session, message: bytes | None, now: float) -> None:
+        if message is None:
+            if session.call.status:
+                self._fail(f"a session ended badly: status {session.call.status}, {session.call.details}")
+        elif (kind := self._script.kind_of(message)) is Kind.KEPT:
+            self.report.kept.append(message)
+        elif kind is Kind.ERROR:
+            self._fail(message)
+
+    def _turn(self, timeout_s: float | None, hear: _Hear) -> None:
+        """Write what there is, wait for something to read, and read it."""
+        writing = []
+        for wire in self._wires:
+            if wire.wants_to_write:
+                wire.flush()
+                if wire.wants_to_write:
+                    writing.append(wire.socket)
+        readable, _, _ = select.select(list(self._by_socket), writing, (), timeout_s)
+        for each in readable:
+            came = self._by_socket[each].receive()
+            now = perf_counter()
+            for call, message in came:
+                hear(self._by_call[call], message, now)

@@ -1,0 +1,69 @@
+"""What a load says to Headrace, and what Headrace says of itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.load import Kind, Script
+from benchmarks.workloads import speech_like
+from engine.limits import ResourceLimits, SessionOptions
+from engine.manifest import Manifest
+from engine.packet import Chunk
+from nodes.contract import Audio
+from protos import streaming_pb2 as streaming
+from transport.mirror import encode_chunk, encode_control, encode_open
+from transport.service import STREAMING_SERVICE
+
+__all__ = ["PATH", "kind_of", "pipeline_script"]
+
+PATH = f"/{STREAMING_SERVICE}/StreamPipeline"
+
+
+def kind_of(message: bytes) -> Kind:
+    """What a `StreamResponse` is to a load."""
+    response = streaming.StreamResponse.FromString(message)
+    if response.HasField("result"):
+        return Kind.OTHER if response.flush else Kind.ANSWER
+    if response.HasField("error"):
+        return Kind.ERROR
+    return Kind.KEPT if response.HasField("metrics") and response.metrics.final else Kind.OTHER
+
+
+def pipeline_script(
+    manifest: Manifest,
+    *,
+    chunk_ms: float,
+    chunks: int,
+    sample_rate: int = 48_000,
+    lean: bool = True,
+    sample_every: int = 0,
+) -> Script:
+    """A session that streams speech-like audio, mono i16.
+
+    Args:
+      manifest: of one source.
+      chunk_ms: length of a chunk.
+      chunks: how many.
+      sample_rate: Hz.
+      lean: ask for results without per-node maps.
+      sample_every: keep every so many of a session's results.
+    """
+    options = SessionOptions(lean=lean, metrics_interval_ms=600_000)
+    return Script(
+        path=PATH,
+        opening=(encode_open(manifest, ResourceLimits(), options),),
+        ready_after=1,
+        chunks=tuple(encode_chunk(Chunk(audio, i)) for i, audio in enumerate(_cut(chunk_ms, chunks, sample_rate))),
+        closing=(encode_control(streaming.StreamControl.COMMAND_CLOSE),),
+        kind_of=kind_of,
+        sample_every=sample_every,
+    )
+
+
+def _cut(chunk_ms: float, chunks: int, sample_rate: int) -> list[Audio]:
+    """Ten seconds of audio at most, again and again."""
+    step = max(1, round(sample_rate * chunk_ms / 1000))
+    period = max(1, min(chunks, 10 * sample_rate // step))
+    frames = speech_like(period * step / sample_rate + 1, sample_rate).frames
+    cut = np.split(frames[: period * step], period)
+    return [Audio(cut[i % period], sample_rate) for i in range(chunks)]

@@ -1,0 +1,41 @@
+"""Progress bars, on standard error and only while something runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["Advance", "Bars", "no_progress", "progress"]
+
+Advance = Callable[[int], None]
+
+
+def no_progress(count: int) -> None:
+    """For whoever wants to see nothing."""
+
+
+class Bars:
+    """Bars that come and go; made by `progress`."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+
+    @contextmanager
+    def bar(self, text: str, total: float | None) -> Iterator[Advance]:
+        """A bar for the length of a block: what is called with every step done."""
+        task = self._shown.add_task(text, total=total)
+        try:
+            yield lambda count: self._shown.advance(task, count)
+        finally:
+            self._shown.remove_task(task)
+
+
+@contextmanager
+def progress() -> Iterator[Bars]:
+    """Show bars while the block runs."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        yield Bars(shown)

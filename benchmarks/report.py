@@ -1,0 +1,157 @@
+"""What a command found: one report, shown in the terminal, and as JSON and Markdown for who wants to keep it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import click
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from benchmarks.machine import describe
+
+__all__ = ["Report", "Table", "publish", "report_options"]
+
+Cell = float | int | str | None
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@attrs.frozen
+class Table:
+    """Rows of figures.
+
+    Attributes:
+      title: what they are of.
+      columns: key of a row → heading, with the unit; what JSON has beyond these is not shown.
+      rows: figures by key.
+    """
+
+    title: str
+    columns: Mapping[str, str]
+    rows: Sequence[Mapping[str, Cell]]
+
+    def cells(self) -> list[list[str]]:
+        """The rows as text."""
+        return [[_text(row.get(key)) for key in self.columns] for row in self.rows]
+
+
+@attrs.frozen
+class Report:
+    """What a command found.
+
+    Attributes:
+      name: of the command, and of the files.
+      tables: the figures.
+      notes: what has to be known to read them.
+      plots: file names, without their kind.
+      packages: whose versions count beside our own dependencies'.
+    """
+
+    name: str
+    tables: Sequence[Table]
+    notes: Sequence[str] = ()
+    plots: Sequence[str] = ()
+    packages: Sequence[str] = ()
+    machine: Mapping[str, str] = attrs.field()
+    command: str = attrs.field(factory=lambda: shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]))
+
+    @machine.default
+    def _describe(self) -> Mapping[str, str]:
+        return describe(*self.packages)
+
+    def as_json(self) -> str:
+        """Everything; what is infinite or undefined is null."""
+        tables = [{"title": each.title, "rows": [dict(row) for row in each.rows]} for each in self.tables]
+        found = {"command": self.command, "machine": dict(self.machine), "notes": list(self.notes), "tables": tables}
+        return json.dumps(_finite(found), indent=1, allow_nan=False)
+
+    def as_markdown(self) -> str:
+        """For a README."""
+        parts = [f"`{self.command}`", self.header()]
+        for table in self.tables:
+            lines = [f"**{table.title}**", "", _line(table.columns.values()), "|" + "---|" * len(table.columns)]
+            parts.append("\n".join([*lines, *(_line(cells) for cells in table.cells())]))
+        parts += self.notes
+        parts += [f"![{plot}]({plot}.png)" for plot in self.plots]
+        return "\n\n".join(parts) + "\n"
+
+    def header(self) -> str:
+        """The machine and the versions, in a line."""
+        return ", ".join(f"{name} {value}" for name, value in self.machine.items())
+
+    def show(self, console: Console) -> None:
+        """Print it."""
+        console.print(self.header())
+        for table in self.tables:
+            shown = RichTable(title=table.title)
+            for heading in table.columns.values():
+                shown.add_column(heading, justify="right")
+            for cells in table.cells():
+                shown.add_row(*cells)
+            console.print(shown)
+        for note in self.notes:
+            console.print(note)
+
+
+def _line(cells: Sequence[str] | Any) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _text(value: Cell) -> str:
+    """Three figures that count; a whole number whole."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "-"
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_OPTIONS = (
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
+    click.option(
+        "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write JSON and Markdown there."
+    ),
+)
+
+
+def report_options(command: F) -> F:
+    """Give a command the options that `publish` takes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def publish(report: Report, as_json: bool, out: Path | None) -> None:
+    """Print a report, and write it where that is asked for.
+
+    Raises:
+      ClickException: it cannot be written.
+    """
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / f"{report.name}.json").write_text(report.as_json() + "\n")
+            (out / f"{report.name}.md").write_text(report.as_markdown())
+        except OSError as error:
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+    if as_json:
+        print(report.as_json())
+    else:
+        report.show(Console(width=None if sys.stdout.isatty() else 140, highlight=False))

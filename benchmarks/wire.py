@@ -1,0 +1,293 @@
+"""A gRPC client that costs little: calls of ready-made messages over one non-blocking socket, and nothing else.
+
+Where server and client have a core each, a usual client is used up first: for each message it takes as much CPU time
+as the server, so it would measure itself. Here a message is one DATA frame, written and read with `struct`; the rare
+frames go through hyperframe and hpack. Flow control is exact on both sides, and credit is given back in large pieces.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+
+import hpack  # type: ignore[import-untyped]
+import hyperframe.frame as frames  # type: ignore[import-untyped]
+
+__all__ = ["Call", "ConnectionLost", "Wire", "framed"]
+
+STREAM_WINDOW = 256 * 1024
+CONNECTION_WINDOW = 16 * 1024 * 1024
+_DEFAULT_WINDOW = 65_535
+_MAX_FRAME = 16_384
+_READ = 256 * 1024
+
+_HEAD = struct.Struct(">HBBBI")  # length in 24 bits, kind, flags, stream
+_PREFIX = struct.Struct(">BI")  # compressed or not, length
+_DATA, _HEADERS, _CONTINUATION = 0x0, 0x1, 0x9
+_END_STREAM, _PADDED = 0x1, 0x8
+_UNKNOWN_STATUS = 2
+
+
+class ConnectionLost(Exception):
+    """The server has closed the connection, or broken HTTP/2."""
+
+
+def framed(message: bytes) -> bytes:
+    """A message as gRPC puts it into a stream."""
+    return _PREFIX.pack(0, len(message)) + message
+
+
+class Call:
+    """One bidirectional call; made by `Wire.call`.
+
+    Attributes:
+      status: gRPC's code once it is over, else None.
+      details: what the server said about it.
+      reads: give credit back as messages come; a reader that stalls does not.
+    """
+
+    def __init__(self, number: int, window: int) -> None:
+        self.number = number
+        self.status: int | None = None
+        self.details = ""
+        self.reads = True
+        self.window = window
+        self.unsent: deque[memoryview] = deque()
+        self.half_closed = self.ending = False
+        self.uncredited = 0
+        self.partial = bytearray()
+
+
+class Wire:
+    """A connection and its calls. Nothing here waits: select on `socket` and on `wants_to_write`.
+
+    Args:
+      host, port: where; plain TCP.
+    Raises:
+      OSError: nobody there.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.socket = socket.create_connection((host, port), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self._authority = f"{host}:{port}"
+        self._calls: dict[int, Call] = {}
+        self._next_number = 1
+        self._encoder, self._decoder = hpack.Encoder(), hpack.Decoder()
+        self._window = self._initial_window = _DEFAULT_WINDOW
+        self._uncredited = 0
+        self._rest = b""
+        self._block: tuple[int, bool, bytes] | None = None
+        self._out: list[bytes | memoryview] = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+        settings = {frames.SettingsFrame.ENABLE_PUSH: 0, frames.SettingsFrame.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
+        self._put(frames.SettingsFrame(0, settings=settings))
+        self._put(frames.WindowUpdateFrame(0, window_increment=CONNECTION_WINDOW - _DEFAULT_WINDOW))
+        self.flush()
+
+    def close(self) -> None:
+        """Leave without a word."""
+        self.socket.close()
+
+    # ---- out
+
+    @property
+    def wants_to_write(self) -> bool:
+        """The socket has not taken everything yet."""
+        return bool(self._out)
+
+    def call(self, path: str) -> Call:
+        """Begin a call of `/package.Service/Method`."""
+        call = self._calls[self._next_number] = Call(self._next_number, self._initial_window)
+        self._next_number += 2
+        headers = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", self._authority),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+        ]
+        self._put(frames.HeadersFrame(call.number, self._encoder.encode(headers), flags=["END_HEADERS"]))
+        return call
+
+    def send(self, call: Call, message: bytes) -> None:
+        """Send what `framed` gave, as far as the windows allow; the rest follows when they open."""
+        length = len(message)
+        if call.unsent or length > _MAX_FRAME or length > call.window or length > self._window:
+            call.unsent.append(memoryview(message))
+            self._send_unsent(call)
+            return
+        call.window -= length
+        self._window -= length
+        self._out.append(_HEAD.pack(length >> 8, length & 255, _DATA, 0, call.number))
+        self._out.append(message)
+
+    def half_close(self, call: Call) -> None:
+        """Say that nothing more follows."""
+        call.ending = True
+        self._send_unsent(call)
+
+    def _send_unsent(self, call: Call) -> None:
+        while call.unsent:
+            message = call.unsent[0]
+            size = min(len(message), _MAX_FRAME, call.window, self._window)
+            if size <= 0:
+                return
+            call.window -= size
+            self._window -= size
+            self._out += (_HEAD.pack(size >> 8, size & 255, _DATA, 0, call.number), message[:size])
+            if size == len(message):
+                call.unsent.popleft()
+            else:
+                call.unsent[0] = message[size:]
+        if call.ending and not call.half_closed:
+            call.half_closed = True
+            self._out.append(_HEAD.pack(0, 0, _DATA, _END_STREAM, call.number))
+
+    def _send_all_unsent(self) -> None:
+        for call in self._calls.values():
+            self._send_unsent(call)
+
+    def _put(self, frame: frames.Frame) -> None:
+        self._out.append(frame.serialize())
+
+    def flush(self) -> None:
+        """Hand to the socket what it takes.
+
+        Raises:
+          ConnectionLost: it takes nothing any more.
+        """
+        data = b"".join(self._out)
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ConnectionLost(str(error)) from None
+        self._out = [data[sent:]] if sent < len(data) else []
+
+    # ---- in
+
+    def receive(self) -> list[tuple[Call, bytes | None]]:
+        """What has come: messages, and None for each call that is over; empty if nothing has.
+
+        Raises:
+          ConnectionLost: and nothing more will come.
+        """
+        try:
+            data = self.socket.recv(_READ)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise ConnectionLost(str(error)) from None
+        if not data:
+            raise ConnectionLost("the server has closed the connection")
+        came: list[tuple[Call, bytes | None]] = []
+        data = self._rest + data
+        at, size = 0, len(data)
+        while at + 9 <= size:
+            high, low, kind, flags, number = _HEAD.unpack_from(data, at)
+            end = at + 9 + (high << 8 | low)
+            if end > size:
+                break
+            if kind == _DATA:
+                self._take_data(number, flags, data[at + 9 : end], came)
+            elif kind in (_HEADERS, _CONTINUATION):
+                self._take_headers(data[at:end], came)
+            else:
+                self._take_other(data[at:end], came)
+            at = end
+        self._rest = data[at:]
+        return came
+
+    def _take_data(self, number: int, flags: int, data: bytes, came: list[tuple[Call, bytes | None]]) -> None:
+        self._uncredited += len(data)
+        if self._uncredited >= CONNECTION_WINDOW // 2:
+            self._put(frames.WindowUpdateFrame(0, window_increment=self._uncredited))
+            self._uncredited = 0
+        call = self._calls.get(number)
+        if call is None:
+            return
+        call.uncredited += len(data)
+        if call.reads and call.uncredited >= STREAM_WINDOW // 2:
+            self._put(frames.WindowUpdateFrame(number, window_increment=call.uncredited))
+            call.uncredited = 0
+        if flags & _PADDED:
+            data = data[1 : len(data) - data[0]]
+        _take_messages(call, data, came)
+        if flags & _END_STREAM:
+            self._end(call, _UNKNOWN_STATUS, "no trailers", came)
+
+    def _take_headers(self, data: bytes, came: list[tuple[Call, bytes | None]]) -> None:
+        frame = _parse(data)
+        number, is_last, block = self._block or (frame.stream_id, "END_STREAM" in frame.flags, b"")
+        block += frame.data
+        if "END_HEADERS" not in frame.flags:
+            self._block = number, is_last, block
+            return
+        self._block = None
+        headers = {str(name): str(value) for name, value in self._decoder.decode(block)}
+        call = self._calls.get(number)
+        if call is not None and is_last:
+            status = int(headers.get("grpc-status", _UNKNOWN_STATUS))
+            self._end(call, status, headers.get("grpc-message", f"HTTP status {headers.get(':status')}"), came)
+
+    def _take_other(self, data: bytes, came: list[tuple[Call, bytes | None]]) -> None:
+        match _parse(data):
+            case frames.WindowUpdateFrame() as frame:
+                self._open_window(frame.stream_id, frame.window_increment)
+            case frames.SettingsFrame() as frame if "ACK" not in frame.flags:
+                self._heed_settings(frame.settings)
+            case frames.PingFrame() as frame if "ACK" not in frame.flags:
+                self._put(frames.PingFrame(0, opaque_data=frame.opaque_data, flags=["ACK"]))
+            case frames.RstStreamFrame() as frame if frame.stream_id in self._calls:
+                self._end(
+                    self._calls[frame.stream_id], _UNKNOWN_STATUS, f"reset, HTTP/2 error {frame.error_code}", came
+                )
+            case frames.GoAwayFrame() as frame if frame.error_code:
+                raise ConnectionLost(f"HTTP/2 error {frame.error_code}: {frame.additional_data!r}")
+
+    def _open_window(self, number: int, increment: int) -> None:
+        if number == 0:
+            self._window += increment
+            self._send_all_unsent()
+        elif (call := self._calls.get(number)) is not None:
+            call.window += increment
+            self._send_unsent(call)
+
+    def _heed_settings(self, settings: dict[int, int]) -> None:
+        window = settings.get(frames.SettingsFrame.INITIAL_WINDOW_SIZE, self._initial_window)
+        for call in self._calls.values():
+            call.window += window - self._initial_window
+        self._initial_window = window
+        self._put(frames.SettingsFrame(0, flags=["ACK"]))
+        self._send_all_unsent()
+
+    def _end(self, call: Call, status: int, details: str, came: list[tuple[Call, bytes | None]]) -> None:
+        call.status, call.details = status, details
+        del self._calls[call.number]
+        came.append((call, None))
+
+
+def _take_messages(call: Call, data: bytes, came: list[tuple[Call, bytes | None]]) -> None:
+    partial = call.partial
+    if not partial and len(data) > 5 and len(data) == 5 + int.from_bytes(data[1:5]) and not data[0]:
+        came.append((call, data[5:]))  # a frame that is just one message, as most are
+        return
+    partial += data
+    while len(partial) >= 5:
+        compressed, length = _PREFIX.unpack_from(partial)
+        if compressed:
+            raise ConnectionLost("the server compresses, which nobody asked for")
+        if len(partial) < 5 + length:
+            return
+        came.append((call, bytes(partial[5 : 5 + length])))
+        del partial[: 5 + length]
+
+
+def _parse(data: bytes) -> frames.Frame:
+    frame, _ = frames.Frame.parse_frame_header(memoryview(data[:9]))
+    frame.parse_body(memoryview(data[9:]))
+    return frame
