@@ -19,9 +19,12 @@ import attrs
 import click
 import trio
 
+from engine.discovery import Discovered, discover
 from engine.errors import leaves
+from engine.graph import Registry
 from engine.host import Engine
 from engine.limits import DEFAULT_MAXIMA, ResourceLimits
+from engine.watchdog import Watchdog
 from nodes.registry import BUILTIN
 from transport.auth import BadTokenFile, TokenFile
 from transport.doors import Doors, Rules
@@ -33,7 +36,7 @@ from transport.server import AddressInUse, AddressUnusable, Server, serve
 from transport.service import EXECUTION_SERVICE, SESSION_PATHS, STREAMING_SERVICE, handlers
 from transport.tls import BadTlsFiles, Tls, TlsFiles
 
-__all__ = ["Settings", "main", "run_server"]
+__all__ = ["PLUGIN_OPTIONS", "Settings", "main", "run_server"]
 
 log = logging.getLogger("headrace.serve")
 
@@ -45,6 +48,7 @@ class Settings:
     """What an operator may choose.
 
     Attributes:
+      registry: node type → class.
       listen: where to.
       reuse_port: share TCP ports with other servers.
       maxima: what clients' limits are clamped to.
@@ -55,10 +59,12 @@ class Settings:
       max_sessions_per_token: the same for each.
       session_idle_timeout_s: how long a session may be without a request; 0 is for ever.
       drain_timeout_s: what running calls get to end in, when the server is told to stop.
+      watchdog_ms: inline nodes that hold the event loop for longer are named; 0 names none.
       debug_errors: send stack traces and the text of unexpected exceptions to clients.
       reflection: tell the schema to those who ask.
     """
 
+    registry: Registry = BUILTIN
     listen: tuple[Address, ...] = (TcpAddress(DEFAULT_HOST, DEFAULT_PORT),)
     reuse_port: bool = False
     maxima: ResourceLimits = DEFAULT_MAXIMA
@@ -69,6 +75,7 @@ class Settings:
     max_sessions_per_token: int = 0
     session_idle_timeout_s: float = 600.0
     drain_timeout_s: float = 5.0
+    watchdog_ms: float = 20.0
     debug_errors: bool = False
     reflection: bool = True
 
@@ -121,7 +128,7 @@ async def run_server(
       BadTlsFiles, BadTokenFile.
     """
     files = files or _Files(settings)
-    engine = Engine(BUILTIN, maxima=settings.maxima)
+    engine = Engine(settings.registry, maxima=settings.maxima, watchdog=Watchdog(settings.watchdog_ms))
     health = Health((EXECUTION_SERVICE, STREAMING_SERVICE))
     service = handlers(engine, debug_errors=settings.debug_errors, idle_timeout_s=settings.session_idle_timeout_s)
     reflection = Reflection().handlers() if settings.reflection else {}
@@ -206,6 +213,14 @@ def _file(name: str, text: str) -> Callable[[Any], Any]:
 
 _LIMITS = Limits()
 
+PLUGIN_OPTIONS = (
+    click.option(
+        "--nodes", "node_files", multiple=True, metavar="FILE.py", type=click.Path(path_type=Path), show_default=False,
+        help="Take the nodes that this Python file defines, too; may be repeated.",
+    ),
+    click.option("--strict-plugins", is_flag=True, help="Do not go on without a plugin that cannot be used."),
+)  # fmt: skip
+
 _OPTIONS = (
     click.option("--host", help=f"Address to listen on.  [default: {DEFAULT_HOST}]"),
     click.option("--port", type=click.IntRange(0, 65535), help=f"Port; 0 is a free one.  [default: {DEFAULT_PORT}]"),
@@ -245,6 +260,11 @@ _OPTIONS = (
     _seconds("--keepalive-timeout", _LIMITS.keepalive_timeout_s, "For a sign of life after a ping"),
     _seconds("--write-timeout", _LIMITS.write_timeout_s, "Cut a client that reads nothing after"),
     click.option("--drain-timeout", default=5.0, type=click.FloatRange(0), help="For running calls when stopping, s."),
+    *PLUGIN_OPTIONS,
+    click.option(
+        "--watchdog-ms", default=20.0, type=click.FloatRange(0),
+        help="Name inline nodes that hold the event loop for longer; 0 names none.",
+    ),
     click.option("--reflection/--no-reflection", default=True, help="Tell the schema to tools that ask."),
     click.option("--debug-errors", is_flag=True, help="Send stack traces to clients."),
     click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])),
@@ -276,8 +296,19 @@ def _tls(flags: dict[str, Any]) -> TlsFiles | None:
     return None if cert is None else TlsFiles(cert, key, client_ca)
 
 
+def _registry(found: Discovered, strict: bool) -> Registry:
+    if found.faults and strict:
+        raise click.ClickException("plugins cannot be used:\n" + "\n".join(map(str, found.faults)))
+    for fault in found.faults:
+        log.error("left out, for it cannot be used: %s", fault)
+    for node_type, origin in found.origins.items():
+        log.info("node type %s: %s", node_type, origin)
+    return found.registry
+
+
 def _settings(flags: dict[str, Any]) -> Settings:
     return Settings(
+        registry=_registry(discover(BUILTIN, flags["node_files"]), flags["strict_plugins"]),
         listen=_listen(flags),
         reuse_port=flags["reuse_port"],
         maxima=ResourceLimits(flags["max_memory_mb"] * 1_000_000, flags["max_timeout_ms"], flags["max_audio_samples"]),
@@ -302,6 +333,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         max_sessions_per_token=flags["max_sessions_per_token"],
         session_idle_timeout_s=flags["session_idle_timeout"],
         drain_timeout_s=flags["drain_timeout"],
+        watchdog_ms=flags["watchdog_ms"],
         debug_errors=flags["debug_errors"],
         reflection=flags["reflection"],
     )
@@ -309,8 +341,8 @@ def _settings(flags: dict[str, Any]) -> Settings:
 
 def _main(**flags: Any) -> None:
     """Serve pipelines over gRPC, until Ctrl-C or SIGTERM."""
-    settings = _settings(flags)
     logging.basicConfig(level=flags["log_level"], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = _settings(flags)
     try:
         files = _Files(settings)
     except (BadTlsFiles, BadTokenFile) as error:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from engine.cli.commands import STREAM_EXITS, Command
 from engine.cli.options import job_options, make_job
+from engine.cli.plugins import find_nodes, plugin_options
 from engine.cli.sessions import AnySession, LocalSession
 from engine.cli.streaming import stream_job
 from engine.session import open_session
-from nodes.registry import BUILTIN
 
 __all__ = ["run"]
 
@@ -26,16 +27,18 @@ __all__ = ["run"]
     exits=STREAM_EXITS,
 )
 @job_options
-def run(**chosen: Any) -> None:
+@plugin_options
+def run(node_files: Sequence[Path], strict_plugins: bool, **chosen: Any) -> None:
     """Run an audio FILE through a pipeline in this process, without a server.
 
     The same as `headrace stream` but for the network: the same session, options, outputs and report.
     """
-    job = make_job(BUILTIN, **chosen)
+    registry = find_nodes(node_files, strict_plugins).registry
+    job = make_job(registry, **chosen)
 
     @asynccontextmanager
     async def open_local() -> AsyncIterator[AnySession]:
-        async with open_session(job.manifest, registry=BUILTIN, limits=job.limits, options=job.options) as session:
+        async with open_session(job.manifest, registry=registry, limits=job.limits, options=job.options) as session:
             yield LocalSession(session)
 
     sys.exit(stream_job(job, open_local, "engine"))

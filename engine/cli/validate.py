@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from engine.cli.commands import Command
 from engine.cli.manifests import read_manifest
+from engine.cli.plugins import find_nodes, plugin_options
 from engine.cli.report import print_json
 from engine.cli.terminal import printable
 from engine.errors import ManifestInvalid
 from engine.graph import Plan, make_plan
-from nodes.registry import BUILTIN
 
 __all__ = ["validate"]
 
@@ -25,14 +27,16 @@ __all__ = ["validate"]
     exits="0 valid; 1 not; 2 it cannot be read.",
 )
 @click.argument("manifest")
+@plugin_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def validate(manifest: str, as_json: bool) -> None:
-    """Check a MANIFEST, a JSON file or - for standard input, against the node types that come with Headrace.
+def validate(manifest: str, node_files: Sequence[Path], strict_plugins: bool, as_json: bool) -> None:
+    """Check a MANIFEST, a JSON file or - for standard input, against the node types that there are here.
 
     Says what the pipeline is, or lists every fault with its path.
     """
+    registry = find_nodes(node_files, strict_plugins).registry
     try:
-        plan = make_plan(read_manifest(manifest), BUILTIN)
+        plan = make_plan(read_manifest(manifest), registry)
     except ManifestInvalid as error:
         if as_json:
             print_json({"valid": False, **error.context})
