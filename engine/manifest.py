@@ -176,13 +176,14 @@ def manifest_from_dict(value: Any) -> Manifest:
 
     Args:
       value: keys as in the wire messages: `version`, `metadata`, `nodes`, `connections` (`from`, `to`). `params` may
-        be an object or a string that holds one.
+        be an object or a string that holds one. `$schema` is for editors.
 
     Raises:
       ManifestInvalid: keys are unknown, or values have the wrong type; all such faults are listed.
     """
     faults: list[Fault] = []
-    shape = _Shape(value, "", faults, "version metadata nodes connections")
+    shape = _Shape(value, "", faults, "version metadata nodes connections $schema")
+    shape.text("$schema")
     metadata = shape.sub("metadata", "name description created_at")
     nodes = [_node(node, f"nodes[{i}]", faults) for i, node in enumerate(shape.list("nodes"))]
     edges = [_Shape(edge, f"connections[{i}]", faults, "from to") for i, edge in enumerate(shape.list("connections"))]

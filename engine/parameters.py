@@ -77,7 +77,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, each) for each in inner)
     if origin is typing.Literal:
-        return value in inner
+        return any(value == each and type(value) is type(each) for each in inner)
     if origin is list:
         return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
     if origin is dict:

@@ -277,6 +277,8 @@ class _Common:
     __slots__ = ()
 
     placement: ClassVar[Literal["inline", "thread"]] = "inline"
+    extra: ClassVar[str] = ""
+    """The optional extra that brings the library it needs; without that library it cannot be built."""
     routes: ClassVar[bool] = False
     """Some of its items are for one downstream node alone: it may give `To`."""
 

@@ -24,6 +24,8 @@ class Denoise(FilterNode):
     their positions, later by `delay`. What lies beyond full scale is clipped.
     """
 
+    extra = "denoise"
+
     def __attrs_post_init__(self) -> None:
         load_rnnoise()
 

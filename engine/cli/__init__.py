@@ -7,6 +7,7 @@ import click
 from engine.cli.demo import demo
 from engine.cli.nodes import nodes
 from engine.cli.run import run
+from engine.cli.schema import schema
 from engine.cli.serve import serve
 from engine.cli.stream import stream
 from engine.cli.terminal import tolerate_encodings
@@ -38,5 +39,5 @@ def main() -> None:
     tolerate_encodings()
 
 
-for command in (demo, run, stream, serve, nodes, validate, token, version):
+for command in (demo, run, stream, serve, nodes, validate, schema, token, version):
     main.add_command(command)

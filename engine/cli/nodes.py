@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import json
-import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 
 from engine.cli.commands import Command
+from engine.cli.examples import describe_with_example, example_path
 from engine.cli.failures import BadInput
+from engine.cli.plugins import find_nodes, plugin_options
 from engine.cli.report import print_json
-from engine.parameters import parameter_fields, type_name
-from nodes.contract import AnyNode, Join
-from nodes.registry import BUILTIN
+from engine.cli.terminal import printable
+from engine.description import NodeFacts, ParameterFacts
+from engine.discovery import Discovered
+from engine.graph import Registry
 
-__all__ = ["nodes"]
+__all__ = ["find_type", "nodes"]
 
 
 @click.command(
@@ -27,101 +29,90 @@ __all__ = ["nodes"]
     example="headrace nodes AudioResample",
 )
 @click.argument("name", required=False)
+@plugin_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; of all nodes, one a line.")
-def nodes(name: str | None, as_json: bool) -> None:
-    """List the node types, or describe the one called NAME: what it does, takes and gives, and its parameters."""
-    chosen = BUILTIN if name is None else {name: _find(name)}
+def nodes(name: str | None, node_files: Sequence[Path], strict_plugins: bool, as_json: bool) -> None:
+    """List the node types, or describe the one called NAME.
+
+    Those that come with Headrace, those that are installed, and those of --nodes. Of one: what it does, takes and
+    gives, its delay, where it runs, its parameters, and an example.
+    """
+    found = find_nodes(node_files, strict_plugins)
+    chosen = list(found.registry) if name is None else [find_type(name, found.registry)]
+    described = [describe_with_example(node_type, found.registry[node_type]) for node_type in chosen]
     if as_json:
-        for node_type, node_class in chosen.items():
-            print_json(_facts(node_type, node_class))
+        for facts in described:
+            print_json(_json_facts(facts, found))
     elif name is None:
-        width = max(map(len, chosen))
-        for node_type, node_class in chosen.items():
-            click.echo(f"{node_type:<{width}}  {_doc(node_class).splitlines()[0]}")
+        click.echo(printable("\n".join(_listed(described, found))))
     else:
-        click.echo(_description(_facts(name, chosen[name])))
+        click.echo(printable("\n".join(_description(described[0], found))))
 
 
-def _find(name: str) -> type[AnyNode]:
-    if name not in BUILTIN:
-        lower = {known.lower(): known for known in BUILTIN}
-        close = difflib.get_close_matches(name.lower(), lower, 1)
-        hint = f"did you mean {lower[close[0]]}?" if close else f"there are {', '.join(BUILTIN)}"
-        raise BadInput(f"there is no node type {name!r}; {hint}")
-    found: type[AnyNode] = BUILTIN[name]
-    return found
+def find_type(name: str, registry: Registry) -> str:
+    """The node type of this name.
+
+    Raises:
+      BadInput: there is none; the message has the nearest, or all there are.
+    """
+    if name in registry:
+        return name
+    lower = {known.lower(): known for known in registry}
+    close = difflib.get_close_matches(name.lower(), lower, 1)
+    hint = f"did you mean {lower[close[0]]}?" if close else f"there are {', '.join(registry)}"
+    raise BadInput(f"there is no node type {name!r}; {hint}")
 
 
-def _doc(node_class: type) -> str:
-    return inspect.getdoc(node_class) or ""
+def _example(facts: NodeFacts, found: Discovered) -> str:
+    path = example_path(facts.node_type, found.registry[facts.node_type])
+    return "" if path is None else path.read_text(encoding="utf-8")
 
 
-def _facts(node_type: str, node_class: type[AnyNode]) -> dict[str, Any]:
-    hints = typing.get_type_hints(node_class)
-    fields = parameter_fields(node_class)
-    facts: dict[str, Any] = {
-        "node_type": node_type,
-        "description": _doc(node_class),
-        "joins_rows": issubclass(node_class, Join),
-        "placement": node_class.placement,
-        "parameters": [_parameter(field, hints.get(name, Any)) for name, field in fields.items()],
+def _json_facts(facts: NodeFacts, found: Discovered) -> dict[str, Any]:
+    example = _example(facts, found)
+    origin = found.origins.get(facts.node_type, "")
+    return {**facts.as_dict(), "origin": origin, "example": json.loads(example) if example else None}
+
+
+def _listed(described: Sequence[NodeFacts], found: Discovered) -> Iterator[str]:
+    width = max(len(facts.node_type) for facts in described)
+    for facts in described:
+        notes = [facts.unbuildable if facts.extra else "", found.origins.get(facts.node_type, "")]
+        noted = "".join(f"  [{note}]" for note in notes if note)
+        yield f"{facts.node_type:<{width}}  {facts.summary}{noted}"
+
+
+def _description(facts: NodeFacts, found: Discovered) -> Iterator[str]:
+    yield f"{facts.node_type}: {facts.description}"
+    yield ""
+    told = {
+        "takes": facts.takes,
+        "gives": facts.gives,
+        "delay": "" if facts.max_delay_ms is None else f"up to {facts.max_delay_ms:.3g} ms",
+        "runs": "in the event loop" if facts.placement == "inline" else "in a thread",
+        "inputs": "several, taken together row by row" if facts.joins_rows else "",
+        "from": found.origins.get(facts.node_type, ""),
+        "extra": f"pip install 'headrace[{facts.extra}]'" if facts.extra else "",
+        "missing": facts.unbuildable,
     }
-    node = _specimen(node_class, fields)
-    if node is not None:
-        facts.update(takes=str(node.takes), gives=str(node.gives), max_delay_ms=node.delay * 1e3)
-        node.close()
-    return facts
+    yield from (f"{name:<10} {value}" for name, value in told.items() if value)
+    yield ""
+    if not facts.parameters:
+        yield "No parameters."
+    for parameter in facts.parameters:
+        yield _terms(parameter)
+        yield f"  {'':<22} {parameter.help}"
+    if example := _example(facts, found):
+        yield "\nExample:\n"
+        yield from (f"  {line}" for line in example.splitlines())
 
 
-def _specimen(node_class: type[AnyNode], fields: dict[str, attrs.Attribute[Any]]) -> AnyNode | None:
-    """A node with its defaults, and with the lowest sensible value where one is required, to ask what it is like."""
-    values = {
-        name: field.metadata["choices"][0] if field.metadata.get("choices") else 16_000
-        for name, field in fields.items()
-        if field.default is attrs.NOTHING
-    }
-    try:
-        return node_class(**values)
-    except (ValueError, TypeError):
-        return None
-
-
-def _parameter(field: attrs.Attribute[Any], hint: Any) -> dict[str, Any]:
-    facts: dict[str, Any] = {"name": field.name, "type": type_name(hint), "required": field.default is attrs.NOTHING}
-    if not facts["required"]:
-        factory = getattr(field.default, "factory", None)
-        facts["default"] = field.default if factory is None else factory()
-    for bound in ("above", "at_least", "at_most", "choices"):
-        if (value := field.metadata.get(bound)) is not None:
-            facts[bound] = list(value) if bound == "choices" else value
-    facts["help"] = field.metadata.get("help", "")
-    return facts
-
-
-def _description(facts: dict[str, Any]) -> str:
-    lines = [f"{facts['node_type']}: {facts['description']}", ""]
-    for name in ("takes", "gives"):
-        if name in facts:
-            lines.append(f"{name:<10} {facts[name]}")
-    if "max_delay_ms" in facts:
-        lines.append(f"{'delay':<10} up to {facts['max_delay_ms']:.3g} ms")
-    lines.append(f"{'runs':<10} {'in the event loop' if facts['placement'] == 'inline' else 'in a thread'}")
-    if facts["joins_rows"]:
-        lines.append(f"{'inputs':<10} several, taken together row by row")
-    lines.append("")
-    lines += [_parameter_lines(each) for each in facts["parameters"]] or ["No parameters."]
-    return "\n".join(lines)
-
-
-def _parameter_lines(facts: dict[str, Any]) -> str:
-    bounds = [
-        f"{words} {facts[bound]}"
-        for bound, words in (("above", "above"), ("at_least", "at least"), ("at_most", "at most"))
-        if bound in facts
-    ]
-    kind = f"one of {', '.join(map(str, facts['choices']))}" if "choices" in facts else facts["type"]
-    default = "required" if facts["required"] else f"default {_json_like(facts['default'])}"
-    return f"  {facts['name']:<22} {', '.join([kind, *bounds])}; {default}\n  {'':<22} {facts['help']}"
+def _terms(parameter: ParameterFacts) -> str:
+    words = {"above": "above", "at_least": "at least", "at_most": "at most"}
+    bounds = [f"{words[name]} {value}" for name in words if (value := getattr(parameter, name)) is not None]
+    kind = f"one of {', '.join(map(str, parameter.choices))}" if parameter.choices else parameter.type
+    default = "required" if parameter.required else f"default {_json_like(parameter.default)}"
+    return f"  {parameter.name:<22} {', '.join([kind, *bounds])}; {default}"
 
 
 def _json_like(value: Any) -> str:

@@ -26,6 +26,21 @@ def test_every_node_type_is_described_for_people_and_machines(name: str) -> None
     for parameter in facts["parameters"]:
         assert parameter["help"]
         assert f"  {parameter['name']} " in told
+    assert facts["takes"]
+    assert facts["example"]["nodes"]
+    assert f'"node_type": "{name}"' in told
+
+
+def test_what_is_missing_and_where_it_comes_from_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import attrs\nfrom nodes.contract import Node\nfrom nodes.extras import require\n"
+        "@attrs.define\nclass Far(Node):\n    'Go far.'\n    extra = 'dsp'\n"
+        "    def __attrs_post_init__(self):\n        require('far_away', 'dsp')\n"
+    )
+    listed = invoke("nodes", "--nodes", tmp_path / "mine.py").stdout.splitlines()[-1]
+    assert listed.split()[0] == "Far"
+    assert "[needs far_away, which is not installed: pip install 'headrace[dsp]']" in listed
+    assert f"[{tmp_path / 'mine.py'}]" in listed
 
 
 def test_parameters_are_told_with_type_default_and_bounds() -> None:
@@ -90,3 +105,11 @@ def test_help_is_there(command: list[str]) -> None:
 def test_the_module_runs_from_elsewhere() -> None:
     done = run_program("--version")
     assert (done.code, done.out.startswith("headrace, version ")) == (0, True)
+
+
+def test_schemas_are_printed_of_manifests_and_of_one_node() -> None:
+    whole = json.loads(invoke("schema").stdout)
+    assert sorted(whole["$defs"]) == sorted(BUILTIN)
+    one = json.loads(invoke("schema", "AudioResample").stdout)
+    assert (one["title"], one["required"]) == ("AudioResample", ["target_sample_rate"])
+    assert "did you mean VAD?" in invoke("schema", "vda").stderr

@@ -89,7 +89,7 @@ def test_what_is_left_out_or_null_is_the_default() -> None:
     [
         ([], ["manifest: must be an object, got list"]),
         (None, ["manifest: must be an object, got NoneType"]),
-        ({"versoin": "v1"}, ["versoin: unknown key; known are version, metadata, nodes, connections"]),
+        ({"versoin": "v1"}, ["versoin: unknown key; known are version, metadata, nodes, connections, $schema"]),
         ({"version": 1}, ["version: must be a string, got 1"]),
         ({"nodes": {}}, ["nodes: must be a list, got {}"]),
         ({"nodes": [7]}, ["nodes[0]: must be an object, got int"]),

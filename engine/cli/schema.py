@@ -1,0 +1,39 @@
+"""`headrace schema`: JSON Schema for editors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from engine.cli.commands import Command
+from engine.cli.nodes import find_type
+from engine.cli.plugins import find_nodes, plugin_options
+from engine.schema import DIALECT, manifest_schema, parameters_schema
+
+__all__ = ["schema"]
+
+
+@click.command(
+    cls=Command,
+    short_help="Print the JSON Schema of manifests.",
+    example="headrace schema > headrace.schema.json",
+    exits="0; 2 there is no such node type.",
+)
+@click.argument("node", required=False)
+@plugin_options
+def schema(node: str | None, node_files: Sequence[Path], strict_plugins: bool) -> None:
+    """Print the JSON Schema (draft 2020-12) of manifests, or of the parameters of one NODE type.
+
+    An editor that knows it completes node types and parameters, and marks what is wrong. A manifest may name it under
+    "$schema".
+    """
+    registry = find_nodes(node_files, strict_plugins).registry
+    if node is None:
+        told = manifest_schema(registry)
+    else:
+        node_type = find_type(node, registry)
+        told = {"$schema": DIALECT, "title": node_type, **parameters_schema(registry[node_type])}
+    click.echo(json.dumps(told, indent=2, ensure_ascii=False))
