@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from benchmarks.capacity import capacity
+from benchmarks.hops import engine
 from benchmarks.latency import latency
 from benchmarks.soak import soak
 
@@ -15,8 +17,8 @@ def main() -> None:
     """Measure Headrace on this machine."""
 
 
-main.add_command(latency)
-main.add_command(soak)
+for command in (latency, capacity, engine, soak):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -10,9 +10,27 @@ import numpy.typing as npt
 
 from benchmarks.load import Outcome
 
-__all__ = ["PERCENTILES", "interval", "latency_figures", "spread", "summarize"]
+__all__ = ["LOAD_COLUMNS", "PERCENTILES", "interval", "latency_figures", "spread", "summarize"]
 
 PERCENTILES = {"min": 0.0, "p50": 50.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
+
+LOAD_COLUMNS = {
+    "sessions": "sessions",
+    "chunks_per_s": "chunks/s",
+    "lost": "lost",
+    "server_cpu_us_per_chunk": "server us/chunk",
+    "server_rss_mb": "RSS MB",
+    "client_busy_percent": "client busy %",
+    "client_late_p99_ms": "client late p99 ms",
+    "min_ms": "min ms",
+    "p50_ms": "p50 ms",
+    "p95_ms": "p95 ms",
+    "p99_ms": "p99 ms",
+    "p99.9_ms": "p99.9 ms",
+    "max_ms": "max ms",
+    "mean_ms": "mean ms",
+}
+"""Of a table of loads: what `summarize` gives, and how many sessions there were."""
 
 _RESAMPLES = 10_000
 
@@ -37,8 +55,8 @@ def summarize(outcome: Outcome) -> dict[str, float]:
         "mean_ms": float(np.mean(outcome.latencies_ms)) if outcome.latencies_ms.size else math.nan,
         "server_cpu_us_per_chunk": outcome.server_cpu_us_per_chunk,
         "server_rss_mb": outcome.server.rss_bytes / 1e6,
-        "server_busy": outcome.server.cpu_s / outcome.wall_s if outcome.wall_s else math.nan,
-        "client_busy": max(outcome.client_cpu_shares, default=math.nan),
+        "server_busy_percent": 100 * outcome.server.cpu_s / outcome.wall_s if outcome.wall_s else math.nan,
+        "client_busy_percent": 100 * max(outcome.client_cpu_shares, default=math.nan),
         "client_late_p99_ms": outcome.client_late_p99_ms,
     }
 

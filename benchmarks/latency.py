@@ -8,48 +8,18 @@ import attrs
 import click
 
 from benchmarks.account import account
-from benchmarks.figures import summarize
-from benchmarks.load import Load, LoadFailed, Outcome, drive
+from benchmarks.figures import LOAD_COLUMNS, summarize
+from benchmarks.load import Load
 from benchmarks.options import numbers_option, workload_options
 from benchmarks.pipelines import pipeline_script
-from benchmarks.progress import Bars, progress
+from benchmarks.progress import progress
 from benchmarks.report import Report, Table, publish, report_options
-from benchmarks.servers import running_server
+from benchmarks.runs import run_load
 from engine.manifest import Manifest
 
-__all__ = ["COLUMNS", "latency", "run_load"]
+__all__ = ["latency"]
 
-COLUMNS = {
-    "sessions": "sessions",
-    "chunks_per_s": "chunks/s",
-    "lost": "lost",
-    "server_cpu_us_per_chunk": "server us/chunk",
-    "server_rss_mb": "RSS MB",
-    "client_busy": "client busy",
-    "client_late_p99_ms": "client late p99 ms",
-    "min_ms": "min ms",
-    "p50_ms": "p50 ms",
-    "p95_ms": "p95 ms",
-    "p99_ms": "p99 ms",
-    "p99.9_ms": "p99.9 ms",
-    "max_ms": "max ms",
-}
 _STAGES = {"name": "stage", "mean_ms": "mean ms", "longest_ms": "longest ms"}
-
-
-def run_load(load: Load, bars: Bars, text: str = "") -> Outcome:
-    """Run a load against a fresh server of ours.
-
-    Raises:
-      ClickException: it cannot be run, or the server answers with errors.
-    """
-    total = load.sessions * len(load.script.chunks)
-    try:
-        with running_server() as server, bars.bar(text or f"{load.sessions} sessions", total) as advance:
-            outcome = drive(load, server.host, server.port, server.pid, advance)
-    except LoadFailed as error:
-        raise click.ClickException(str(error)) from None
-    return outcome
 
 
 @click.command(context_settings={"show_default": True})
@@ -95,4 +65,4 @@ def latency(
             ways = [attrs.asdict(stage) for stage in account(outcome.kept, figures["mean_ms"], nodes)]
             stages.append(Table(f"where a chunk's time goes, {count} sessions", _STAGES, ways))
     title = f"{manifest[0]}, {chunk_ms:g} ms chunks, pace {pace}"
-    publish(Report("latency", [Table(title, COLUMNS, rows), *stages]), as_json, out)
+    publish(Report("latency", [Table(title, LOAD_COLUMNS, rows), *stages]), as_json, out)

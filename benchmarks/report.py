@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import attrs
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -90,7 +91,7 @@ class Report:
         """Print it."""
         console.print(self.header())
         for table in self.tables:
-            shown = RichTable(title=table.title)
+            shown = RichTable(title=table.title, box=SIMPLE_HEAD, title_justify="left")
             for heading in table.columns.values():
                 shown.add_column(heading, justify="right")
             for cells in table.cells():

@@ -10,7 +10,7 @@ import numpy as np
 from engine.manifest import Manifest, load_manifest, manifest_from_dict
 from nodes.contract import Audio
 
-__all__ = ["WORKLOADS", "speech_like", "workload"]
+__all__ = ["WORKLOADS", "branches", "speech_like", "workload"]
 
 _CHAIN = [f"pass{i}" for i in range(5)]
 
@@ -20,6 +20,11 @@ WORKLOADS: dict[str, dict[str, object]] = {
         "version": "v1",
         "nodes": [{"id": node, "node_type": "PassThrough"} for node in _CHAIN],
         "connections": [{"from": a, "to": b} for a, b in pairwise(_CHAIN)],
+    },
+    "vad": {
+        "version": "v1",
+        "nodes": [{"id": "pass", "node_type": "PassThrough"}, {"id": "vad", "node_type": "VAD"}],
+        "connections": [{"from": "pass", "to": "vad"}],
     },
     "speech": {
         "version": "v1",
@@ -42,6 +47,33 @@ def workload(name: str) -> Manifest:
     """
     known = WORKLOADS.get(name)
     return load_manifest(Path(name)) if known is None else manifest_from_dict(known)
+
+
+def branches(depth: int, fan_out: int, *, joined: bool = False) -> Manifest:
+    """A graph of pass-through nodes: one that feeds `fan_out` equal chains, so that the longest path has `depth` nodes.
+
+    Args:
+      depth: at least 1, and at least 2 with a fan-out above 1.
+      fan_out: how many chains there are behind the first node.
+      joined: end all chains in one more node.
+    """
+    nodes = ends = ["in"]
+    edges: list[tuple[str, str]] = []
+    for branch in range(fan_out if depth > 1 else 0):
+        chain = [f"b{branch}n{place}" for place in range(1, depth)]
+        nodes = [*nodes, *chain]
+        edges += pairwise(["in", *chain])
+        ends = [*(end for end in ends if end != "in"), chain[-1]]
+    if joined:
+        nodes = [*nodes, "out"]
+        edges += [(end, "out") for end in ends]
+    return manifest_from_dict(
+        {
+            "version": "v1",
+            "nodes": [{"id": node, "node_type": "PassThrough"} for node in nodes],
+            "connections": [{"from": a, "to": b} for a, b in edges],
+        }
+    )
 
 
 def speech_like(seconds: float, sample_rate: int) -> Audio:

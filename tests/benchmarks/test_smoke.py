@@ -42,3 +42,25 @@ def test_latency(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert [name for name in names if name.endswith(": run")] == ["resample: run", "vad: run", "level: run"]
     assert json.loads((tmp_path / "latency.json").read_text()) == report
     assert "| sessions |" in (tmp_path / "latency.md").read_text()
+
+
+def test_capacity() -> None:
+    report = run(
+        *("capacity", "--manifest", "passthrough", "--chunk-ms", "40", "--seconds", "0.2", "--limit-ms", "60000"),
+        *("--start", "2", "--most", "3", "--repeats", "1"),
+    )
+    (table,) = report["tables"]
+    assert [(row["sessions"], row["chunks"], row["passed"]) for row in table["rows"]] == [
+        (2, 10, "yes"),
+        (3, 15, "yes"),
+    ]
+    assert "No number of sessions failed" in report["notes"][0]
+
+
+def test_engine() -> None:
+    report = run("engine", "--depths", "2", "--fan-outs", "3", "--rows", "20", "--rounds", "1")
+    shapes = [(row["graph"], row["nodes"], row["edges"], row["hops"]) for row in report["tables"][0]["rows"]]
+    assert shapes == [("chain of 2", 2, 1, 3), ("1 to 3", 4, 3, 7), ("1 to 3 to 1", 5, 6, 8)]
+    for row in report["tables"][0]["rows"]:
+        assert row["engine_cpu_us"] > 0 < row["relay_cpu_us"]
+        assert row["ratio_low"] == row["ratio"] == row["ratio_high"]

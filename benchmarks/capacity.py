@@ -1,0 +1,178 @@
+"""The largest number of sessions for which p99 stays below a limit, by doubling and bisection.
+
+Every number of sessions is tried until a majority of its runs agrees, so that one disturbance from outside decides
+nothing. A run that fails while the client was busy, or late, tells nothing of the server: that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import click
+
+from benchmarks.figures import summarize
+from benchmarks.load import Load, Outcome
+from benchmarks.options import workload_options
+from benchmarks.pipelines import pipeline_script
+from benchmarks.progress import progress
+from benchmarks.report import Report, Table, publish, report_options
+from benchmarks.runs import run_load
+from engine.manifest import Manifest
+
+__all__ = ["CAPACITY_COLUMNS", "Capacity", "capacity", "find_capacity", "largest"]
+
+CLIENT_BUSY_PERCENT = 90
+CLIENT_LATE = 0.25  # of the limit
+CAPACITY_COLUMNS = {
+    "sessions": "sessions",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "max_ms": "max ms",
+    "lost": "lost",
+    "server_cpu_us_per_chunk": "server us/chunk",
+    "server_busy_percent": "server busy %",
+    "client_busy_percent": "client busy %",
+    "client_late_p99_ms": "client late p99 ms",
+    "passed": "p99 in time",
+    "limit": "limit",
+}
+
+
+@attrs.define
+class Capacity:
+    """What was found.
+
+    Attributes:
+      sessions: the largest number that passed; 0 if none did.
+      limit: what the next larger number failed for: "server" or "client"; "none" if none failed.
+      rows: every run, in order.
+    """
+
+    sessions: int = 0
+    limit: str = "none"
+    rows: list[dict[str, float | str]] = attrs.field(factory=list)
+
+
+def largest(passes: Callable[[int], bool], start: int, most: int, resolution: float) -> tuple[int, int | None]:
+    """The largest number that passes, if those below it do too.
+
+    Args:
+      passes: asked at most once about a number.
+      start: the first that is tried; then it is doubled while it passes.
+      most: no more than this is tried.
+      resolution: how near the answer and the next failure have to be, as a share.
+
+    Returns:
+      The largest that passed, 0 if none did; and the smallest that failed, None if none did.
+    """
+    low, high = 0, min(start, most)
+    while passes(high):
+        low = high
+        if low == most:
+            return low, None
+        high = min(2 * high, most)
+    while high - low > max(1, low * resolution):
+        middle = (low + high) // 2
+        if passes(middle):
+            low = middle
+        else:
+            high = middle
+    return low, high
+
+
+def find_capacity(
+    run: Callable[[int], Outcome],
+    *,
+    limit_ms: float,
+    start: int = 8,
+    most: int = 2000,
+    resolution: float = 0.05,
+    repeats: int = 3,
+) -> Capacity:
+    """Find how many sessions a server serves in time.
+
+    Args:
+      run: a load of so many sessions.
+      limit_ms: what p99 has to be below.
+      start: the first number that is tried.
+      most: no more than this is tried.
+      resolution: as a share of the answer.
+      repeats: runs of a number, of which the majority decides.
+    """
+    found = Capacity()
+    reasons: dict[int, str] = {}
+
+    def passes(sessions: int) -> bool:
+        votes = {True: 0, False: 0}
+        while max(votes.values()) <= repeats // 2:
+            figures = summarize(run(sessions))
+            passed = figures["p99_ms"] < limit_ms and not figures["lost"] and not figures["errors"]
+            votes[passed] += 1
+            limit = "" if passed else _limit(figures, limit_ms)
+            reasons[sessions] = limit or reasons.get(sessions, "")
+            found.rows.append({"sessions": sessions, **figures, "passed": "yes" if passed else "no", "limit": limit})
+        return votes[True] > votes[False]
+
+    found.sessions, failed = largest(passes, start, most, resolution)
+    if failed is not None:
+        found.limit = reasons[failed]
+    return found
+
+
+def _limit(figures: dict[str, float], limit_ms: float) -> str:
+    late = figures["client_late_p99_ms"] > CLIENT_LATE * limit_ms
+    return "client" if late or figures["client_busy_percent"] > CLIENT_BUSY_PERCENT else "server"
+
+
+@click.command(context_settings={"show_default": True})
+@workload_options("speech")
+@click.option("--seconds", default=5.0, type=click.FloatRange(0.1), help="Audio that each session sends in a run.")
+@click.option("--start", default=8, type=click.IntRange(1), help="Sessions to begin with.")
+@click.option("--most", default=2000, type=click.IntRange(1), help="Sessions to try at most.")
+@click.option("--resolution", default=0.05, type=click.FloatRange(0, 1), help="How exact, as a share.")
+@click.option("--repeats", default=3, type=click.IntRange(1), help="Runs of a number, of which the majority decides.")
+@click.option("--limit-ms", type=click.FloatRange(0), help="What p99 has to be below.  [default: a chunk's length]")
+@report_options
+def capacity(
+    manifest: tuple[str, Manifest],
+    chunk_ms: float,
+    sample_rate: int,
+    lean: bool,
+    seconds: float,
+    start: int,
+    most: int,
+    resolution: float,
+    repeats: int,
+    limit_ms: float | None,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """The largest number of sessions at real pace for which p99 stays below the chunk length."""
+    limit_ms = limit_ms or chunk_ms
+    chunks = max(2, round(seconds * 1000 / chunk_ms))
+    script = pipeline_script(manifest[1], chunk_ms=chunk_ms, chunks=chunks, sample_rate=sample_rate, lean=lean)
+    with progress() as bars:
+        found = find_capacity(
+            lambda sessions: run_load(
+                Load(script=script, sessions=sessions, period_s=chunk_ms / 1000, warm_up=min(chunks // 5, 50)), bars
+            ),
+            limit_ms=limit_ms,
+            start=start,
+            most=most,
+            resolution=resolution,
+            repeats=repeats,
+        )
+    title = f"{manifest[0]}, {chunk_ms:g} ms chunks: {found.sessions} sessions with p99 < {limit_ms:g} ms"
+    publish(Report("capacity", [Table(title, CAPACITY_COLUMNS, found.rows)], [_note(found)]), as_json, out)
+
+
+def _note(found: Capacity) -> str:
+    match found.limit:
+        case "client":
+            return "More sessions failed for the client, which was busy or late itself: the server may serve more."
+        case "server":
+            return "More sessions failed for the server: the client was neither busy nor late."
+        case _:
+            return "No number of sessions failed: the server may serve more."

@@ -1,0 +1,33 @@
+"""A load against a fresh server: what the commands over a socket are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from benchmarks.load import Load, LoadFailed, Outcome, drive
+from benchmarks.progress import Bars
+from benchmarks.servers import HEADRACE, running_server
+
+__all__ = ["run_load"]
+
+
+def run_load(load: Load, bars: Bars, text: str = "", module: Sequence[str] = HEADRACE) -> Outcome:
+    """Start a server, run a load against it, and stop it.
+
+    Args:
+      load: what to do.
+      bars: where its progress is shown.
+      text: beside its bar; how many sessions, if nothing else is said.
+      module: the server, as `running_server` takes it.
+
+    Raises:
+      ClickException: it cannot be run.
+    """
+    total = load.sessions * len(load.script.chunks)
+    try:
+        with running_server(module) as server, bars.bar(text or f"{load.sessions} sessions", total) as advance:
+            return drive(load, server.host, server.port, server.pid, advance)
+    except LoadFailed as error:
+        raise click.ClickException(str(error)) from None
