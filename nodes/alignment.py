@@ -9,9 +9,9 @@ import attrs
 import numpy as np
 
 from nodes.contract import Audio, Float32, InvalidInput, SampleFormat
-from nodes.stream import StreamFormat, require_format
+from nodes.stream import StreamFormat, require_format, split
 
-__all__ = ["Alignment", "SkewTooGreat", "Stretch"]
+__all__ = ["Alignment", "SkewTooGreat", "Stretch", "cut_before"]
 
 
 class SkewTooGreat(Exception):
@@ -136,7 +136,7 @@ class Alignment:
                 raise SkewTooGreat(name, skew_ms, self.max_skew_ms)
 
     def _take_until(self, until: int) -> Iterator[Stretch]:
-        taken = {name: _cut_before(track.blocks, until) for name, track in self._tracks.items()}
+        taken = {name: cut_before(track.blocks, until) for name, track in self._tracks.items()}
         for start, stop in _covered(block for blocks in taken.values() for block in blocks):
             yield Stretch(start, {name: self._filled(blocks, start, stop) for name, blocks in taken.items()})
 
@@ -162,15 +162,14 @@ class Alignment:
         return sum(block.frames.nbytes for track in self._tracks.values() for block in track.blocks)
 
 
-def _cut_before(blocks: deque[Audio], until: int) -> list[Audio]:
+def cut_before(blocks: deque[Audio], until: int) -> list[Audio]:
     """Remove from a queue what lies before a position, cutting the block that lies across it."""
     taken: list[Audio] = []
     while blocks and blocks[0].start < until:
         block = blocks.popleft()
         if block.stop > until:
-            at = until - block.start
-            blocks.appendleft(Audio(block.frames[at:], block.sample_rate, until))
-            block = Audio(block.frames[:at], block.sample_rate, block.start)
+            block, rest = split(block, until)
+            blocks.appendleft(rest)
         taken.append(block)
     return taken
 

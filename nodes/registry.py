@@ -8,12 +8,16 @@ from types import MappingProxyType
 from nodes.audio_format_converter import AudioFormatConverter
 from nodes.audio_level import AudioLevel
 from nodes.audio_resample import AudioResample
+from nodes.calculator import Calculator
 from nodes.channel_mixer import ChannelMixer
 from nodes.denoise import Denoise
 from nodes.gain import Gain
+from nodes.gate import Gate
+from nodes.json_transform import JSONTransform
 from nodes.mix import Mix
 from nodes.pass_through import PassThrough
 from nodes.speech_gate import SpeechGate
+from nodes.switch import Switch
 from nodes.vad import VAD
 
 __all__ = ["BUILTIN"]
@@ -23,12 +27,16 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "AudioFormatConverter": AudioFormatConverter,
         "AudioLevel": AudioLevel,
         "AudioResample": AudioResample,
+        "Calculator": Calculator,
         "ChannelMixer": ChannelMixer,
         "Denoise": Denoise,
         "Gain": Gain,
+        "Gate": Gate,
+        "JSONTransform": JSONTransform,
         "Mix": Mix,
         "PassThrough": PassThrough,
         "SpeechGate": SpeechGate,
+        "Switch": Switch,
         "VAD": VAD,
     }
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import floor, inf
-from typing import Any
 
 import attrs
 
 from nodes.alignment import SkewTooGreat
 from nodes.contract import Audio, Data, InvalidInput, Item, Join, Kind, parameter
+from nodes.rows import of_kind, only_one
 from nodes.stream import StreamFormat, require_format
 
 __all__ = ["SpeechGate"]
@@ -53,8 +53,8 @@ class SpeechGate(Join):
             channel count, or a block begins before the end of the last one.
           SkewTooGreat: data or audio are too far behind.
         """
-        audio = self._hold.check_audio(_of_kind(row, Audio))
-        data = self._hold.check_data(_of_kind(row, Data))
+        audio = self._hold.check_audio(of_kind(row, Audio))
+        data = self._hold.check_data(of_kind(row, Data))
         self._hold.add(*audio, *data)
         passed = list(self._hold.release())
         self._hold.require_skew(self.max_skew_ms)
@@ -81,11 +81,6 @@ class SpeechGate(Join):
         return self._hold.memory_bytes
 
 
-def _of_kind(row: Mapping[str, Sequence[Item]], kind: type) -> dict[str, list[Any]]:
-    picked = {name: [item for item in items if isinstance(item, kind)] for name, items in row.items()}
-    return {name: items for name, items in picked.items() if items}
-
-
 @attrs.define
 class _Hold:
     """Audio that waits for its verdict, and the segments that will give it."""
@@ -103,7 +98,7 @@ class _Hold:
     _stop: int = attrs.field(init=False, default=0)
 
     def check_audio(self, given: Mapping[str, list[Audio]]) -> tuple[str | None, list[Audio]]:
-        name, blocks = _only(given, self._audio_from, "audio")
+        name, blocks = only_one(given, self._audio_from, "audio")
         blocks = [block for block in blocks if len(block.frames)]
         expected, stop = self._format, self._stop
         for block in blocks:
@@ -115,7 +110,7 @@ class _Hold:
         return name, blocks
 
     def check_data(self, given: Mapping[str, list[Data]]) -> tuple[str | None, list[Data]]:
-        name, items = _only(given, self._data_from, "data")
+        name, items = only_one(given, self._data_from, "data")
         for item in items:
             if not isinstance(item.value.get("segments"), list):
                 raise InvalidInput(f"the data of {name!r} have no speech segments")
@@ -210,12 +205,3 @@ class _Hold:
             raise SkewTooGreat(self._data_from or "the data", heard_ms - settled_ms, max_skew_ms)
         if settled_ms - heard_ms > max_skew_ms:
             raise SkewTooGreat(self._audio_from or "the audio", settled_ms - heard_ms, max_skew_ms)
-
-
-def _only(given: Mapping[str, list[Any]], before: str | None, what: str) -> tuple[str | None, list[Any]]:
-    """The one upstream node that gives this, now and before."""
-    names = {*given, *(() if before is None else (before,))}
-    if len(names) > 1:
-        raise InvalidInput(f"{what} from more than one node: {', '.join(map(repr, sorted(names)))}")
-    name = next(iter(names), None)
-    return name, [] if name is None else given.get(name, [])

@@ -6,7 +6,7 @@ import numpy as np
 
 from nodes.contract import Audio, Float32, InvalidInput
 
-__all__ = ["StreamFormat", "bounded", "continues", "mono", "require_finite", "require_format", "scaled"]
+__all__ = ["StreamFormat", "bounded", "continues", "mono", "require_finite", "require_format", "scaled", "split"]
 
 _LARGEST = np.finfo(np.float32).max
 
@@ -66,6 +66,13 @@ def scaled(frames: Float32, factor: float) -> Float32:
     with np.errstate(over="ignore"):
         product: Float32 = np.multiply(frames, np.float32(factor), dtype=np.float32)
     return bounded(product) if abs(factor) > 1.0 else product
+
+
+def split(audio: Audio, position: int) -> tuple[Audio, Audio]:
+    """The frames before a position, and those from there on; views, with the positions they have."""
+    at = min(max(position - audio.start, 0), len(audio.frames))
+    before = Audio(audio.frames[:at], audio.sample_rate, audio.start)
+    return before, Audio(audio.frames[at:], audio.sample_rate, audio.start + at)
 
 
 def mono(audio: Audio) -> Float32:

@@ -1,0 +1,153 @@
+"""Letting data decide what becomes of audio, by position: what Gate and Switch stand on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from nodes.alignment import SkewTooGreat
+from nodes.contract import Audio, Data, InvalidInput, Item
+from nodes.rows import of_kind, only_one
+from nodes.stream import StreamFormat, require_format, split
+
+__all__ = ["Judged", "Judgement"]
+
+Judgement = str | None
+"""Where something goes, or None for nowhere."""
+
+
+@attrs.define
+class Judged:
+    """Items with their judgement: of data their own, of audio that of the data about the same moment.
+
+    Audio is held until data cover it (`Data.at` to `Data.until`); what they leave out goes nowhere. Unless `waits`:
+    then data count from their row on, until the next say otherwise, and nothing is held.
+
+    Attributes:
+      judge: what a data item's value says; raises InvalidInput if it says nothing.
+      uncovered: the judgement of audio about which no data say anything.
+      waits: go by position, not by arrival.
+      max_skew_ms: how far data and audio may be apart while waiting.
+    """
+
+    judge: Callable[[Mapping[str, Any]], Judgement]
+    uncovered: Judgement
+    waits: bool
+    max_skew_ms: float
+    _blocks: deque[Audio] = attrs.field(init=False, factory=deque)
+    _format: StreamFormat | None = attrs.field(init=False, default=None)
+    _audio_from: str | None = attrs.field(init=False, default=None)
+    _data_from: str | None = attrs.field(init=False, default=None)
+    _ranges: deque[tuple[float, Judgement]] = attrs.field(init=False, factory=deque)  # (until, what holds before that)
+    _origin_s: float | None = attrs.field(init=False, default=None)
+    _decided_s: float | None = attrs.field(init=False, default=None)
+    _stop: int = attrs.field(init=False, default=0)
+    _latest: Judgement = attrs.field(init=False)
+    _any_ended: bool = attrs.field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._latest = self.uncovered
+
+    def take(self, row: Mapping[str, Sequence[Item]]) -> list[tuple[Judgement, Item]]:
+        """What is decided by the items of a row.
+
+        Raises:
+          InvalidInput: audio or data come from two nodes, data cannot be judged or, while audio waits for them, belong
+            to no stretch of time, the audio changes its rate or channel count, or begins before its last end.
+          SkewTooGreat: data or audio are too far behind.
+        """
+        audio_from, blocks = only_one(of_kind(row, Audio), self._audio_from, "audio")
+        data_from, data = only_one(of_kind(row, Data), self._data_from, "data")
+        if self.waits:
+            self._check(blocks, data)
+        judgements = [self.judge(item.value) for item in data]
+        self._audio_from, self._data_from = audio_from, data_from
+        judged: list[tuple[Judgement, Item]] = list(zip(judgements, data, strict=True))
+        if not self.waits:
+            self._latest = judgements[-1] if judgements else self._latest
+            return [*judged, *((self._latest, block) for block in blocks)]
+        for block in blocks:
+            self._hold(block)
+        for judgement, item in zip(judgements, data, strict=True):
+            self._decide(item, judgement)
+        judged.extend(self._release())
+        if not self._any_ended:
+            self._require_skew()
+        return judged
+
+    def end(self) -> None:
+        """One of the upstream nodes has nothing more to come: the other one may get as far ahead as it likes."""
+        self._any_ended = True
+
+    def finish(self) -> list[tuple[Judgement, Item]]:
+        """The audio that was held, for which no data came any more."""
+        return [(self.uncovered, block) for block in self._blocks]
+
+    @property
+    def memory_bytes(self) -> int:
+        """The audio that waits."""
+        return sum(block.frames.nbytes for block in self._blocks)
+
+    def _check(self, blocks: Sequence[Audio], data: Sequence[Data]) -> None:
+        expected, stop = self._format, self._stop
+        for block in blocks:
+            expected = expected or (block.sample_rate, block.channels)
+            require_format(block, expected)
+            if block.start < stop:
+                raise InvalidInput(f"the block starts at frame {block.start}, the stream is at frame {stop}")
+            stop = block.stop
+        for item in data:
+            if item.at is None or item.until is None:
+                raise InvalidInput("the data say not what time they are about: use align 'arrival'")
+
+    def _hold(self, block: Audio) -> None:
+        self._format, self._stop = (block.sample_rate, block.channels), block.stop
+        self._begin(block.start / block.sample_rate)
+        if len(block.frames):
+            self._blocks.append(block)
+
+    def _decide(self, item: Data, judgement: Judgement) -> None:
+        assert item.at is not None
+        assert item.until is not None
+        self._begin(item.at)
+        if self._decided_s is None or item.at > self._decided_s:
+            self._extend(item.at, self.uncovered)
+        if item.until > item.at:
+            self._extend(item.until, judgement)
+
+    def _begin(self, position_s: float) -> None:
+        self._origin_s = position_s if self._origin_s is None else self._origin_s
+
+    def _extend(self, until_s: float, judgement: Judgement) -> None:
+        """Let a judgement hold from where all is decided up to here; what was decided stays."""
+        if self._decided_s is not None and until_s <= self._decided_s:
+            return
+        self._decided_s = until_s
+        if self._ranges and self._ranges[-1][1] == judgement:
+            self._ranges.pop()
+        self._ranges.append((until_s, judgement))
+
+    def _release(self) -> Iterator[tuple[Judgement, Audio]]:
+        while self._blocks and self._ranges:
+            until_s, judgement = self._ranges[0]
+            before, after = split(self._blocks[0], round(until_s * self._blocks[0].sample_rate))
+            if len(before.frames):
+                yield judgement, before
+            if len(after.frames):
+                self._ranges.popleft()
+                self._blocks[0] = after
+            else:
+                self._blocks.popleft()
+
+    def _require_skew(self) -> None:
+        if self._origin_s is None:
+            return
+        heard_s = self._origin_s if self._format is None else self._stop / self._format[0]
+        decided_s = self._origin_s if self._decided_s is None else self._decided_s
+        if (heard_s - decided_s) * 1000 > self.max_skew_ms:
+            raise SkewTooGreat(self._data_from or "the data", (heard_s - decided_s) * 1000, self.max_skew_ms)
+        if (decided_s - heard_s) * 1000 > self.max_skew_ms:
+            raise SkewTooGreat(self._audio_from or "the audio", (decided_s - heard_s) * 1000, self.max_skew_ms)
