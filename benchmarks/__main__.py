@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from benchmarks.capacity import capacity
+from benchmarks.catalogue import catalogue
 from benchmarks.hops import engine
 from benchmarks.latency import latency
+from benchmarks.nodes import nodes
 from benchmarks.soak import soak
 
 __all__ = ["main"]
@@ -17,7 +19,7 @@ def main() -> None:
     """Measure Headrace on this machine."""
 
 
-for command in (latency, capacity, engine, soak):
+for command in (latency, capacity, engine, nodes, catalogue, soak):
     main.add_command(command)
 
 if __name__ == "__main__":

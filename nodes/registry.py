@@ -20,7 +20,7 @@ from nodes.speech_gate import SpeechGate
 from nodes.switch import Switch
 from nodes.vad import VAD
 
-__all__ = ["BUILTIN"]
+__all__ = ["BUILTIN", "FAMILIES"]
 
 BUILTIN: Mapping[str, type] = MappingProxyType(
     {
@@ -41,3 +41,15 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
     }
 )
 """Node type → class. Handed to the engine by whoever wires it; importing this module registers nothing."""
+
+FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "speech": ("VAD", "SpeechGate"),
+        "cleaning": ("Denoise",),
+        "levels and health": ("AudioLevel", "Gain"),
+        "features": (),
+        "flow": ("Mix", "PassThrough"),
+        "format": ("AudioResample", "AudioFormatConverter", "ChannelMixer"),
+    }
+)
+"""What nodes are for, as lists of them show it: family → node types; every one is in one."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.catalogue import make_table, replaced
 from engine.graph import make_plan
 from engine.manifest import manifest_from_dict
-from nodes.registry import BUILTIN
+from nodes.registry import BUILTIN, FAMILIES
 from tests.e2e.servers import ServerProcess
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +79,12 @@ def test_the_node_example_runs(tmp_path: Path) -> None:
     assert run(block("node"), tmp_path) == "<Audio 480x1 f32 48000 Hz from frame 0>\n"
 
 
-def test_every_node_is_in_the_catalogue() -> None:
-    catalogue = README.partition("## Nodes")[2].partition("## The protocol")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", catalogue, re.MULTILINE)) == set(BUILTIN)
+def test_the_catalogue_is_up_to_date() -> None:
+    assert sorted(name for family in FAMILIES.values() for name in family) == sorted(BUILTIN), "each in one family"
+    table = make_table()
+    assert replaced(README, table) == README, "python -m benchmarks catalogue --write"
+    assert all(cells[4].strip() for cells in rows(table)), "python -m benchmarks nodes NEW_NODE"
+
+
+def rows(table: str) -> list[list[str]]:
+    return [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| `")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from engine.cli.terminal import printable
 from engine.description import NodeFacts, ParameterFacts
 from engine.discovery import Discovered
 from engine.graph import Registry
+from nodes.registry import FAMILIES
 
 __all__ = ["find_type", "nodes"]
 
@@ -76,10 +77,19 @@ def _json_facts(facts: NodeFacts, found: Discovered) -> dict[str, Any]:
 
 def _listed(described: Sequence[NodeFacts], found: Discovered) -> Iterator[str]:
     width = max(len(facts.node_type) for facts in described)
-    for facts in described:
-        notes = [facts.unbuildable if facts.extra else "", found.origins.get(facts.node_type, "")]
-        noted = "".join(f"  [{note}]" for note in notes if note)
-        yield f"{facts.node_type:<{width}}  {facts.summary}{noted}"
+    for family, node_types in _families(found).items():
+        yield f"{family}:"
+        for facts in described:
+            if facts.node_type in node_types:
+                notes = [facts.unbuildable if facts.extra else "", found.origins.get(facts.node_type, "")]
+                noted = "".join(f"  [{note}]" for note in notes if note)
+                yield f"  {facts.node_type:<{width}}  {facts.summary}{noted}"
+
+
+def _families(found: Discovered) -> dict[str, Collection[str]]:
+    """Family → its node types, without the empty ones."""
+    families: dict[str, Collection[str]] = {**FAMILIES, "plugins": found.origins}
+    return {family: node_types for family, node_types in families.items() if node_types}
 
 
 def _description(facts: NodeFacts, found: Discovered) -> Iterator[str]:

@@ -13,8 +13,8 @@ from tests.cli.programs import invoke, lines_of, run_program, write_manifest
 
 
 def test_every_node_type_has_one_line() -> None:
-    listed = invoke("nodes").stdout.splitlines()
-    assert [line.split()[0] for line in listed] == list(BUILTIN)
+    listed = [line.split()[0] for line in invoke("nodes").stdout.splitlines() if line.startswith("  ")]
+    assert sorted(listed) == sorted(BUILTIN)
 
 
 @pytest.mark.parametrize("name", BUILTIN)

@@ -1,0 +1,80 @@
+"""The README's table of nodes, made of the code and of what `python -m benchmarks nodes` has measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from benchmarks.nodes import RESULTS, Cost
+from engine.cli.examples import describe_with_example
+from engine.description import NodeFacts
+from nodes.registry import BUILTIN, FAMILIES
+
+__all__ = ["catalogue", "make_table", "replaced"]
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- catalogue: python -m benchmarks catalogue --write -->\n", "<!-- end of catalogue -->\n"
+
+
+def make_table() -> str:
+    """The table, in Markdown."""
+    costs = {name: Cost(**cost) for name, cost in json.loads(RESULTS.read_text(encoding="utf-8"))["nodes"].items()}
+    return "\n".join(_lines(costs)) + "\n"
+
+
+def _lines(costs: Mapping[str, Cost]) -> Iterator[str]:
+    yield "| node | takes → gives | what it does | delay ms | CPU us | parameters | extra |"
+    yield "|---|---|---|---|---|---|---|"
+    for family, node_types in FAMILIES.items():
+        if node_types:
+            yield f"| **{family}** | | | | | | |"
+        for node_type in node_types:
+            facts = describe_with_example(node_type, BUILTIN[node_type])
+            yield f"| {' | '.join(_cells(facts, costs.get(node_type)))} |"
+
+
+def _cells(facts: NodeFacts, cost: Cost | None) -> list[str]:
+    takes = f"{facts.takes}, several" if facts.joins_rows else facts.takes
+    return [
+        f"`{facts.node_type}`",
+        f"{takes} → {facts.gives}",
+        facts.summary.removesuffix(".").replace("|", "\\|"),
+        "" if cost is None else f"{cost.delay_ms:.3g}",
+        "" if cost is None else _microseconds(cost),
+        ", ".join(f"`{parameter.name}`" for parameter in facts.parameters),
+        f"`{facts.extra}`" if facts.extra else "",
+    ]
+
+
+def _microseconds(cost: Cost) -> str:
+    """The median; where that hides most of it, the mean too."""
+    median = f"{cost.median_us:.0f}"
+    return f"{median} (mean {cost.mean_us:.0f})" if cost.mean_us > 2 * cost.median_us + 1 else median
+
+
+def replaced(readme: str, table: str) -> str:
+    """The README with this table in the old one's place.
+
+    Raises:
+      ValueError: the marks that it stands between are not there.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md needs the lines {BEGIN.strip()!r} and {END.strip()!r}")
+    return f"{before}{BEGIN}{table}{END}{after}"
+
+
+@click.command()
+@click.option("--write/--check", required=True, help="Write the table into README.md, or see whether it is up to date.")
+def catalogue(write: bool) -> None:
+    """The README's catalogue of nodes."""
+    readme = README.read_text(encoding="utf-8")
+    wanted = replaced(readme, make_table())
+    if write:
+        README.write_text(wanted, encoding="utf-8")
+    elif wanted != readme:
+        raise click.ClickException("README.md's catalogue is not up to date: python -m benchmarks catalogue --write")

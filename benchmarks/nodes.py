@@ -1,0 +1,129 @@
+"""What each node costs for 20 ms of audio: its example runs through the engine, which takes the CPU time of each row.
+
+The audio is mono i16 at 16 kHz, something like speech. CPU time is that of the thread the node runs in, so other work
+on the machine matters little; what the node waits for is not in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+import numpy as np
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import describe
+from benchmarks.workloads import speech_like
+from engine.cli.examples import example_path
+from engine.manifest import Manifest, load_manifest
+from engine.packet import Chunk, Result
+from engine.session import Session, open_session
+from nodes.contract import Audio
+from nodes.registry import BUILTIN
+
+__all__ = ["RESULTS", "Cost", "measure_node", "nodes"]
+
+RESULTS = Path(__file__).parent / "results" / "nodes.json"
+SAMPLE_RATE = 16_000
+CHUNK_MS = 20
+WARM_UP_CHUNKS = 50
+
+
+@attrs.frozen
+class Cost:
+    """What one node costs, with its example's parameters.
+
+    Attributes:
+      median_us: CPU time for a chunk.
+      mean_us: the same, spread evenly: what counts where some chunks cost much more than others.
+      p99_us: of one chunk in a hundred.
+      delay_ms: what the node says of itself once it knows the sample rate.
+      chunks: how many were measured.
+    """
+
+    median_us: float
+    mean_us: float
+    p99_us: float
+    delay_ms: float
+    chunks: int
+
+
+def measure_node(node_type: str, seconds: float) -> Cost:
+    """Run a node's example over so much audio, and measure the first node of the type in it.
+
+    Raises:
+      click.ClickException: it has no example.
+    """
+    path = example_path(node_type, BUILTIN[node_type])
+    if path is None:
+        raise click.ClickException(f"{node_type} has no example to be measured with")
+    manifest = load_manifest(path)
+    node_id = next(node.id for node in manifest.nodes if node.node_type == node_type)
+    return trio.run(_measure, manifest, node_id, seconds)
+
+
+async def _measure(manifest: Manifest, node_id: str, seconds: float) -> Cost:
+    costs_us: list[float] = []
+    delay_s = 0.0
+    async with open_session(manifest, registry=BUILTIN) as session, trio.open_nursery() as nursery:
+        nursery.start_soon(_feed, session, speech_like(seconds + WARM_UP_CHUNKS * CHUNK_MS / 1000, SAMPLE_RATE))
+        (task,) = (task for task in session.pipeline.tasks if task.planned.id == node_id)
+        async for event in session:
+            if isinstance(event, Result) and not event.flush:
+                costs_us.append(event.figures[node_id].cpu_ms * 1e3)
+                delay_s = task.delay_seconds() if len(costs_us) <= WARM_UP_CHUNKS else delay_s
+    measured = np.array(costs_us[WARM_UP_CHUNKS:])
+    median, p99 = np.percentile(measured, [50, 99])
+    return Cost(float(median), float(measured.mean()), float(p99), delay_s * 1e3, len(measured))
+
+
+async def _feed(session: Session, audio: Audio) -> None:
+    step = SAMPLE_RATE * CHUNK_MS // 1000
+    for sequence, start in enumerate(range(0, len(audio.frames), step)):
+        for source in session.source_ids:
+            await session.send(Chunk(Audio(audio.frames[start : start + step], SAMPLE_RATE), sequence, source))
+    await session.close()
+
+
+def _table(costs: Mapping[str, Cost]) -> Table:
+    table = Table(title=f"CPU us for {CHUNK_MS} ms at {SAMPLE_RATE} Hz")
+    for heading in ("node", "median", "mean", "p99", "delay ms"):
+        table.add_column(heading, justify="left" if heading == "node" else "right")
+    for node_type, cost in costs.items():
+        figures = (cost.median_us, cost.mean_us, cost.p99_us, cost.delay_ms)
+        table.add_row(node_type, *(f"{figure:.1f}" for figure in figures))
+    return table
+
+
+def _written(costs: Mapping[str, Cost]) -> str:
+    told: dict[str, Any] = {"machine": describe(), "sample_rate": SAMPLE_RATE, "chunk_ms": CHUNK_MS}
+    told["nodes"] = {
+        node_type: {name: round(value, 3) for name, value in attrs.asdict(cost).items()}
+        for node_type, cost in sorted(costs.items())
+    }
+    return json.dumps(told, indent=2) + "\n"
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("names", nargs=-1, metavar="[NODE]...")
+@click.option("--seconds", default=10.0, type=click.FloatRange(0.1), help="Audio that each node gets.")
+@click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Where the figures go.")
+def nodes(names: tuple[str, ...], seconds: float, out: Path) -> None:
+    """CPU time of every NODE (all, if none is named) for a chunk of 20 ms, with its example's parameters.
+
+    Of some nodes alone, the figures of the others stay as they are.
+    """
+    if unknown := set(names) - set(BUILTIN):
+        raise click.UsageError(f"no node types: {', '.join(sorted(unknown))}")
+    kept = json.loads(out.read_text())["nodes"] if names and out.exists() else {}
+    costs = {node_type: Cost(**cost) for node_type, cost in kept.items()}
+    costs |= {node_type: measure_node(node_type, seconds) for node_type in names or BUILTIN}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(_written(costs), encoding="utf-8")
+    Console().print(_table(costs))
