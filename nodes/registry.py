@@ -48,7 +48,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "cleaning": ("Denoise",),
         "levels and health": ("AudioLevel", "Gain"),
         "features": (),
-        "flow": ("Mix", "PassThrough"),
+        "flow": ("Gate", "Switch", "Mix", "PassThrough", "JSONTransform", "Calculator"),
         "format": ("AudioResample", "AudioFormatConverter", "ChannelMixer"),
     }
 )
