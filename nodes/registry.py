@@ -15,6 +15,7 @@ from nodes.gain import Gain
 from nodes.gate import Gate
 from nodes.json_transform import JSONTransform
 from nodes.mix import Mix
+from nodes.noise_suppress_agc import NoiseSuppressAGC
 from nodes.pass_through import PassThrough
 from nodes.speech_gate import SpeechGate
 from nodes.switch import Switch
@@ -34,6 +35,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "Gate": Gate,
         "JSONTransform": JSONTransform,
         "Mix": Mix,
+        "NoiseSuppressAGC": NoiseSuppressAGC,
         "PassThrough": PassThrough,
         "SpeechGate": SpeechGate,
         "Switch": Switch,
