@@ -8,8 +8,10 @@ from types import MappingProxyType
 from nodes.audio_format_converter import AudioFormatConverter
 from nodes.audio_level import AudioLevel
 from nodes.audio_resample import AudioResample
+from nodes.butterworth import BandPass, HighPass, LowPass
 from nodes.calculator import Calculator
 from nodes.channel_mixer import ChannelMixer
+from nodes.dc_block import DCBlock
 from nodes.denoise import Denoise
 from nodes.gain import Gain
 from nodes.gate import Gate
@@ -28,12 +30,16 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "AudioFormatConverter": AudioFormatConverter,
         "AudioLevel": AudioLevel,
         "AudioResample": AudioResample,
+        "BandPass": BandPass,
         "Calculator": Calculator,
         "ChannelMixer": ChannelMixer,
+        "DCBlock": DCBlock,
         "Denoise": Denoise,
         "Gain": Gain,
         "Gate": Gate,
+        "HighPass": HighPass,
         "JSONTransform": JSONTransform,
+        "LowPass": LowPass,
         "Mix": Mix,
         "NoiseSuppressAGC": NoiseSuppressAGC,
         "PassThrough": PassThrough,

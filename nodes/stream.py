@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+from numpy.typing import NDArray
 
 from nodes.contract import Audio, Float32, InvalidInput
 
 __all__ = ["StreamFormat", "bounded", "continues", "mono", "require_finite", "require_format", "scaled", "split"]
 
 _LARGEST = np.finfo(np.float32).max
+
+Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 
 StreamFormat = tuple[int, int]
 """Sample rate in Hz and channel count."""
@@ -54,7 +59,7 @@ def require_finite(audio: Audio) -> None:
         raise InvalidInput("the block holds samples that are not finite")
 
 
-def bounded(frames: Float32) -> Float32:
+def bounded(frames: Floats) -> Floats:
     """Clip, in place, what overflowed float32 to its largest value; NaN stays NaN."""
     np.minimum(frames, _LARGEST, out=frames)
     np.maximum(frames, -_LARGEST, out=frames)
