@@ -43,7 +43,7 @@ def _group_delay(order: int, bandwidth_hz: float) -> float:
 class HighPass(SectionsNode):
     """Take out what lies below a frequency, such as rumble and handling noise.
 
-    A Butterworth filter (S. Butterworth, 1930) of second-order sections, designed and run by SciPy (extra `dsp`):
+    A Butterworth filter (S. Butterworth, 1930) of second-order sections, designed and run by SciPy:
     half the power at `cutoff_hz`, 6 dB per octave and order below it. Takes and gives audio of any format, rate above
     2 · cutoff_hz and channel count, sample for sample; begins at rest. Well above the cutoff nothing is delayed.
     """
@@ -60,7 +60,7 @@ class HighPass(SectionsNode):
 class LowPass(SectionsNode):
     """Take out what lies above a frequency, such as hiss.
 
-    A Butterworth filter (S. Butterworth, 1930) of second-order sections, designed and run by SciPy (extra `dsp`):
+    A Butterworth filter (S. Butterworth, 1930) of second-order sections, designed and run by SciPy:
     half the power at `cutoff_hz`, 6 dB per octave and order above it. Takes and gives audio of any format, rate above
     2 · cutoff_hz and channel count, sample for sample; begins at rest. `delay` is its group delay at low frequencies,
     by the closed formula; positions are not shifted.
@@ -83,7 +83,7 @@ class LowPass(SectionsNode):
 class BandPass(SectionsNode):
     """Keep what lies between two frequencies, such as the telephone band.
 
-    A Butterworth filter (S. Butterworth, 1930) of second-order sections, designed and run by SciPy (extra `dsp`):
+    A Butterworth filter (S. Butterworth, 1930) of second-order sections, designed and run by SciPy:
     half the power at `low_hz` and `high_hz`, 6 dB per octave and order beyond them. Takes and gives audio of any
     format, rate above 2 · high_hz and channel count, sample for sample; begins at rest. `delay` is the analogue
     filter's group delay in the middle of the band, by the closed formula; positions are not shifted.

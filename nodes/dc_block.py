@@ -17,7 +17,7 @@ class DCBlock(SectionsNode):
     """Take out a constant offset, and leave what can be heard as it is.
 
     The one-pole, one-zero high-pass y[n] = g · (x[n] - x[n-1]) + p · y[n-1] with g = (1 + p) / 2 (J. O. Smith,
-    "Introduction to Digital Filters", DC blocker), its pole by the bilinear transform, run by SciPy (extra `dsp`).
+    "Introduction to Digital Filters", DC blocker), its pole by the bilinear transform, run by SciPy.
     Takes and gives audio of any format, rate above 2 · cutoff_hz and channel count, sample for sample, without delay.
     An offset that is there from the first frame dies away with a time constant of 1 / (2π · cutoff_hz), 32 ms at 5 Hz.
     """

@@ -48,7 +48,7 @@ class NoiseSuppressAGC(FilterNode):
     """Suppress steady noise in speech and bring it to an even level with WebRTC's audio processing.
 
     Source: the noise suppressor (Wiener filter), automatic gain control and high-pass filter of webrtc.org, through
-    webrtc-noise-gain (extra `denoise`). A tenth of the CPU time of `Denoise`, gentler, and only for steady noise. Takes
+    webrtc-noise-gain. A tenth of the CPU time of `Denoise`, gentler, and only for steady noise. Takes
     and gives audio of any format, rate and channel count; each channel is treated on its own, so stereo may shift.
 
     The library works at 16 kHz and 16 bits, on frames of 10 ms, with 6 ms of lag when it suppresses noise. Other rates
@@ -56,6 +56,8 @@ class NoiseSuppressAGC(FilterNode):
     compensated: samples come out at their positions, later by `delay`. The high-pass filter is always on. The
     library's target level has no effect in this binding, so gain control is only on or off.
     """
+
+    extra = "denoise"
 
     noise_suppression: int = parameter(2, help="from 0, off, to 4, strongest", choices=(0, 1, 2, 3, 4))
     auto_gain: bool = parameter(True, help="bring speech to an even level")

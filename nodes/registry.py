@@ -53,7 +53,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "speech": ("VAD", "SpeechGate"),
-        "cleaning": ("Denoise",),
+        "cleaning": ("Denoise", "NoiseSuppressAGC", "HighPass", "LowPass", "BandPass", "DCBlock"),
         "levels and health": ("AudioLevel", "Gain"),
         "features": (),
         "flow": ("Gate", "Switch", "Mix", "PassThrough", "JSONTransform", "Calculator"),

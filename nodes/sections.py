@@ -61,5 +61,7 @@ class SectionsFilter:
 class SectionsNode(FilterNode):
     """A node whose filter SciPy runs."""
 
+    extra = "dsp"
+
     def __attrs_post_init__(self) -> None:
         scipy_signal()
