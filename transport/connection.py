@@ -50,6 +50,12 @@ class Connection(Dispatch):
         if self._failed:
             return []
         self._h2.feed(data, at, max_frames)
+        return self.finish_turn()
+
+    def finish_turn(self) -> list[Event]:
+        """Go on where a call's beginning made `receive_data` stop, up to the next call or the last of `max_frames`."""
+        if self._failed:
+            return []
         found: list[Event] = super().receive_data(b"")
         if self._h2.failure is not None:
             self._failed = True

@@ -59,7 +59,7 @@ class Dispatch(GRPCConnection):
         self._late: list[Event] = []
         super().__init__(GRPCConfiguration(client_side, max_message_length=self._limits.max_message_bytes))
         self._h2 = self.h2_connection = Http2(self._limits, client_side=client_side)
-        self._h2.turn_ends_with_headers = not large
+        self._h2.one_call_a_turn = not large
 
     # ---- what purerpc's dispatch calls, one for each of h2's events
 

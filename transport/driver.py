@@ -3,7 +3,9 @@
 Rules kept here:
 - One task reads, one writes, one keeps the time; no task, scope or lock for a message.
 - What is written during one turn of the scheduler goes out in one call of the socket.
-- Of one peer no more than `read_bytes` and `turn_frames` are handled before every other task had its turn.
+- Of one peer no more than `read_bytes`, `turn_frames` and, by a server, the start of one call are handled before every
+  other task had its turn. Peers who send more than that wait for one another as well: however many they are, one of
+  them goes on in each turn of the scheduler.
 - Unsent bytes are bounded: senders wait above `high_water_bytes`, the reader above four times that (answers
   to pings and resets are nobody's to hold back), and a peer that accepts nothing is cut.
 - However the connection ends, every stream is told, then the socket is closed; not before our last frames had
@@ -50,6 +52,8 @@ class Driver:
       connection: Not yet initiated.
       on_event: Called with every event that is not the same on both sides.
       on_end: Called once, with the reason, when nothing more can come or go.
+      on_turn: Called after each turn in which a call has begun.
+      turnstile: What connections that wait for one another share.
       stall_timeout_s: How long a stream's window may stay shut while somebody sends on it.
 
     Attributes:
@@ -66,6 +70,8 @@ class Driver:
         *,
         on_event: Callable[[Event], None],
         on_end: Callable[[str], None],
+        on_turn: Callable[[], None] | None = None,
+        turnstile: trio.Lock | None = None,
         stall_timeout_s: float = math.inf,
     ) -> None:
         self.connection = connection
@@ -80,6 +86,8 @@ class Driver:
         self._write_timeout_s = limits.write_timeout_s or math.inf
         self._on_event = on_event
         self._on_end = on_end
+        self._on_turn = on_turn
+        self._turnstile = turnstile or trio.Lock()
         self._watch: Watch | None = None
         self._peer_gone = False
         self._in_hand = 0
@@ -134,28 +142,40 @@ class Driver:
         connection, high_water = self.connection, 4 * self._limits.high_water_bytes
         while data := await self._transport.receive_some(self._limits.read_bytes):
             received_at = perf_counter()
-            self._take(bytes(data), received_at)
-            while connection.has_more and self.end_reason is None:
-                await trio.lowlevel.checkpoint()
-                self._take(b"", received_at)
+            crowded = self._take(bytes(data), received_at)
+            while crowded and self.end_reason is None:
+                async with self._turnstile:  # fair: one passes in each turn of the scheduler
+                    pass
+                crowded = connection.has_more and self._take(b"", received_at)
             while self.unsent_bytes > high_water and self.end_reason is None:
                 await self._room.park()
 
-    def _take(self, data: bytes, received_at: float) -> None:
-        """One turn: handle so many frames."""
+    def _take(self, data: bytes, received_at: float) -> bool:
+        """One turn; tells whether it is for others now, because there is more or a call has begun."""
         assert self._watch is not None
-        at = trio.current_time()
+        at, connection = trio.current_time(), self.connection
         if data:
             self._watch.heard_at = at
-        for event in self.connection.receive_data(data, at, received_at, self._limits.turn_frames):
+        calls_seen = connection.calls_seen
+        self._handle_all(connection.receive_data(data, at, received_at, self._limits.turn_frames))
+        began = connection.calls_seen != calls_seen
+        if began and self._on_turn is not None:
+            try:
+                self._handle_all(connection.finish_turn())
+            finally:
+                self._on_turn()
+        if connection.unsent_bytes:
+            self.wake_writer()
+        return began or connection.has_more
+
+    def _handle_all(self, found: Sequence[Event]) -> None:
+        for event in found:
             if type(event) is MessageReceived:
                 stream = self.streams.get(event.stream_id)
                 if stream is not None:
                     stream.deliver(event)
             else:
                 self._handle(event)
-        if self.connection.unsent_bytes:
-            self.wake_writer()
 
     async def _linger(self) -> None:
         """Read and forget what a peer that we have told the end is still sending, until it has seen that."""

@@ -45,8 +45,8 @@ class Http2(h2.connection.H2Connection):
 
     Attributes:
       failure: What ended it, if the peer broke HTTP/2.
-      turn_ends_with_headers: Whether nothing more is handled once a call has begun, so that others decide what it
-        may do.
+      one_call_a_turn: Whether `receive_data` stops after a block of headers, so that others decide what the call may
+        do, and before the next one until more is fed.
     """
 
     MAX_CLOSED_STREAMS = 1024
@@ -60,7 +60,8 @@ class Http2(h2.connection.H2Connection):
         self._limits = limits
         self.guard = FrameGuard(limits)
         self.failure: str | None = None
-        self.turn_ends_with_headers = False
+        self.one_call_a_turn = False
+        self._call_began = False
         self.incoming_buffer = Intake(self.guard, server=not client_side, max_block_bytes=2 * limits.max_header_bytes)
         self.decoder.max_header_list_size = 4 * limits.max_header_bytes  # over that no stream can be blamed
         self._apply_settings(limits.max_streams)
@@ -89,8 +90,9 @@ class Http2(h2.connection.H2Connection):
     # ---- receiving
 
     def feed(self, data: bytes, at: float, max_frames: int) -> None:
-        """Take bytes, of which `receive_data` will handle so many frames."""
+        """Take bytes; a turn begins, in which `receive_data` will handle so many frames."""
         intake = self.incoming_buffer
+        self._call_began = False
         intake.at, intake.quota = at, max_frames
         if data:
             intake.add_data(data)
@@ -102,13 +104,14 @@ class Http2(h2.connection.H2Connection):
         try:
             while self.failure is None:
                 length, kind, flags, stream_id = intake.head()
-                if length < 0:
+                if length < 0 or (kind == _HEADERS and self._call_began):
                     break
                 if kind == _DATA and length and not flags & _PADDED_OR_END and self._takes_data(stream_id):
                     found.append(self._receive_plain_data(stream_id, length))
                 elif (frame := intake.frame(length, kind, flags)) is not None:
                     found += self._receive_frame(frame)
-                    if self.turn_ends_with_headers and kind == _HEADERS:
+                    if self.one_call_a_turn and frame.type == _HEADERS:
+                        self._call_began = True
                         break
         except h2.exceptions.ProtocolError as error:
             self.fail(error.error_code, str(error) or type(error).__name__)

@@ -3,7 +3,8 @@
 Rules kept here:
 - Nested nurseries spell the order of shutdown: first the listeners close, then calls get their time, then those that
   can are asked to close, then what is left is cancelled, then connections close.
-- A call passes the `Doors` before anything is done for it. Connections, and the calls on each, are counted and
+- A call passes the `Doors` before anything is done for it, and one that is broken off in the turn of its connection in
+  which it began is never run. Connections, and the calls on each, are counted and
   limited; what is over a limit is told so at once, not queued.
 - One connection's failure, even a fault of ours, ends that connection alone.
 - Whatever fails is told with an `ErrorResponse`.
@@ -58,6 +59,7 @@ class Server:
       doors: Who may call.
       connections: Being served, or told why they are not.
       budget: Of what large messages hold beyond their windows, on all connections.
+      turnstile: Where connections that have more than one turn's worth to handle wait for one another.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Server:
         self.port = 0
         self.connections: set[ServerConnection] = set()
         self.budget = Budget(limits.large_messages_bytes)
+        self.turnstile = trio.Lock()
         self._on_drain = on_drain
         self._held = 0  # connections, with those that are still shaking hands
         self._waiting = 0  # those that are only told that there is no room
@@ -192,6 +195,7 @@ class ServerConnection:
         self._server = server
         self._peer = peer
         self._calls: trio.Nursery | None = None
+        self._begun: list[tuple[Call, Pass]] = []  # in this turn
         self._call_ended = trio.lowlevel.ParkingLot()
         self._refusal: EngineError | None = None
         self._answered = trio.Event()  # a call, in whatever way
@@ -204,6 +208,8 @@ class ServerConnection:
             server.limits,
             on_event=self._on_event,
             on_end=self._on_end,
+            on_turn=self._run_begun,
+            turnstile=server.turnstile,
             stall_timeout_s=server.limits.write_timeout_s,
         )
 
@@ -277,8 +283,16 @@ class ServerConnection:
         self.driver.streams[request.stream_id] = call
         if not passed.is_open:
             self._connection.allow_large(request.stream_id)
-        assert self._calls is not None
-        self._calls.start_soon(self._run_call, call, passed, name=request.path)
+        self._begun.append((call, passed))
+
+    def _run_begun(self) -> None:
+        begun, self._begun = self._begun, []
+        for call, passed in begun:
+            if call.is_broken:
+                self._leave(call, passed)
+            else:
+                assert self._calls is not None
+                self._calls.start_soon(self._run_call, call, passed, name=call.path)
 
     def _why_not(self, request: RequestStarted, passed: Pass) -> Status | None:
         if self._refusal is not None and not passed.is_open:
@@ -302,14 +316,17 @@ class ServerConnection:
             handler = self._server.handlers[call.path]
             status = await run_call(call, handler, debug_errors=self._server.debug_errors)
         finally:
-            self.driver.streams.pop(call.stream_id, None)
-            self._server.doors.leave(passed)
-            self._call_ended.unpark_all()
-            self._answered.set()
+            self._leave(call, passed)
             if passed.is_session and _log.isEnabledFor(logging.INFO):
                 who = f"{self._peer} ({passed.name})" if passed.name else self._peer
                 took = trio.current_time() - began
                 _log.info("%s from %s ended after %.1f s: %s", call.path, who, took, status.code.name)
+
+    def _leave(self, call: Call, passed: Pass) -> None:
+        self.driver.streams.pop(call.stream_id, None)
+        self._server.doors.leave(passed)
+        self._call_ended.unpark_all()
+        self._answered.set()
 
     def _break_off(self, stream_id: int, reason: str) -> None:
         if stream := self.driver.streams.get(stream_id):

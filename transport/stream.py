@@ -125,6 +125,11 @@ class Stream:
         return self._input_ended or self._error is not None
 
     @property
+    def is_broken(self) -> bool:
+        """The call ended before its time."""
+        return self._error is not None
+
+    @property
     def unread_messages(self) -> int:
         """How many messages wait to be taken."""
         return len(self._unread)

@@ -14,7 +14,8 @@ from tests.transport.test_driver import PATH, Recorder, echo
 from transport.calls import Call
 from transport.channel import channel_over
 from transport.connection import Connection, ResetCode
-from transport.events import ConnectionFailed, RequestStarted, StreamFailed, StreamReset
+from transport.doors import Doors, Rules
+from transport.events import ConnectionFailed, MessageReceived, RequestStarted, StreamFailed, StreamReset
 from transport.framing import prefix
 from transport.guard import Bucket, Budget
 from transport.limits import Limits
@@ -305,6 +306,14 @@ class TestLargeMessages:
         assert client.server.has_more
         assert len(client.send(b"")) == 1
 
+    def test_so_is_one_whose_headers_came_in_parts(self):
+        client = self.joined(Budget(0), large=False)
+        head, rest = REQUEST[:9], REQUEST[9:]
+        opening = frame(HEADERS, 0, 1, head) + frame(CONTINUATION, END_HEADERS, 1, rest)
+        events = client.send(opening + frame(DATA, 0, 1, message(b"x")))
+        assert [type(event) for event in events] == [RequestStarted]
+        assert [type(event) for event in client.server.finish_turn()] == [MessageReceived]
+
     def test_no_room_found_late_is_told_late(self):
         """The message in front is taken; the next one, which has begun, is too much for the budget."""
         client = self.joined(Budget(1000))
@@ -457,8 +466,9 @@ class TestNeighbours:
         bad, far_bad = trio.testing.memory_stream_pair()
         near, far = trio.testing.memory_stream_pair()
         headers = [(":path", "/t.T/Sink") if name == ":path" else (name, value) for name, value in RawClient.HEADERS]
-        opening = frame(HEADERS, END_HEADERS, 1, hpack.Encoder().encode(headers))
-        await bad.send_all(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, 1, 0) + opening + flood * 100_000)
+        opening = PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, 1, 0)
+        opening += frame(HEADERS, END_HEADERS, 1, hpack.Encoder().encode(headers))
+        await bad.send_all(opening + flood * 100_000)
         handled: list[int] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.accept, far)
@@ -478,7 +488,7 @@ class TestNeighbours:
                     await call.receive()
                     seen.append(sum(handled[before:]))
                     assert len(handled) - before <= self.MOST_TURNS
-            assert max(handled) <= min(calm.turn_frames * len(flood), calm.read_bytes + len(flood))
+            assert max(handled) <= min(calm.turn_frames * len(flood), calm.read_bytes) + len(opening)
             assert sum(handled) > 20 * calm.turn_frames * len(flood)  # there was a flood
             assert max(seen) <= self.MOST_TURNS * max(handled)
             nursery.cancel_scope.cancel()
@@ -489,7 +499,70 @@ class TestNeighbours:
 
         def counting(data, received_at):
             before = connection.buffered_bytes + len(data)
-            take(data, received_at)
+            goes_on = take(data, received_at)
             handled.append(before - connection.buffered_bytes)
+            return goes_on
 
         driver._take = counting
+
+    MOBS = {"rapid resets": resets(3000), "calls": requests(3000), "PINGs": FLOODS["PINGs"] * 30_000}  # noqa: RUF012
+
+    @pytest.mark.parametrize("flood", MOBS.values(), ids=MOBS)
+    async def test_do_not_notice_how_many_offenders_there_are(self, autojump_clock, flood):
+        limits = Limits(control_frames_burst=1 << 40, broken_streams_burst=1 << 40, max_streams=10_000)
+        server = Server({PATH: echo}, limits, debug_errors=False)
+        near, far = trio.testing.memory_stream_pair()
+        turns: list[int] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.accept, far)
+            async with channel_over(near, "there") as channel, channel.call(PATH) as call:
+                await call.send(b"x")
+                await call.receive()
+                for _ in range(self.OFFENDERS):
+                    await self.join(nursery, server, flood, turns)
+                for _ in range(30):
+                    before, calls = len(turns), server.doors.statistics().calls_by_token[""]
+                    await call.send(b"x")
+                    await call.receive()
+                    assert len(turns) - before <= self.MOST_TURNS + self.OFFENDERS  # each may have read once more
+                    assert server.doors.statistics().calls_by_token[""] - calls <= self.MOST_TURNS + self.OFFENDERS
+            assert len(turns) > 100  # they did not wait either
+            nursery.cancel_scope.cancel()
+
+    OFFENDERS = 8
+
+    async def join(self, nursery, server, flood, turns):
+        known = set(server.connections)
+        bad, far = trio.testing.memory_stream_pair()
+        nursery.start_soon(server.accept, far)
+        while server.connections == known:
+            await trio.lowlevel.checkpoint()
+        (offender,) = server.connections - known
+        self.count(offender.driver, turns)
+        await bad.send_all(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, 1, 0) + flood)
+        while offender.driver.connection.calls_seen < 1 and len(turns) < 1:
+            await trio.lowlevel.checkpoint()
+
+
+class TestACallThatIsOverWhenItHasBegun:
+    """What ends it came with what began it: nothing is run for it, and nothing stays of it."""
+
+    END = {  # noqa: RUF012
+        "reset": frame(RST, 0, 1, bytes(4)),
+        "broken": frame(DATA, 0, 1, message(b"", flag=9)),
+        "the connection broken": frame(DATA, 0, 0, b"x"),
+    }
+
+    @pytest.mark.parametrize("end", END.values(), ids=END)
+    async def test_is_never_run(self, autojump_clock, end):
+        handler = Recorder()
+        doors = Doors(Rules(session_paths=frozenset({PATH})))
+        server = Server({PATH: handler}, Limits(), debug_errors=False, doors=doors)
+        near, far = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.accept, far)
+            await near.send_all(PREFACE + frame(SETTINGS, 0, 0) + requests(1) + end)
+            await trio.testing.wait_all_tasks_blocked()
+            assert doors.statistics().calls_by_token == {"": 1}
+            assert (doors.statistics().sessions, server.open_calls, handler.calls) == (0, 0, [])
+            nursery.cancel_scope.cancel()

@@ -173,10 +173,15 @@ class TestCancellation:
 
     async def test_an_error_of_the_caller_passes_through(self, autojump_clock):
         handler = Recorder()
+
+        async def fail() -> None:
+            await handler.started.wait()
+            raise LookupError
+
         async with joined(handler) as (channel, _):
             with pytest.raises(LookupError):
                 async with channel.call(PATH):
-                    raise LookupError
+                    await fail()
             await handler.ended.wait()
 
     async def test_the_deadline_reaches_both_sides(self, autojump_clock):
