@@ -19,6 +19,7 @@ from nodes.json_transform import JSONTransform
 from nodes.mix import Mix
 from nodes.noise_suppress_agc import NoiseSuppressAGC
 from nodes.pass_through import PassThrough
+from nodes.silero_vad import SileroVAD
 from nodes.speech_gate import SpeechGate
 from nodes.switch import Switch
 from nodes.vad import VAD
@@ -43,6 +44,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "Mix": Mix,
         "NoiseSuppressAGC": NoiseSuppressAGC,
         "PassThrough": PassThrough,
+        "SileroVAD": SileroVAD,
         "SpeechGate": SpeechGate,
         "Switch": Switch,
         "VAD": VAD,
