@@ -10,6 +10,8 @@ It needs neither pytest nor the engine: plain asserts over what the node gives f
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,13 +22,16 @@ import numpy as np
 
 from nodes.contract import AnyNode, Audio, Data, InvalidInput, Item, Join, Samples, To, from_float32
 
-__all__ = ["Outcome", "blocks_of", "check_node", "cut", "run", "signal"]
+__all__ = ["Outcome", "Report", "blocks_of", "check_node", "cut", "run", "same_length", "signal"]
 
 FRAMES = 4_001
 """Length of the test stream per stretch: prime, so that no block size divides it."""
 
 Feed = Callable[[Audio | None], Any]
 """Makes what `process` takes of a block (for a Join a row), and of the end (None) what is left, if any."""
+
+Report = Callable[[str, Callable[[], None]], None]
+"""Is given a check's name, and the check to run, which raises if the node fails it."""
 
 
 @attrs.frozen
@@ -217,6 +222,21 @@ class _Case:
     def run(self, node: AnyNode, stretches: Sequence[tuple[int, Samples]], sizes: list[int]) -> Outcome:
         return run(node, blocks_of(stretches, sizes, self.rate), self.feed())
 
+    def checks(self, refuse: Callable[[Audio], Any] | None) -> dict[str, Callable[[], None]]:
+        """Every check that applies, by name."""
+        checks: dict[str, Callable[[], None]] = {
+            "cut anyhow": lambda: self.check_cuts(start=0, gap=None),
+            "cut anyhow with a gap": lambda: self.check_cuts(start=480, gap=1_234),
+            "nothing and one frame": self.check_small,
+            "fresh after finish": self.check_fresh,
+            "closed at any time": self.check_close,
+        }
+        if self.sample_format == "f32":
+            checks["NaN leaves no trace"] = self.check_nan
+        if refuse is not None:
+            checks["refusal leaves no trace"] = lambda: self.check_refusal(refuse)
+        return checks
+
     def check_cuts(self, start: int, gap: int | None) -> None:
         """However the stream is cut: the same samples, findings, positions and exact length."""
         stretches = [(start, self.frames())]
@@ -283,6 +303,20 @@ class _Case:
         json.dumps(dict(node.custom_metrics()), allow_nan=False)
         node.close()
 
+    def check_nan(self) -> None:
+        """A block with NaN is refused without a trace, or is forgotten by `finish`; it is no failure."""
+        frames = self.frames(700)
+        poisoned = frames.copy()
+        poisoned[350] = np.nan
+        node, feed = self.make_node(), _taken(self.feed())
+        with contextlib.suppress(InvalidInput):
+            list(node.process(feed(_block(poisoned, self.rate, 0))))
+        list(node.finish())
+        _same(
+            self.run(self.make_node(), [(0, frames)], []), self.run(node, [(0, frames)], []), node, 0.0, self.findings
+        )
+        node.close()
+
     def check_refusal(self, refuse: Callable[[Audio], Any]) -> None:
         """An item that is refused in the middle of the stream leaves no trace."""
         blocks = blocks_of([(0, self.frames())], [500] * 8, self.rate)
@@ -309,6 +343,17 @@ def _expect(error: type[Exception], call: Callable[[], Any]) -> None:
     raise AssertionError(f"{error.__name__} was not raised")
 
 
+def same_length(n_frames: int, rate: int) -> int:
+    """A node that gives as many frames as it takes."""
+    del rate
+    return n_frames
+
+
+def _run(name: str, check: Callable[[], None]) -> None:
+    del name
+    check()
+
+
 def check_node(
     make_node: Callable[..., AnyNode],
     *,
@@ -317,12 +362,13 @@ def check_node(
     rates: Sequence[int] = (16_000,),
     channels: Sequence[int] = (1, 2),
     tolerance: float = 0.0,
-    length: Callable[[int, int], int] | None = lambda n_frames, rate: n_frames,
+    length: Callable[[int, int], int] | None = same_length,
     findings: Callable[[Mapping[str, Any] | None], Any] = lambda value: None,
     keeps_format: bool = True,
     waits: bool = False,
     faults: Sequence[Mapping[str, Any]] = (),
     refuse: Callable[[Audio], Any] | None = None,
+    report: Report | None = None,
 ) -> None:
     """Run the battery over every format, rate and channel count.
 
@@ -341,23 +387,17 @@ def check_node(
       waits: the feed itself is late, so the output may lag by more than the node's delay.
       faults: parameters that `make_node` must refuse with ValueError.
       refuse: makes of a block in the middle of a stream something that the node has to refuse.
+      report: runs each check itself, given its name, and does with it what it likes; without one, the first that
+        fails ends the battery.
 
     Raises:
       AssertionError: the node breaks a rule of the contract.
     """
+    run_check = report or _run
     for fault in faults:
-        _expect(ValueError, lambda fault=fault: make_node(**fault))  # type: ignore[misc]
+        run_check("faulty parameters", lambda fault=fault: _expect(ValueError, lambda: make_node(**fault)))  # type: ignore[misc]
     assert not isinstance(make_node(), Join) or feed is not None, "a Join needs a feed"
-    for rate in rates:
-        for count in channels:
-            for sample_format in formats:
-                case = _Case(
-                    make_node, feed, rate, count, sample_format, tolerance, findings, length, keeps_format, waits
-                )
-                case.check_cuts(start=0, gap=None)
-                case.check_cuts(start=480, gap=1_234)
-                case.check_small()
-                case.check_fresh()
-                case.check_close()
-                if refuse is not None:
-                    case.check_refusal(refuse)
+    for rate, count, sample_format in itertools.product(rates, channels, formats):
+        case = _Case(make_node, feed, rate, count, sample_format, tolerance, findings, length, keeps_format, waits)
+        for name, check in case.checks(refuse).items():
+            run_check(f"{name}: {sample_format}, {rate} Hz, {count} channels", check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from engine.cli.authoring import node
 from engine.cli.demo import demo
 from engine.cli.nodes import nodes
 from engine.cli.run import run
@@ -39,5 +40,5 @@ def main() -> None:
     tolerate_encodings()
 
 
-for command in (demo, run, stream, serve, nodes, validate, schema, token, version):
+for command in (demo, run, stream, serve, nodes, node, validate, schema, token, version):
     main.add_command(command)

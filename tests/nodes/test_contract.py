@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -178,6 +178,14 @@ class _RemembersTheRefused(_Sound):
         return () if self.held else (item,)
 
 
+class _NeverHealsFromNaN(_Sound):
+    poisoned: bool = False
+
+    def process(self, item: Audio) -> Iterable[Item]:
+        self.poisoned |= bool(np.isnan(item.as_float32()).any())
+        return (item.derive(item.as_float32() * (not self.poisoned)),)
+
+
 class _AnyDepth(Node):
     def __init__(self, depth: int = 0) -> None:
         pass
@@ -206,9 +214,24 @@ def test_the_kit_passes_a_sound_node() -> None:
         (_ChangesFormat, "another format"),
         (_NotFinite, "not finite"),
         (_RemembersTheRefused, "differ"),
+        (_NeverHealsFromNaN, "samples differ"),
         (_AnyDepth, "ValueError was not raised"),
     ],
 )
 def test_the_kit_catches(node_type: type[Node], reason: str) -> None:
     with pytest.raises((AssertionError, ValueError), match=reason):
         check_node(node_type, faults=[{"depth": -1}], refuse=nine if node_type is _RemembersTheRefused else None)
+
+
+def test_the_kit_can_report_every_check_instead() -> None:
+    failed: list[str] = []
+
+    def report(name: str, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except AssertionError:
+            failed.append(name)
+
+    check_node(_LosesItsTail, formats=("i16",), channels=(2,), report=report)
+    assert "cut anyhow: i16, 16000 Hz, 2 channels" in failed
+    assert "closed at any time: i16, 16000 Hz, 2 channels" not in failed

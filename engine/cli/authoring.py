@@ -1,0 +1,177 @@
+"""`headrace node`: write a node of your own, and check that it keeps the contract."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import attrs
+import click
+
+from engine.cli.commands import Command, Group
+from engine.cli.examples import example_params
+from engine.cli.failures import BadInput
+from engine.cli.manifests import DATA
+from engine.cli.report import print_json
+from engine.cli.terminal import printable
+from engine.discovery import PluginBroken, load_file
+from engine.errors import Fault
+from engine.jsontext import BadJson, load_json_object
+from engine.parameters import build_node
+from nodes.conformance import check_node, same_length
+from nodes.contract import AnyNode, Audio, Join, Kind
+
+__all__ = ["node"]
+
+
+@click.group(cls=Group, short_help="Write a node of your own, and check it.", example="headrace node new Tremolo")
+def node() -> None:
+    """Write a node of your own, and check that it keeps the contract."""
+
+
+@node.command(
+    cls=Command,
+    short_help="Write a node and its test, to begin with.",
+    example="headrace node new Tremolo --dir my_nodes",
+    exits="0; 2 the name cannot be one, or a file is there already.",
+)
+@click.argument("name")
+@click.option("--dir", "folder", default=".", type=click.Path(path_type=Path), help="Where the files go.")
+def new(name: str, folder: Path) -> None:
+    """Write a node called NAME that works, and its test. No file is overwritten."""
+    if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) or keyword.iskeyword(name):
+        raise BadInput(f"{name!r} cannot be a node's name: it is a class's, such as {_camel(name) or 'Tremolo'}")
+    module = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    files = {folder / f"{module}.py": "new_node.py.txt", folder / f"test_{module}.py": "new_test.py.txt"}
+    if there := [str(path) for path in files if path.exists()]:
+        raise BadInput(f"{' and '.join(there)}: there already; nothing was written")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, template in files.items():
+        text = Template((DATA / template).read_text(encoding="utf-8")).substitute(name=name, module=module)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+        click.echo(f"wrote {path}")
+    click.echo(f"try  headrace node check {folder / module}.py")
+
+
+def _camel(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in re.findall(r"[A-Za-z][A-Za-z0-9]*", name))
+
+
+@attrs.frozen
+class _Claims:
+    """What a node is checked for, beside what holds of all."""
+
+    rates: tuple[int, ...]
+    channels: tuple[int, ...]
+    formats: tuple[str, ...]
+    tolerance: float
+    any_length: bool
+    any_format: bool
+
+
+@node.command(
+    cls=Command,
+    short_help="Check that nodes keep the contract.",
+    example="headrace node check my_nodes/tremolo.py",
+    exits="0 all checks passed; 1 one failed; 2 the file cannot be used.",
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--params", metavar="JSON", help="The nodes' parameters.", show_default="none, or their example's")
+@click.option("--rate", "rates", multiple=True, default=(16_000,), help="Sample rate, Hz; may be repeated.")
+@click.option("--channels", multiple=True, default=(1, 2), help="Channels; may be repeated.")
+@click.option(
+    "--format", "formats", multiple=True, default=("f32", "i16", "i32"), type=click.Choice(["f32", "i16", "i32"]),
+    help="Sample format; may be repeated.",
+)  # fmt: skip
+@click.option("--tolerance", default=1e-6, help="How far samples may differ between cuts; 1 is full scale.")
+@click.option("--any-length", is_flag=True, help="It may give more or fewer frames than it takes.")
+@click.option("--any-format", is_flag=True, help="It may give another sample format than it takes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each check.")
+def check(path: Path, params: str | None, as_json: bool, **claims: Any) -> None:
+    """Run the conformance kit on every node of a Python file, PATH, and tell how each check ended.
+
+    The same stream is cut in several ways, with and without a gap, at every rate, format and number of channels: the
+    samples have to be the same. A node with several inputs gets the same stream at two of them. What a node says of
+    that stream in data, and what it makes of others' data, only its own test can check: see nodes/conformance.py.
+    """
+    try:
+        found = load_file(path)
+        given = None if params is None else load_json_object(params, max_bytes=64 << 10)
+    except (PluginBroken, BadJson) as error:
+        raise BadInput(f"{path if isinstance(error, PluginBroken) else '--params'}: {error}") from None
+    failed = False
+    for name, node_class in found.items():
+        chosen = _params(name, node_class) if given is None else given
+        for check_name, (status, reason) in _check_all(node_class, chosen, _Claims(**claims)).items():
+            failed |= status == "failed"
+            if as_json:
+                print_json({"node_type": name, "check": check_name, "status": status, "reason": reason})
+            else:
+                click.echo(printable(f"{status:<8} {name}: {check_name}{reason and ': ' + reason}"))
+    sys.exit(int(failed))
+
+
+def _params(name: str, node_class: type[AnyNode]) -> Mapping[str, Any]:
+    """None, if the defaults suffice, else those of its example."""
+    return {} if build_node(node_class, {}, "", []) is not None else example_params(name, node_class)
+
+
+Outcomes = dict[str, tuple[str, str]]
+"""Check → "passed", "failed" or "skipped", and why."""
+
+
+def _check_all(node_class: type[AnyNode], params: Mapping[str, Any], claims: _Claims) -> Outcomes:
+    """Every check once: of one that failed, the first form of audio that it failed for."""
+    faults: list[Fault] = []
+    specimen = build_node(node_class, params, "params", faults)
+    if specimen is None:
+        return {"can be built": ("failed", "; ".join(map(str, faults)))}
+    outcomes: Outcomes = {"can be built": ("passed", "")}
+    if Kind.AUDIO not in specimen.takes:
+        return {**outcomes, "takes audio": ("skipped", "it takes data alone: have a test of its own call check_node")}
+
+    def report(name: str, run: Callable[[], None]) -> None:
+        check_name, _, form = name.partition(": ")
+        try:
+            run()
+        except Exception as error:  # a node's own error is what the check is there to find
+            raised = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            if outcomes.get(check_name, ("", ""))[0] != "failed":
+                outcomes[check_name] = ("failed", f"{form}: {raised}")
+        else:
+            outcomes.setdefault(check_name, ("passed", ""))
+
+    check_node(
+        lambda: _connected(node_class(**params)),
+        feed=_TwoInputs if isinstance(specimen, Join) else None,
+        rates=claims.rates,
+        channels=claims.channels,
+        formats=claims.formats,
+        tolerance=claims.tolerance,
+        length=None if claims.any_length else same_length,
+        keeps_format=not claims.any_format,
+        report=report,
+    )
+    return outcomes
+
+
+_UPSTREAMS = ("a", "b")
+
+
+def _connected(made: AnyNode) -> AnyNode:
+    if isinstance(made, Join):
+        made.connect(_UPSTREAMS)
+    return made
+
+
+class _TwoInputs:
+    """Makes rows for a `Join`: the same block at both of its inputs."""
+
+    def __call__(self, block: Audio | None) -> Mapping[str, list[Audio]] | None:
+        return None if block is None else {name: [block] for name in _UPSTREAMS}
