@@ -54,7 +54,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "speech": ("VAD", "SpeechGate"),
+        "speech": ("VAD", "SileroVAD", "SpeechGate"),
         "cleaning": ("Denoise", "NoiseSuppressAGC", "HighPass", "LowPass", "BandPass", "DCBlock"),
         "levels and health": ("AudioLevel", "Gain"),
         "features": (),
