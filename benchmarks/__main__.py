@@ -9,6 +9,7 @@ from benchmarks.catalogue import catalogue
 from benchmarks.hops import engine
 from benchmarks.latency import latency
 from benchmarks.nodes import nodes
+from benchmarks.scale import scale
 from benchmarks.soak import soak
 
 __all__ = ["main"]
@@ -19,7 +20,7 @@ def main() -> None:
     """Measure Headrace on this machine."""
 
 
-for command in (latency, capacity, engine, nodes, catalogue, soak):
+for command in (latency, capacity, engine, scale, nodes, catalogue, soak):
     main.add_command(command)
 
 if __name__ == "__main__":
