@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from benchmarks.capacity import capacity
 from benchmarks.catalogue import catalogue
 from benchmarks.hops import engine
 from benchmarks.latency import latency
+from benchmarks.memory import memory
 from benchmarks.nodes import nodes
 from benchmarks.scale import scale
 from benchmarks.soak import soak
+from benchmarks.stalled import stalled
+from benchmarks.unary import unary
 
 __all__ = ["main"]
 
@@ -18,9 +23,10 @@ __all__ = ["main"]
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Measure Headrace on this machine."""
+    logging.basicConfig(level="ERROR")  # a machine under load is slow, as nodes then are
 
 
-for command in (latency, capacity, engine, scale, nodes, catalogue, soak):
+for command in (latency, capacity, engine, scale, unary, memory, stalled, nodes, catalogue, soak):
     main.add_command(command)
 
 if __name__ == "__main__":

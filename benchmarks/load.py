@@ -86,6 +86,8 @@ class Load:
       warm_up: chunks of each session, its first ones, whose latencies do not count.
       connections: that the sessions share; 0 is one for every 25 sessions.
       processes: of clients; 0 is one for each core that is not the server's.
+      beside: one more session, which sends all its chunks at once and whose answers do not count.
+      beside_reads_per_s: bytes of its answers that its client reads; 0 is a client that has stalled.
       grace_s: after the last chunk was due, how long its answer is waited for; back to back, how long a silence.
     """
 
@@ -95,6 +97,8 @@ class Load:
     warm_up: int = 0
     connections: int = 0
     processes: int = 0
+    beside: Script | None = None
+    beside_reads_per_s: float = 0.0
     grace_s: float = 5.0
 
     @property
@@ -105,7 +109,7 @@ class Load:
 
 @attrs.frozen(kw_only=True)
 class Share:
-    """One client process's part of a load: these of its sessions, over so many connections."""
+    """One client process's part of a load: these of its sessions, over so many connections; the first one's is more."""
 
     load: Load
     host: str
@@ -148,6 +152,7 @@ class Outcome:
       lost: sent, or due, and not answered; warm-up included.
       wall_s: from the first chunk's being due to the last answer.
       server: what the server used in that time.
+      idle_rss_bytes: its resident memory when all sessions were open and none had sent a chunk.
       client_cpu_shares: CPU time over wall time of each client process: near 1, the client is the limit.
       client_late_p99_ms: how late the clients got round to chunks that were due.
       kept, errors, failed: as in `Report`, of all processes.
@@ -158,6 +163,7 @@ class Outcome:
     lost: int
     wall_s: float
     server: Usage
+    idle_rss_bytes: int
     client_cpu_shares: tuple[float, ...]
     client_late_p99_ms: float
     kept: tuple[bytes, ...]
@@ -195,7 +201,7 @@ def drive(load: Load, host: str, port: int, server: int, advance: Advance = no_p
         for pipe in pipes:
             pipe.send("close")
         reports = [_expect(pipe, "report", timeout_s=OPENING_S) for pipe in pipes]
-    return _outcome(load, reports, after - before)
+    return _outcome(load, reports, before, after)
 
 
 def _shares(load: Load, host: str, port: int) -> list[Share]:
@@ -267,7 +273,7 @@ def _await_all(pipes: list[Connection], what: str, advance: Advance) -> None:
                 advance(value)
 
 
-def _outcome(load: Load, reports: list[Report], server: Usage) -> Outcome:
+def _outcome(load: Load, reports: list[Report], before: Usage, after: Usage) -> Outcome:
     due = np.concatenate([report.due for report in reports])
     received = np.concatenate([report.received for report in reports])
     counted = (received - due)[:, load.warm_up :]
@@ -278,7 +284,8 @@ def _outcome(load: Load, reports: list[Report], server: Usage) -> Outcome:
         chunks=int(answered.sum()),
         lost=int(answered.size - answered.sum()),
         wall_s=float(np.nanmax(received) - np.nanmin(due)) if answered.any() else 0.0,
-        server=server,
+        server=after - before,
+        idle_rss_bytes=before.rss_bytes,
         client_cpu_shares=tuple(report.cpu_s / report.wall_s for report in reports if report.wall_s),
         client_late_p99_ms=float(np.percentile(late, 99) * 1e3) if late.size else 0.0,
         kept=tuple(message for report in reports for message in report.kept),

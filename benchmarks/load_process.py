@@ -16,8 +16,8 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from benchmarks.load import Kind, Load, Report, Share
-from benchmarks.wire import Call, ConnectionLost, Wire, framed
+from benchmarks.load import Kind, Load, Report, Script, Share
+from benchmarks.wire import Call, ConnectionLost, Wire, connect, framed
 
 __all__ = ["run"]
 
@@ -58,6 +58,26 @@ class _Session:
 _Hear = Callable[[_Session, bytes | None, float], None]
 
 
+class _Beside:
+    """The session that sends all it has at once, and reads slowly or not at all."""
+
+    def __init__(self, script: Script, wire: Wire, reads_per_s: float) -> None:
+        self._wire = wire
+        self._reads_per_s = reads_per_s
+        self._began: float | None = None
+        self._credited = 0
+        self._call = wire.call(script.path)
+        self._call.reads = False
+        for message in (*script.opening, *script.chunks):
+            wire.send(self._call, framed(message))
+
+    def read(self, now: float) -> None:
+        """Take what it may have read by now."""
+        self._began = now if self._began is None else self._began
+        allowed = int((now - self._began) * self._reads_per_s) - self._credited
+        self._credited += self._wire.credit(self._call, allowed)
+
+
 class Clients:
     """The sessions of one process.
 
@@ -73,7 +93,7 @@ class Clients:
         self._offsets = [i / share.load.sessions * share.load.period_s for i in share.sessions]
         shape = (len(share.sessions), len(self._chunks))
         self.report = Report(due=np.full(shape, np.nan), received=np.full(shape, np.nan), late_s=np.zeros(0))
-        self._wires = [Wire(share.host, share.port) for _ in range(share.connections)]
+        self._wires = [connect(share.host, share.port) for _ in range(share.connections)]
         self._by_socket = {wire.socket: wire for wire in self._wires}
         self._sessions: list[_Session] = []
         self._by_call: dict[Call, _Session] = {}
@@ -84,6 +104,9 @@ class Clients:
             session = _Session(row, wire, wire.call(self._script.path))
             self._sessions.append(session)
             self._by_call[session.call] = session
+        of = share.load
+        first = 0 in share.sessions
+        self._beside = _Beside(of.beside, self._wires[0], of.beside_reads_per_s) if of.beside and first else None
 
     def open(self) -> None:
         """Open every session, and wait until the server has greeted all of them."""
@@ -124,7 +147,7 @@ class Clients:
         schedule = self.report.due.T.ravel()
         late = self.report.late_s = np.zeros(len(schedule))
         due = schedule.tolist()
-        deadline = due[-1] + self._load.grace_s
+        deadline = (due[-1] if due else begin) + self._load.grace_s
         at = 0
         while self._open_answers:
             now = perf_counter()
@@ -228,4 +251,7 @@ class Clients:
             came = self._by_socket[each].receive()
             now = perf_counter()
             for call, message in came:
-                hear(self._by_call[call], message, now)
+                if (session := self._by_call.get(call)) is not None:
+                    hear(session, message, now)
+        if self._beside is not None:
+            self._beside.read(perf_counter())

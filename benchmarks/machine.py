@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import attrs
 
-__all__ = ["Usage", "client_cores", "describe", "pin", "split_cores", "usage"]
+__all__ = ["Usage", "client_cores", "describe", "on_client_cores", "pin", "split_cores", "usage"]
 
 _PACKAGES = ("headrace", "trio", "purerpc", "h2", "protobuf", "numpy", "samplerate", "webrtcvad-wheels")
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -75,6 +77,20 @@ def client_cores() -> set[int]:
 def pin(process: int, cores: set[int]) -> None:
     """Keep a process (0: this one) on some cores."""
     os.sched_setaffinity(process, cores)
+
+
+@contextmanager
+def on_client_cores() -> Iterator[None]:
+    """Keep this process off the server's core while the block runs."""
+    if split_cores() is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    pin(0, client_cores())
+    try:
+        yield
+    finally:
+        pin(0, before)
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ from benchmarks.machine import pin, split_cores
 
 __all__ = ["HEADRACE", "Running", "running_server"]
 
-HEADRACE = ("engine.serve", "--port", "0", "--log-level", "WARNING", "--max-sessions", "0")
+HEADRACE = ("engine.serve", "--port", "0", "--log-level", "ERROR", "--max-sessions", "0")
 START_S = 30.0
 STOP_S = 20.0
 

@@ -14,10 +14,11 @@ from collections import deque
 import hpack  # type: ignore[import-untyped]
 import hyperframe.frame as frames  # type: ignore[import-untyped]
 
-__all__ = ["Call", "ConnectionLost", "Wire", "framed"]
+__all__ = ["Call", "ConnectionLost", "Wire", "connect", "framed"]
 
 STREAM_WINDOW = 256 * 1024
 CONNECTION_WINDOW = 16 * 1024 * 1024
+CONNECT_S = 10.0
 _DEFAULT_WINDOW = 65_535
 _MAX_FRAME = 16_384
 _READ = 256 * 1024
@@ -44,7 +45,7 @@ class Call:
     Attributes:
       status: gRPC's code once it is over, else None.
       details: what the server said about it.
-      reads: give credit back as messages come; a reader that stalls does not.
+      reads: give credit back as messages come; else `Wire.credit` does.
     """
 
     def __init__(self, number: int, window: int) -> None:
@@ -59,20 +60,29 @@ class Call:
         self.partial = bytearray()
 
 
+def connect(host: str, port: int) -> Wire:
+    """Connect, over TCP in the clear.
+
+    Raises:
+      OSError: nobody there.
+    """
+    connected = socket.create_connection((host, port), timeout=CONNECT_S)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Wire(connected, f"{host}:{port}")
+
+
 class Wire:
     """A connection and its calls. Nothing here waits: select on `socket` and on `wants_to_write`.
 
     Args:
-      host, port: where; plain TCP.
-    Raises:
-      OSError: nobody there.
+      connected: owned from here on.
+      authority: what the server is called.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self.socket = socket.create_connection((host, port), timeout=10)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, connected: socket.socket, authority: str) -> None:
+        self.socket = connected
         self.socket.setblocking(False)
-        self._authority = f"{host}:{port}"
+        self._authority = authority
         self._calls: dict[int, Call] = {}
         self._next_number = 1
         self._encoder, self._decoder = hpack.Encoder(), hpack.Decoder()
@@ -128,6 +138,14 @@ class Wire:
         """Say that nothing more follows."""
         call.ending = True
         self._send_unsent(call)
+
+    def credit(self, call: Call, most: int) -> int:
+        """Let the server send as many bytes more as have come of a call, but no more than `most`; how many that is."""
+        increment = min(most, call.uncredited)
+        if increment > 0:
+            self._put(frames.WindowUpdateFrame(call.number, window_increment=increment))
+            call.uncredited -= increment
+        return increment
 
     def _send_unsent(self, call: Call) -> None:
         while call.unsent:
@@ -212,8 +230,7 @@ class Wire:
             return
         call.uncredited += len(data)
         if call.reads and call.uncredited >= STREAM_WINDOW // 2:
-            self._put(frames.WindowUpdateFrame(number, window_increment=call.uncredited))
-            call.uncredited = 0
+            self.credit(call, call.uncredited)
         if flags & _PADDED:
             data = data[1 : len(data) - data[0]]
         _take_messages(call, data, came)

@@ -19,6 +19,7 @@ def outcome(p99_ms: float, *, lost: int = 0, busy: float = 0.1, late_ms: float =
         lost=lost,
         wall_s=1.0,
         server=Usage(0.5, 50_000_000),
+        idle_rss_bytes=40_000_000,
         client_cpu_shares=(0.1, busy),
         client_late_p99_ms=late_ms,
         kept=(),

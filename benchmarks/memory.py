@@ -1,0 +1,80 @@
+"""What a session adds to the server's resident memory, idle and at work, and what the server accounts for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+
+from benchmarks.load import Load, Outcome
+from benchmarks.options import numbers_option, workload_options
+from benchmarks.pipelines import pipeline_script
+from benchmarks.progress import progress
+from benchmarks.report import Report, Table, publish, report_options
+from benchmarks.runs import run_load
+from engine.manifest import Manifest
+from protos import streaming_pb2 as streaming
+
+__all__ = ["memory"]
+
+RUNS = {
+    "sessions": "sessions",
+    "idle_mb": "RSS MB, idle",
+    "active_mb": "RSS MB, active",
+    "accounted_mb": "accounted MB, largest session",
+}
+SLOPES = {
+    "idle_kb": "RSS kB per idle session",
+    "active_kb": "RSS kB per active session",
+    "accounted_mb": "accounted MB, largest session",
+}
+_NOTE = (
+    "RSS per session is the slope of a line through the runs, each of a fresh server. Idle: all are open, and none has"
+    " sent anything. Active: all are streaming, at the end of the run."
+)
+
+
+def _slope(runs: Sequence[Mapping[str, float]], key: str) -> float:
+    return float(np.polyfit([run["sessions"] for run in runs], [run[key] for run in runs], 1)[0])
+
+
+def _accounted_mb(outcome: Outcome) -> float:
+    finals = [streaming.StreamResponse.FromString(each).metrics for each in outcome.kept]
+    return max((each.peak_memory_bytes for each in finals), default=0) / 1e6
+
+
+@click.command(context_settings={"show_default": True})
+@numbers_option("--sessions", "1,125,250,375,500", "Sessions at once.")
+@workload_options("speech", chunk_ms=200.0)
+@click.option("--seconds", default=3.0, type=click.FloatRange(0.1), help="Audio that each active session sends.")
+@report_options
+def memory(
+    sessions: tuple[int, ...],
+    manifest: tuple[str, Manifest],
+    chunk_ms: float,
+    sample_rate: int,
+    lean: bool,
+    seconds: float,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """Resident memory per idle and per active session, and accounted bytes."""
+    if len(set(sessions)) < 2:
+        raise click.UsageError("--sessions must have two different numbers: memory per session is a slope")
+    chunks = max(1, round(seconds * 1000 / chunk_ms))
+    script = pipeline_script(manifest[1], chunk_ms=chunk_ms, chunks=chunks, sample_rate=sample_rate, lean=lean)
+    runs = []
+    with progress() as bars:
+        for count in sessions:
+            outcome = run_load(Load(script=script, sessions=count, period_s=chunk_ms / 1000), bars)
+            rss = {"idle_mb": outcome.idle_rss_bytes / 1e6, "active_mb": outcome.server.rss_bytes / 1e6}
+            runs.append({"sessions": count, **rss, "accounted_mb": _accounted_mb(outcome)})
+    slopes = {
+        "idle_kb": _slope(runs, "idle_mb") * 1e3,
+        "active_kb": _slope(runs, "active_mb") * 1e3,
+        "accounted_mb": max(run["accounted_mb"] for run in runs),
+    }
+    title = f"{manifest[0]}, {chunk_ms:g} ms chunks"
+    publish(Report("memory", [Table(title, SLOPES, [slopes]), Table("runs", RUNS, runs)], [_NOTE]), as_json, out)

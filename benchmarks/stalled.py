@@ -1,0 +1,91 @@
+"""Whether a session whose client reads nothing, or slowly, is felt by the others on its server and its connection.
+
+Runs with it and without it take turns. What counts is the ratio of the others' p99 in each pair: if the 95 % interval
+of its median holds 1, the session was not felt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks.figures import interval, spread, summarize
+from benchmarks.load import Load, Script
+from benchmarks.options import workload_options
+from benchmarks.pipelines import pipeline_script
+from benchmarks.progress import progress
+from benchmarks.report import Report, Table, publish, report_options
+from benchmarks.runs import run_load
+from benchmarks.workloads import workload
+from engine.manifest import Manifest
+
+__all__ = ["stalled"]
+
+BESIDE_MESSAGE_MS, BESIDE_MESSAGES = 100.0, 200  # twice 1.9 MB, which fill every window on the way
+PAIRS = {"pair": "pair", "without_p99_ms": "p99 without ms", "with_p99_ms": "p99 with ms", "ratio": "ratio"}
+SUMMARY = {
+    "without_p99_ms": "median p99 without ms",
+    "with_p99_ms": "with ms",
+    "ratio": "median ratio",
+    "low": "95 % from",
+    "high": "to",
+    "holds_1": "holds 1",
+}
+
+
+def _beside() -> Script:
+    """A session that echoes more than anybody may leave unread."""
+    return pipeline_script(workload("passthrough"), chunk_ms=BESIDE_MESSAGE_MS, chunks=BESIDE_MESSAGES)
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--sessions", default=100, type=click.IntRange(1), help="The others, at real pace.")
+@workload_options("speech", chunk_ms=50.0)
+@click.option("--seconds", default=5.0, type=click.FloatRange(0.1), help="Audio that each sends in a run.")
+@click.option("--pairs", default=12, type=click.IntRange(1), help="Of a run without and a run with the session.")
+@click.option("--reads-per-s", default=0.0, type=click.FloatRange(0), help="Bytes that it reads; 0: it has stalled.")
+@report_options
+def stalled(
+    sessions: int,
+    manifest: tuple[str, Manifest],
+    chunk_ms: float,
+    sample_rate: int,
+    lean: bool,
+    seconds: float,
+    pairs: int,
+    reads_per_s: float,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """The p99 of many sessions, with and without one beside them that stalls or reads slowly."""
+    chunks = max(2, round(seconds * 1000 / chunk_ms))
+    script = pipeline_script(manifest[1], chunk_ms=chunk_ms, chunks=chunks, sample_rate=sample_rate, lean=lean)
+    loads = {
+        name: Load(
+            script=script,
+            sessions=sessions,
+            period_s=chunk_ms / 1000,
+            warm_up=chunks // 5,
+            beside=beside,
+            beside_reads_per_s=reads_per_s,
+        )
+        for name, beside in (("without", None), ("with", _beside()))
+    }
+    rows: list[dict[str, float]] = []
+    with progress() as bars:
+        for pair in range(pairs):
+            p99 = {}
+            for name in sorted(loads, reverse=bool(pair % 2)):
+                figures = summarize(run_load(loads[name], bars, f"pair {pair + 1} of {pairs}, {name}"))
+                if figures["lost"] or figures["errors"]:
+                    raise click.ClickException(f"a run {name} it lost {figures['lost']} chunks: use fewer --sessions")
+                p99[name] = figures["p99_ms"]
+            row = {"pair": pair + 1, "without_p99_ms": p99["without"], "with_p99_ms": p99["with"]}
+            rows.append({**row, "ratio": p99["with"] / p99["without"]})
+    low, high = interval([row["ratio"] for row in rows])
+    medians = {key: spread([row[key] for row in rows])[0] for key in ("without_p99_ms", "with_p99_ms", "ratio")}
+    summary = {**medians, "low": low, "high": high, "holds_1": "yes" if low <= 1 <= high else "no"}
+    kind = f"reads {reads_per_s:g} bytes/s" if reads_per_s else "has stalled"
+    title = f"{sessions} sessions of {manifest[0]}, {chunk_ms:g} ms chunks, beside one whose client {kind}"
+    publish(Report("stalled", [Table(title, SUMMARY, [summary]), Table("pairs", PAIRS, rows)]), as_json, out)
