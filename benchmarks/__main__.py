@@ -26,7 +26,20 @@ def main() -> None:
     logging.basicConfig(level="ERROR")  # a machine under load is slow, as nodes then are
 
 
-for command in (latency, capacity, engine, scale, unary, memory, stalled, nodes, catalogue, soak):
+_COMMANDS = (
+    latency,
+    capacity,
+    engine,
+    scale,
+    unary,
+    memory,
+    stalled,
+    nodes,
+    catalogue,
+    soak,
+)
+
+for command in _COMMANDS:
     main.add_command(command)
 
 if __name__ == "__main__":
