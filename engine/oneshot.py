@@ -116,6 +116,7 @@ class _Collected:
 
     items: dict[str, list[Item]] = attrs.field(factory=dict)
     metrics: SessionMetrics | None = None
+    cpu_ms: float = 0.0
 
     async def receive_all(self, session: Session) -> EngineError | None:
         """Receive everything, or up to the first error, which is returned."""
@@ -125,6 +126,7 @@ class _Collected:
             if isinstance(event, SessionMetrics):
                 self.metrics = event
                 continue
+            self.cpu_ms += event.cpu_ms
             try:
                 session.books.hold(sum(items_bytes(items) for items in event.items.values()))
             except EngineError as error:
@@ -155,7 +157,7 @@ class _Collected:
             nodes=nodes,
             figures=figures,
             wall_ms=wall_ms,
-            cpu_ms=sum(each.cpu_ms for each in figures.values()),
+            cpu_ms=self.cpu_ms,
             memory_bytes=self.metrics.peak_memory_bytes,
             parse_ms=parse_ms,
         )

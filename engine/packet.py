@@ -121,7 +121,6 @@ class NodeFigures:
 
     Attributes:
       run_ms: in `process` and `finish`, wall clock.
-      cpu_ms: thread CPU time in them.
       queue_ms: packets waited this long for the node.
       max_run_ms: the longest single row.
       chunks: rows that gave it something to do.
@@ -131,7 +130,6 @@ class NodeFigures:
     """
 
     run_ms: float = 0.0
-    cpu_ms: float = 0.0
     queue_ms: float = 0.0
     max_run_ms: float = 0.0
     chunks: int = 0
@@ -154,7 +152,7 @@ class Result:
       nodes: one outcome per node in topological order; empty when lean.
       figures: node id → figures of this row; empty when lean.
       wall_ms: from the first chunk's having been read until this was made.
-      cpu_ms: thread CPU time in the nodes.
+      cpu_ms: thread CPU time of its way through the graph: the nodes, and what the engine does between them.
       memory_bytes: highest accounted bytes of the session so far.
       parse_ms: parsing this row's chunks.
       timestamp_ms: capture time of the row's first chunk.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 
 import trio
@@ -19,6 +20,7 @@ from engine.ledger import MemoryAccount
 from engine.node_task import NodeTask
 from engine.placement import Threads
 from engine.row import Packet, Row
+from engine.turn import Turns
 from engine.watchdog import Watchdog
 
 __all__ = ["Pipeline"]
@@ -65,21 +67,14 @@ class Pipeline:
         self._done = 0
         self._stopped = self._closed = False
         self._scope = trio.CancelScope()
-        self.tasks = [NodeTask(planned, self) for planned in plan.nodes]
+        self._finished: list[Row] = []
+        self.turns = Turns(self._tell_finished)
+        self.tasks = [NodeTask(planned, self, capacity) for planned in plan.nodes]
         self._sinks = sum(planned.is_sink for planned in plan.nodes)
-        self._sources: list[tuple[str, trio.MemorySendChannel[Packet]]] = []
-        self._join(capacity)
-
-    def _join(self, capacity: int) -> None:
+        self._sources = [task for task in self.tasks if task.planned.is_source]
         for task in self.tasks:
-            if task.planned.is_source:
-                send, receive = trio.open_memory_channel[Packet](capacity)
-                task.inlets.append(receive)
-                self._sources.append((task.planned.id, send))
-            for edge in task.planned.inbound:
-                send, receive = trio.open_memory_channel[Packet](capacity)
-                task.inlets.append(receive)
-                self.tasks[edge.source].outlets.append(send)
+            for number, edge in enumerate(task.planned.inbound):
+                self.tasks[edge.source].outlets.append(partial(task.put, number))
                 self.tasks[edge.source].downstreams.append(task.planned.id)
 
     async def run(self) -> None:
@@ -90,37 +85,58 @@ class Pipeline:
                     nursery.start_soon(task.run, name=f"node {task.planned.id}")
 
     def stop(self) -> None:
-        """End all tasks; what they were at is lost. A task that has been woken already still does its row."""
+        """End all tasks; what they were at is lost."""
         self._stopped = True
+        self.turns.stop()
         self.rows.clear()
         self._scope.cancel()
 
-    def enter(self, row: Row, clock: float) -> None:
-        """Let a row in: every source gets a packet, empty if the row has nothing for it. Never waits."""
+    def enter(self, rows: Sequence[Row], clock: float, *, at_once: bool = False) -> None:
+        """Let rows in: every source gets a packet for each, empty if the row has nothing for it. Never waits.
+
+        Args:
+          rows: in order.
+          clock: the sweep's.
+          at_once: take a turn on them here and now; else the nodes' tasks do.
+        """
+        now = perf_counter()
+        for row in rows:
+            self._begin(row, clock)
+            row.nbytes, nbytes = 0, row.nbytes
+            for source in self._sources:
+                source.put(0, Packet(row, row.items.get(source.planned.id, ()), now, nbytes, 1))
+                nbytes = 0
+            row.items = {}
+        if at_once:
+            self.turns.work()
+        else:
+            self.turns.leave()
+
+    def _begin(self, row: Row, clock: float) -> None:
         row.index = self._entered
         row.entered_clock = clock
         row.waiting = self._sinks
         row.marks = [None] * len(self.tasks)
         self._entered += 1
         self.rows.append(row)
-        now = perf_counter()
-        row.nbytes, nbytes = 0, row.nbytes
-        for source, channel in self._sources:
-            items = row.items.get(source, ())
-            channel.send_nowait(Packet(row, items, now, nbytes, 1))
-            nbytes = 0
-        row.items = {}
 
     def sink_done(self, row: Row) -> None:
         """One sink has done a row."""
         row.waiting -= 1
-        if row.waiting or self._stopped:
-            return
-        self.rows.popleft()
-        self._done += 1
-        if self._failed is None or row.index < self._failed[0]:
-            self._on_done(row)
-            self._check_failed()
+        if not row.waiting:
+            self._finished.append(row)
+
+    def _tell_finished(self) -> None:
+        """At the end of a turn: hand over the rows that all sinks have done."""
+        finished, self._finished = self._finished, []
+        for row in finished:
+            if self._stopped:
+                return
+            self.rows.popleft()
+            self._done += 1
+            if self._failed is None or row.index < self._failed[0]:
+                self._on_done(row)
+                self._check_failed()
 
     def fail(self, row: Row, error: EngineError) -> None:
         """A row cannot be done. Rows below it still are; of several failures the lowest counts."""

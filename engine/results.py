@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.errors import EngineError
 from engine.graph import Plan
+from engine.node_faults import node_failed
 from engine.node_task import NodeTask
 from engine.packet import NodeFigures, NodeOutcome, NodeStatus, Output, Result, Status
 from engine.row import Mark, Row
@@ -28,7 +29,7 @@ def join_items(task: NodeTask, items: Sequence[Item], sequence: int | None = Non
     try:
         return Output(_join_audio(audio), task.planned.node.join(data) if data else None)
     except Exception as error:  # a node's join is a node's code: whatever it raises is that node's failure
-        raise task.failure("gave what cannot be joined", error, sequence) from error
+        raise node_failed(task.planned, "gave what cannot be joined", error, sequence) from error
 
 
 def _join_audio(audio: Sequence[Audio]) -> Audio | None:
@@ -77,7 +78,7 @@ class ResultMaker:
             nodes=() if self._lean else self._outcomes(marks, row.rejections),
             figures={} if self._lean else self._figures(marks),
             wall_ms=(perf_counter() - row.received_at) * 1e3,
-            cpu_ms=sum(mark.cpu for mark in marks) * 1e3,
+            cpu_ms=row.cpu_seconds * 1e3,
             memory_bytes=peak_memory,
             parse_ms=row.parse_seconds * 1e3,
             timestamp_ms=row.timestamp_ms,
@@ -97,7 +98,6 @@ class ResultMaker:
         return {
             task.planned.id: NodeFigures(
                 mark.run * 1e3,
-                mark.cpu * 1e3,
                 mark.queued * 1e3,
                 mark.run * 1e3,
                 int(mark.status is not NodeStatus.SKIPPED),

@@ -29,12 +29,11 @@ def items_bytes(items: Sequence[Item]) -> int:
 class Mark:
     """What one node did in one row. Times in seconds."""
 
-    __slots__ = ("cpu", "queued", "run", "samples", "status")
+    __slots__ = ("queued", "run", "samples", "status")
 
-    def __init__(self, status: NodeStatus, run: float, cpu: float, queued: float, samples: int) -> None:
+    def __init__(self, status: NodeStatus, run: float, queued: float, samples: int) -> None:
         self.status = status
         self.run = run
-        self.cpu = cpu
         self.queued = queued
         self.samples = samples
 
@@ -56,6 +55,7 @@ class Row:
       ended: sources that give nothing in it nor after it, as far as is known (one-shot calls know).
       index: how many rows had entered before it.
       waiting: sinks that have not done it yet.
+      cpu_seconds: thread CPU time of the turns, and of the thread calls, that it has gone through the graph in.
       marks: one per node, in topological order; None until that node has done it.
       outputs: node id → items, of sinks and taps that gave any.
       rejections: one per node that refused it.
@@ -63,6 +63,7 @@ class Row:
 
     __slots__ = (
         "chunk_count",
+        "cpu_seconds",
         "ended",
         "entered_clock",
         "final",
@@ -94,6 +95,7 @@ class Row:
         self.ended: frozenset[str] = frozenset()
         self.index = 0
         self.waiting = 0
+        self.cpu_seconds = 0.0
         self.marks: list[Mark | None] = []
         self.outputs: dict[str, Sequence[Item]] = {}
         self.rejections: list[EngineError] = []

@@ -304,7 +304,7 @@ class _Reader:
             raise ProtocolMisuse(f"control command {command} is unknown; known are CLOSE (1), CANCEL (2), FLUSH (3)")
 
     async def _send(self, chunk: Chunk | BadChunk) -> None:
-        while not self._session.offer(chunk):
+        while not self._session.offer(chunk, at_once=True):
             await self._wait_room()
 
     async def _wait_room(self) -> None:

@@ -480,7 +480,7 @@ async def test_a_join_that_is_a_source_finds_its_chunk_under_the_empty_id(autoju
         await session.send(note(7))
         event = await session.receive()
         assert isinstance(event, Result)
-        assert event.items["z"] == [Data({"": [7]})]
+        assert list(event.items["z"]) == [Data({"": [7]})]
 
 
 async def test_rows_inside_are_done_while_nobody_receives(autojump_clock: MockClock) -> None:
