@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import attrs
 import trio
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from engine.errors import ChunkRefused, EngineError, NodeFailed, NodeRefused, SessionClosed
 from engine.limits import Overflow
 from engine.manifest import Connection, Manifest, NodeSpec
-from engine.packet import BadChunk, Result, SessionMetrics
+from engine.packet import BadChunk, Chunk, Result, SessionMetrics
 from engine.session import Event, Session
 from nodes.contract import Audio, Data, Item, Join, Kind
 from tests.engine.rig import Kinds, Probe, assert_settled, chunk, note, opened, run_virtually, tasks_now
@@ -99,12 +100,16 @@ class Client:
         the same, unreadable; `("flush",)`; `("pause", seconds)`.
       ending: "close", "cancel", "sudden" (a cancel in one go with the last chunk), "leave", "raise" or "scope".
       reads: results read before it ends early; None reads all along.
+      at_once: it has nodes work at once, as the transport does.
+      turn_seconds: what a turn may take: with less than nothing each node's own task does its work.
     """
 
     script: Sequence[Any]
     ending: str
     reads: int | None
     options: Mapping[str, Any]
+    at_once: bool = False
+    turn_seconds: float = 60.0
 
 
 STEP = st.one_of(
@@ -129,6 +134,8 @@ CLIENT = st.builds(
             "lean": st.booleans(),
         }
     ),
+    st.booleans(),
+    st.sampled_from([60.0, -1.0]),
 )
 
 
@@ -221,7 +228,7 @@ class Run:
             case ("row",):
                 self.highest += 1
                 for source in sources:
-                    await session.send(note(self.highest, source))
+                    await self.offer(session, note(self.highest, source))
                     self.offered["chunk"] += 1
             case ("flush",):
                 await session.flush()
@@ -234,8 +241,12 @@ class Run:
                 self.highest = max(self.highest, number)
                 bad = BadChunk(ChunkRefused("garbled"), number, source)
                 good = chunk(number, source, 3) if which == 5 else note(number, source)
-                await session.send(bad if what == "bad" else good)
+                await self.offer(session, bad if what == "bad" else good)
                 self.offered[what] += 1
+
+    async def offer(self, session: Session, offered: Chunk | BadChunk) -> None:
+        while not session.offer(offered, at_once=self.client.at_once):
+            await session.room()
 
     async def receive(self, session: Session, *, to_the_end: bool = False) -> None:
         wanted = None if to_the_end else self.client.reads
@@ -372,6 +383,8 @@ PLAIN = {"input_capacity": 0, "reorder_window": 0, "overflow": Overflow.BLOCK, "
 
 @example(DIAMOND, Client([("row",)] * 5 + [("flush",)] + [("row",)] * 3, "close", None, PLAIN))
 @example(GATED, Client([("row",)] * 7 + [("flush",)] + [("row",)] * 3, "close", None, PLAIN))
+@example(DIAMOND, Client([("row",)] * 7 + [("flush",)], "close", None, PLAIN, at_once=True))
+@example(DIAMOND, Client([("row",)] * 7 + [("flush",)], "close", None, PLAIN, at_once=True, turn_seconds=-1.0))
 @example(DIAMOND, Client([("row",)] * 5, "cancel", 2, PLAIN))
 @example(DIAMOND, Client([("row",)] * 5, "scope", 2, PLAIN))
 @example(DIAMOND, Client([("row",), ("chunk", 0, 40), ("flush",), ("chunk", 0, -3)], "close", None, PLAIN))
@@ -379,7 +392,8 @@ PLAIN = {"input_capacity": 0, "reorder_window": 0, "overflow": Overflow.BLOCK, "
 @given(manifests(), CLIENT)
 def test_what_always_holds(manifest: Manifest, client: Client) -> None:
     run = Run(manifest, client)
-    run_virtually(run.go)
+    with mock.patch("engine.turn.TURN_SECONDS", client.turn_seconds):
+        run_virtually(run.go)
     event(f"ends by {'failure' if run.failure else client.ending if not run.closed else 'close'}")
     event(f"nodes: {len(manifest.nodes) // 4 * 4}+")
 
