@@ -5,36 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from nodes.accumulator import Accumulator
 from nodes.audio_format_converter import AudioFormatConverter
 from nodes.audio_level import AudioLevel
 from nodes.audio_resample import AudioResample
 from nodes.butterworth import BandPass, HighPass, LowPass
 from nodes.calculator import Calculator
+from nodes.channel_merge import ChannelMerge
 from nodes.channel_mixer import ChannelMixer
+from nodes.channel_split import ChannelSplit
+from nodes.chunker import Chunker
+from nodes.crossfade import Crossfade
 from nodes.dc_block import DCBlock
+from nodes.delay import Delay
 from nodes.denoise import Denoise
 from nodes.gain import Gain
 from nodes.gate import Gate
 from nodes.json_transform import JSONTransform
 from nodes.mix import Mix
+from nodes.noise import Noise
 from nodes.noise_suppress_agc import NoiseSuppressAGC
 from nodes.pass_through import PassThrough
 from nodes.silero_vad import SileroVAD
 from nodes.speech_gate import SpeechGate
 from nodes.switch import Switch
+from nodes.tone import Tone
 from nodes.vad import VAD
 
 __all__ = ["BUILTIN", "FAMILIES"]
 
 BUILTIN: Mapping[str, type] = MappingProxyType(
     {
+        "Accumulator": Accumulator,
         "AudioFormatConverter": AudioFormatConverter,
         "AudioLevel": AudioLevel,
         "AudioResample": AudioResample,
         "BandPass": BandPass,
         "Calculator": Calculator,
+        "ChannelMerge": ChannelMerge,
         "ChannelMixer": ChannelMixer,
+        "ChannelSplit": ChannelSplit,
+        "Chunker": Chunker,
+        "Crossfade": Crossfade,
         "DCBlock": DCBlock,
+        "Delay": Delay,
         "Denoise": Denoise,
         "Gain": Gain,
         "Gate": Gate,
@@ -42,11 +56,13 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "JSONTransform": JSONTransform,
         "LowPass": LowPass,
         "Mix": Mix,
+        "Noise": Noise,
         "NoiseSuppressAGC": NoiseSuppressAGC,
         "PassThrough": PassThrough,
         "SileroVAD": SileroVAD,
         "SpeechGate": SpeechGate,
         "Switch": Switch,
+        "Tone": Tone,
         "VAD": VAD,
     }
 )
@@ -58,7 +74,22 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "cleaning": ("Denoise", "NoiseSuppressAGC", "HighPass", "LowPass", "BandPass", "DCBlock"),
         "levels and health": ("AudioLevel", "Gain"),
         "features": (),
-        "flow": ("Gate", "Switch", "Mix", "PassThrough", "JSONTransform", "Calculator"),
+        "flow": (
+            "Gate",
+            "Switch",
+            "Mix",
+            "Crossfade",
+            "ChannelSplit",
+            "ChannelMerge",
+            "Chunker",
+            "Delay",
+            "Tone",
+            "Noise",
+            "JSONTransform",
+            "Calculator",
+            "Accumulator",
+            "PassThrough",
+        ),
         "format": ("AudioResample", "AudioFormatConverter", "ChannelMixer"),
     }
 )

@@ -1,4 +1,4 @@
-"""JSONTransform and Calculator: nodes that work on data alone."""
+"""JSONTransform, Calculator and Accumulator: nodes that work on data alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodes.accumulator import Accumulator
 from nodes.calculator import Calculator
 from nodes.conformance import check_node
 from nodes.contract import Audio, Data, InvalidInput
@@ -108,3 +109,31 @@ def test_fields_are_chosen_and_kept() -> None:
 def test_what_has_no_finite_result_is_refused(value: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         calculated(value)
+
+
+def test_accumulator_conforms() -> None:
+    check_node(
+        lambda **params: Accumulator(**{"count": 3, **params}),
+        feed=numbered,
+        formats=("f32",),
+        channels=(1,),
+        length=None,
+        faults=[{"count": 0}, {"count": 10_001}, {"seconds": 0}],
+    )
+
+
+@given(st.integers(1, 5), st.integers(0, 17))
+def test_accumulates_everything_once_in_order(count: int, n_items: int) -> None:
+    node = Accumulator(count=count)
+    given = [Data({"n": n}, n, n + 1) for n in range(n_items)]
+    out = [each for item in given for each in node.process(item)] + list(node.finish())
+    assert [value["n"] for each in out for value in each.value["items"]] == list(range(n_items))
+    assert all(each.value["count"] == len(each.value["items"]) <= count for each in out)
+    assert all((each.at, each.until) == (v[0]["n"], v[-1]["n"] + 1) for each in out for v in [each.value["items"]])
+    assert [each.value["count"] for each in out[:-1]] == [count] * (len(out) - 1)
+
+
+def test_time_completes_a_collection_too() -> None:
+    node = Accumulator(count=100, seconds=2.0)
+    assert [len(list(node.process(Data({}, n, n + 1)))) for n in range(5)] == [0, 1, 0, 1, 0]
+    assert node.memory_bytes > 0

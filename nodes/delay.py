@@ -1,0 +1,82 @@
+"""Delay: the same, later."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import attrs
+import numpy as np
+
+from nodes.alignment import cut_before
+from nodes.contract import Audio, InvalidInput, Node, parameter
+from nodes.stream import StreamFormat, require_format
+
+__all__ = ["Delay"]
+
+
+@attrs.define
+class _Line:
+    """A delay line in use: what is still to come out, at the positions at which it will."""
+
+    format: StreamFormat
+    sample_format: str
+    frames: int
+    stop: int
+    blocks: deque[Audio] = attrs.field(factory=deque)
+
+
+@attrs.define
+class Delay(Node):
+    """Let the audio come `delay_ms` later in the stream: a delay line, bit for bit, for echoes and to line up branches.
+
+    What comes out at a position is what came in that much before; at the beginning there is silence. As many frames
+    come out as go in, and at the end of the stream those that are left. A gap stays one, that much later. This is an
+    effect, not latency: nothing is behind its position.
+    """
+
+    delay_ms: float = parameter(help="in ms, rounded to a whole frame", at_least=0, at_most=60_000)
+    _line: _Line | None = attrs.field(init=False, default=None, repr=False)
+
+    def process(self, item: Audio) -> Iterable[Audio]:
+        """Take one block of shape (n, channels), and give what is due up to its end.
+
+        Raises:
+          InvalidInput: the rate, channel count or sample format is not the stream's, or the block goes back.
+        """
+        if self._line is not None:
+            self._require(item, self._line)
+        if not len(item.frames):
+            return ()
+        line = self._line = self._line or self._begin(item)
+        line.stop = item.stop
+        line.blocks.append(item.placed(item.start + line.frames))
+        return cut_before(line.blocks, item.stop)
+
+    def _require(self, item: Audio, line: _Line) -> None:
+        require_format(item, line.format)
+        if item.sample_format != line.sample_format:
+            raise InvalidInput(f"the stream is {line.sample_format}, this block is {item.sample_format}")
+        if item.start < line.stop:
+            raise InvalidInput(f"the block starts at frame {item.start}, the stream is at frame {line.stop}")
+
+    def _begin(self, first: Audio) -> _Line:
+        frames = round(self.delay_ms * first.sample_rate / 1000)
+        line = _Line((first.sample_rate, first.channels), first.sample_format, frames, first.start)
+        silence = np.zeros((frames, first.channels), first.frames.dtype)
+        line.blocks.append(Audio(silence, first.sample_rate, first.start))
+        return line
+
+    def finish(self) -> Iterable[Audio]:
+        """Give what is left."""
+        line, self._line = self._line, None
+        return () if line is None else [block for block in line.blocks if len(block.frames)]
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        self._line = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """The audio in the line."""
+        return 0 if self._line is None else sum(block.frames.nbytes for block in self._line.blocks)

@@ -1,0 +1,136 @@
+"""Cutting a stream into overlapping windows, aligned to where it began: what Chunker and the features stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from nodes.contract import Audio, Samples
+from nodes.stream import StreamFormat, continues, mono, require_finite, require_format
+
+__all__ = ["Framing", "MonoWindows", "Windows"]
+
+_BATCH_SAMPLES = 1 << 18
+"""Samples of windows that are worked on in one go: it bounds what one long block costs in memory."""
+
+
+@attrs.define
+class Framing:
+    """Window i has the frames from `i * hop` to `i * hop + size`, counted from where the stream began.
+
+    Attributes:
+      size: frames of a window.
+      hop: frames from one window to the next; at most `size`.
+      position: where the next window begins.
+    """
+
+    size: int
+    hop: int
+    position: int
+    _held: Samples | None = attrs.field(init=False, default=None)
+    _any: bool = attrs.field(init=False, default=False)
+
+    def push(self, frames: Samples) -> tuple[int, Samples, int]:
+        """Take what follows, shape (n, ...), and give position, frames and number of the windows it completes.
+
+        The first of these windows is `frames[:size]`, the next `frames[hop : hop + size]`.
+        """
+        frames = frames if self._held is None else np.concatenate((self._held, frames))
+        count = max(0, (len(frames) - self.size) // self.hop + 1)
+        position = self.position
+        self._held = frames[count * self.hop :].copy()
+        self.position += count * self.hop
+        self._any |= count > 0
+        return position, frames, count
+
+    def rest(self) -> Samples | None:
+        """What the last window would begin with, if that has frames which are in no window yet."""
+        known = self.size - self.hop if self._any else 0
+        return None if self._held is None or len(self._held) <= known else self._held
+
+    @property
+    def memory_bytes(self) -> int:
+        """The frames that wait for a whole window."""
+        return 0 if self._held is None else self._held.nbytes
+
+
+@attrs.frozen
+class Windows:
+    """Some windows of a stream, one after another.
+
+    Attributes:
+      samples: float64, shape (count, size); the mean of the channels.
+      position: of the first window's first frame.
+      sample_rate: in Hz.
+      is_fresh: they are the first after the beginning or a gap.
+    """
+
+    samples: NDArray[np.float64]
+    position: int
+    sample_rate: int
+    is_fresh: bool
+
+
+@attrs.define
+class MonoWindows:
+    """The windows of a stream's mean over its channels. A gap begins the windows anew; what is left is dropped.
+
+    Attributes:
+      window_ms: length of a window; of at least 2 frames, whatever the rate.
+      hop_ms: from one to the next; at least 1 frame.
+    """
+
+    window_ms: float
+    hop_ms: float
+    format: StreamFormat | None = attrs.field(init=False, default=None)
+    _framing: Framing | None = attrs.field(init=False, default=None)
+    _stop: int = attrs.field(init=False, default=0)
+
+    def push(self, audio: Audio) -> Iterator[Windows]:
+        """The windows that a block completes, in batches.
+
+        Raises:
+          InvalidInput: its format is not the stream's, it goes back, or it holds NaN or infinity.
+        """
+        require_finite(audio)
+        if self.format is not None:
+            require_format(audio, self.format)
+        if not len(audio.frames):
+            return iter(())
+        goes_on = self.format is not None and continues(audio, self._stop)
+        if not goes_on or self._framing is None:
+            self.format = (audio.sample_rate, audio.channels)
+            self._framing = Framing(*self._sizes(audio.sample_rate), audio.start)
+            self._stop = audio.start
+        self._stop += len(audio.frames)
+        position, samples, count = self._framing.push(mono(audio).astype(np.float64))
+        return _batches(self._framing, samples, position, count, audio.sample_rate, not goes_on)
+
+    def _sizes(self, rate: int) -> tuple[int, int]:
+        size = max(2, round(self.window_ms * rate / 1000))
+        return size, min(size, max(1, round(self.hop_ms * rate / 1000)))
+
+    def clear(self) -> None:
+        """Forget the stream."""
+        self.format = self._framing = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """The frames that wait for a whole window."""
+        return 0 if self._framing is None else self._framing.memory_bytes
+
+
+def _batches(
+    framing: Framing, samples: NDArray[Any], position: int, count: int, rate: int, fresh: bool
+) -> Iterator[Windows]:
+    if not count:
+        return
+    size, hop = framing.size, framing.hop
+    windows = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop][:count]
+    step = max(1, _BATCH_SAMPLES // size)
+    for first in range(0, count, step):
+        yield Windows(windows[first : first + step], position + first * hop, rate, fresh and not first)
