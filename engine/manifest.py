@@ -6,6 +6,7 @@ together and a path for each.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "load_manifest",
     "manifest_from_dict",
     "manifest_from_json",
+    "manifest_to_json",
 ]
 
 MAX_MANIFEST_BYTES = 1 << 20
@@ -211,6 +213,39 @@ def manifest_from_json(text: str) -> Manifest:
     except BadJson as error:
         raise ManifestInvalid([Fault("manifest", str(error))]) from None
     return manifest_from_dict(value)
+
+
+def manifest_to_json(manifest: Manifest) -> str:
+    """The JSON text of a manifest, without what is empty; `manifest_from_json` makes an equal one of it.
+
+    Raises:
+      ManifestInvalid: parameters cannot be told in JSON; all such faults are listed.
+    """
+    nodes: list[dict[str, Any]] = []
+    faults: list[Fault] = []
+    for i, node in enumerate(manifest.nodes):
+        nodes.append(_without_empty(attrs.asdict(node)))
+        try:
+            json.dumps(nodes[-1], allow_nan=False)
+        except (ValueError, TypeError, RecursionError) as error:
+            faults.append(Fault(f"nodes[{i}].params", f"is no JSON object: {error}"))
+    if faults:
+        raise ManifestInvalid(faults)
+    metadata = {"name": manifest.name, "description": manifest.description, "created_at": manifest.created_at}
+    edges = [{"from": edge.source, "to": edge.target} for edge in manifest.connections]
+    value = {"version": manifest.version, "metadata": metadata, "nodes": nodes, "connections": edges}
+    return json.dumps(_without_empty(value), indent=2, ensure_ascii=False)
+
+
+def _without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields without those that say no more than if they were not there, in the objects among them too."""
+    kept: dict[str, Any] = {}
+    for key, value in fields.items():
+        if isinstance(value, dict) and key != "params":
+            kept[key] = _without_empty(value)
+        elif value:
+            kept[key] = value
+    return kept
 
 
 def load_manifest(path: str | Path) -> Manifest:
