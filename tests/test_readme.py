@@ -75,6 +75,12 @@ def test_the_grpcio_example_runs_against_a_server(tmp_path: Path) -> None:
     assert "".join(result["decisions"] for result in results) == "0" * 33
 
 
+def test_the_details_of_an_error_are_read(tmp_path: Path) -> None:
+    with ServerProcess() as server:
+        (line,) = run(block("details").replace("127.0.0.1:50051", server.address), tmp_path).splitlines()
+    assert line == "StatusCode.INVALID_ARGUMENT ERROR_TYPE_VALIDATION the stream ended before a manifest came"
+
+
 def test_the_node_example_runs(tmp_path: Path) -> None:
     assert run(block("node"), tmp_path) == "<Audio 480x1 f32 48000 Hz from frame 0>\n"
 

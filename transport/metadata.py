@@ -16,6 +16,7 @@ from transport.rpc_status import Metadata
 
 __all__ = [
     "BadHeader",
+    "cut_message",
     "decode_message",
     "decode_metadata",
     "decode_timeout",
@@ -25,7 +26,7 @@ __all__ = [
     "encode_timeout",
 ]
 
-MAX_STATUS_MESSAGE = 1024  # characters; clients give a whole header block 8 to 16 KiB
+MAX_STATUS_MESSAGE_BYTES = 512  # three times that, percent-encoded; clients give a whole header block 8 to 16 KiB
 
 _NAME = re.compile(r"[0-9a-z_.\-]+")
 _TEXT = re.compile(r"[\x20-\x7e]*")
@@ -93,11 +94,16 @@ def decode_binary(name: str, value: str) -> bytes:
         raise BadHeader(f"{name} is not base64") from None
 
 
+def cut_message(message: str) -> str:
+    """What of a status message is sent, so that every client's header limit takes it."""
+    return message.encode(errors="replace")[:MAX_STATUS_MESSAGE_BYTES].decode(errors="ignore")
+
+
 def encode_message(message: str) -> str:
-    """Percent-encode a status message; cut to what every client's header limit takes."""
-    message = message[:MAX_STATUS_MESSAGE]
+    """Percent-encode a status message, cut."""
+    message = cut_message(message)
     inner_spaces = message == message.strip(" ")  # HTTP/2 strips the outer ones
-    return urllib.parse.quote(message, safe=_UNQUOTED + " " * inner_spaces, errors="replace")
+    return urllib.parse.quote(message, safe=_UNQUOTED + " " * inner_spaces)
 
 
 def decode_message(value: str) -> str:

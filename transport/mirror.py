@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from google.protobuf.message import DecodeError
-
 from engine.errors import Category, EngineError
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import Manifest
@@ -26,6 +24,7 @@ from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
 from transport.codec import NODE_STATUSES, OVERFLOWS, RUNTIMES, STATUSES, decode_audio, encode_audio
+from transport.details import unpack
 from transport.rpc_status import StatusCode
 from transport.status import TABLE, category_of
 
@@ -195,14 +194,8 @@ def decode_remote_error(details: bytes, code: StatusCode, pushback_ms: int | Non
 
     A server explains every failure; those codes that no error of the engine's ends with are the transport's to tell.
     """
-    wire = pb.ErrorResponse()
-    if not details or code not in _ENGINES_CODES:
-        return None
-    try:
-        wire.ParseFromString(details)
-    except DecodeError:
-        return None
-    return RemoteError(wire, code=code, pushback_ms=pushback_ms) if wire.error_type else None
+    wire = unpack(details, code) if code in _ENGINES_CODES else None
+    return None if wire is None else RemoteError(wire, code=code, pushback_ms=pushback_ms)
 
 
 def decode_event(response: streaming.StreamResponse) -> Event | None:

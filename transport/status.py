@@ -10,10 +10,11 @@ import attrs
 
 from engine.errors import Category, EngineError
 from protos import common_pb2 as pb
+from transport.details import pack
+from transport.metadata import cut_message
 from transport.rpc_status import Metadata, Status, StatusCode
 
 __all__ = [
-    "MAX_DETAILS_BYTES",
     "RETRY_AFTER_MS",
     "TABLE",
     "Meaning",
@@ -25,9 +26,6 @@ __all__ = [
 ]
 
 RETRY_AFTER_MS = 1000
-MAX_DETAILS_BYTES = 4096
-"""What a status carries of an error: clients take 8 KiB of trailers, base64 and all. In band it is whole."""
-
 _RETRY: Metadata = (("grpc-retry-pushback-ms", str(RETRY_AFTER_MS)),)
 
 
@@ -98,9 +96,9 @@ def error_response(error: EngineError, *, debug: bool = False) -> pb.ErrorRespon
 def end_status(error: EngineError, *, debug: bool = False) -> Status:
     """The status that a call ends with because of an error."""
     meaning = TABLE[error.category]
-    details = _fitting(error_response(error, debug=debug))
-    first_line = error.message.partition("\n")[0]
-    return Status(meaning.code, first_line, details, _RETRY if meaning.retryable else ())
+    message = cut_message(error.message.partition("\n")[0])
+    details = pack(meaning.code, message, error_response(error, debug=debug))
+    return Status(meaning.code, message, details, _RETRY if meaning.retryable else ())
 
 
 def explained(status: Status) -> Status:
@@ -115,19 +113,8 @@ def explained(status: Status) -> Status:
         retry_after_ms=RETRY_AFTER_MS if retryable else 0,
     )
     retry = _RETRY if retryable and not status.metadata else ()
-    return attrs.evolve(status, details=_fitting(response), metadata=status.metadata + retry)
-
-
-def _fitting(response: pb.ErrorResponse) -> bytes:
-    """Encode it, leaving out what is long: first the stack trace, then the context, then the message's end."""
-    for name in ("stack_trace", "context"):
-        if response.ByteSize() <= MAX_DETAILS_BYTES:
-            break
-        response.ClearField(name)
-    if (excess := response.ByteSize() - MAX_DETAILS_BYTES) > 0:
-        kept = response.message.encode()[: -excess - 4]
-        response.message = kept.decode(errors="ignore") + "…"
-    return response.SerializeToString()
+    message = cut_message(status.message)
+    return Status(status.code, message, pack(status.code, message, response), status.metadata + retry)
 
 
 def in_unary_status(error: EngineError) -> bool:

@@ -15,6 +15,8 @@ import attrs
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
 from tests.e2e.wire import CLOSE, ECHO, Request, Response, opening
+from transport.details import unpack
+from transport.rpc_status import StatusCode
 
 ROOT = Path(__file__).resolve().parents[2]
 CALL_SECONDS = 30.0
@@ -33,7 +35,9 @@ class Ended:
     @property
     def error(self) -> pb.ErrorResponse:
         """The details, which are the service's own words."""
-        return pb.ErrorResponse.FromString(self.details)
+        found = unpack(self.details, StatusCode[self.code])
+        assert found is not None
+        return found
 
 
 class Foreign:

@@ -17,6 +17,8 @@ from tests.e2e.clients import ROOT
 from tests.e2e.servers import ServerProcess
 from tests.e2e.wire import opening
 from transport.auth import hash_token, new_token
+from transport.details import unpack
+from transport.rpc_status import StatusCode
 
 TIMEOUT = 40
 
@@ -48,7 +50,9 @@ def ask(do: str, address: str, **job: Any) -> Any:
 
 
 def details(told: Any) -> pb.ErrorResponse:
-    return pb.ErrorResponse.FromString(bytes.fromhex(told["details"]))
+    found = unpack(bytes.fromhex(told["details"]), StatusCode[told["code"]])
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +196,13 @@ class TestTokens:
             _, log = server.stop()
         assert log.count("refused /") == 5  # of six
         assert token not in log
+
+    def test_a_foreign_reader_understands_why(self, file: Path) -> None:
+        with ServerProcess("--auth-tokens", str(file)) as server:
+            told = ask("explain", server.address)
+        assert told["code"] == "UNAUTHENTICATED"
+        assert told["kinds"] == ["remotemedia.v1.ErrorResponse"]
+        assert pb.ErrorResponse.FromString(bytes.fromhex(told["values"][0])) == details(told)
 
     def test_a_session_is_logged_by_its_tokens_name(self, file: Path, token: str) -> None:
         with ServerProcess("--auth-tokens", str(file), log_level="INFO") as server:

@@ -141,11 +141,6 @@ def test_buf_curl_with_tls_and_a_token(secure: Secure, schema_directory: Path) -
         run(*command, "--data", "{}", "--schema", schema_directory, f"https://{secure.address}{VERSION}")
 
 
-@pytest.mark.xfail(
-    reason="buf takes grpc-status-details-bin for a google.rpc.Status and its field 1 for the code; ours is"
-    " an ErrorResponse, whose field 1 is the error's type: AUTHENTICATION, 4, is shown as DEADLINE_EXCEEDED",
-    strict=True,
-)
 def test_buf_curl_is_told_the_right_code(secure: Secure, schema_directory: Path) -> None:
     command = (tools.buf(), "curl", "--protocol", "grpc", "--cacert", secure.ca, "--schema", schema_directory)
     with pytest.raises(AssertionError) as refused:

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf import empty_pb2
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
@@ -35,6 +37,7 @@ from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
 from transport import codec, mirror
+from transport.details import pack
 from transport.mirror import RemoteError
 from transport.rpc_status import StatusCode
 from transport.status import end_status
@@ -493,9 +496,34 @@ def test_error_round_trip(error: type[EngineError]) -> None:
 
 
 def test_details_that_are_not_the_services_are_no_error_of_its() -> None:
-    assert mirror.decode_remote_error(b"", StatusCode.INTERNAL) is None
-    assert mirror.decode_remote_error(b"\xff\xff", StatusCode.INTERNAL) is None
-    assert mirror.decode_remote_error(pb.ErrorResponse(message="?").SerializeToString(), StatusCode.INTERNAL) is None
+    mine = end_status(NodeFailed("so it is")).details
+    for details, code in (
+        (b"", StatusCode.INTERNAL),
+        (b"\xff\xff", StatusCode.INTERNAL),
+        (mine[:-1], StatusCode.INTERNAL),
+        (mine, StatusCode.UNAVAILABLE),
+        (pb.ErrorResponse(error_type=pb.ERROR_TYPE_INTERNAL).SerializeToString(), StatusCode.INTERNAL),
+        (pack(StatusCode.INTERNAL, "", pb.ErrorResponse(message="?")), StatusCode.INTERNAL),
+        (status_with(empty_pb2.Empty()), StatusCode.INTERNAL),
+        (status_with(pb.ErrorResponse(message="?"), b"\xff\xff"), StatusCode.INTERNAL),
+    ):
+        assert mirror.decode_remote_error(details, code) is None
+
+
+@given(st.binary(max_size=40), st.integers(0, 100))
+def test_details_of_whatever_bytes_break_no_client(noise: bytes, at: int) -> None:
+    mine = end_status(NodeFailed("so it is")).details
+    mirror.decode_remote_error(noise, StatusCode.INTERNAL)
+    mirror.decode_remote_error(mine[:at] + noise + mine[at + len(noise) :], StatusCode.INTERNAL)
+
+
+def status_with(message: Message, value: bytes | None = None) -> bytes:
+    """A `google.rpc.Status` with this as its only detail, or with what claims to be it."""
+    status = status_pb2.Status(code=StatusCode.INTERNAL)
+    status.details.add().Pack(message)
+    if value is not None:
+        status.details[0].value = value
+    return status.SerializeToString()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, {1, 2}, b"bytes"])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.transport.links import Link, RawClient
 from transport.events import ResponseEnded, ResponseStarted
 from transport.metadata import (
-    MAX_STATUS_MESSAGE,
+    MAX_STATUS_MESSAGE_BYTES,
     BadHeader,
     decode_message,
     decode_metadata,
@@ -82,12 +82,19 @@ def test_messages_are_written_as_the_specification_says(message, written):
     assert decode_message(written) == message
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=MAX_STATUS_MESSAGE))
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=MAX_STATUS_MESSAGE_BYTES // 4))
 def test_any_message_comes_back(message):
     written = encode_message(message)
     assert written.isascii()
     assert "\n" not in written
     assert decode_message(written) == message
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1000))
+def test_a_long_message_is_cut_between_characters(message):
+    read = decode_message(encode_message(message))
+    assert message.startswith(read)
+    assert MAX_STATUS_MESSAGE_BYTES - 4 < len(read.encode()) <= MAX_STATUS_MESSAGE_BYTES
 
 
 def test_a_message_that_is_badly_written_is_read_as_far_as_it_goes():

@@ -27,6 +27,7 @@ from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
 from transport.channel import Channel, ClientCall, channel_over
 from transport.client import Client, RemoteError, RemoteSession
+from transport.details import unpack
 from transport.limits import Limits
 from transport.rpc_status import RpcError, StatusCode
 from transport.server import Server
@@ -308,7 +309,9 @@ async def test_what_cannot_be_parsed(autojump_clock: object) -> None:
         status = await call.status()
         assert not replies
         assert status.code is StatusCode.INVALID_ARGUMENT
-        assert pb.ErrorResponse.FromString(status.details).error_type == pb.ERROR_TYPE_VALIDATION
+        told = unpack(status.details, status.code)
+        assert told is not None
+        assert told.error_type == pb.ERROR_TYPE_VALIDATION
 
         replies, call = await call_raw(channel, f"/{EXECUTION_SERVICE}/ExecutePipeline", b"\xff")
         assert (await call.status()).code is StatusCode.OK

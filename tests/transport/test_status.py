@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from google.rpc import status_pb2
 
 from engine import errors
 from engine.errors import Category, EngineError, Fault, ManifestInvalid, NodeFailed
 from protos import common_pb2 as pb
+from transport.details import MAX_DETAILS_BYTES, unpack
+from transport.metadata import decode_message, encode_message
 from transport.rpc_status import Status, StatusCode
 from transport.status import (
-    MAX_DETAILS_BYTES,
     RETRY_AFTER_MS,
     TABLE,
     category_of,
@@ -50,6 +52,12 @@ OTHERS = [
 def make(name: str) -> EngineError:
     kind = getattr(errors, name)
     return kind([Fault("nodes", "none")]) if kind is ManifestInvalid else kind("so it is")
+
+
+def words(status: Status) -> pb.ErrorResponse:
+    found = unpack(status.details, status.code)
+    assert found is not None
+    return found
 
 
 def test_no_class_is_missing_here() -> None:
@@ -106,7 +114,7 @@ def test_the_status_has_one_line_and_the_details_have_all() -> None:
     status = end_status(error)
     assert status.code is StatusCode.INVALID_ARGUMENT
     assert status.message == "the manifest has 2 faults:"
-    details = pb.ErrorResponse.FromString(status.details)
+    details = words(status)
     assert details == error_response(error)
     assert "nodes: must hold at least one node" in details.message
 
@@ -129,16 +137,24 @@ def test_who_may_try_again_is_told_when() -> None:
 def test_details_fit_in_every_clients_trailers(facts: dict[str, object]) -> None:
     error = NodeFailed(**{"message": "it broke", **facts})  # type: ignore[arg-type]
     status = end_status(error, debug=True)
-    assert 0 < len(status.details) <= MAX_DETAILS_BYTES
-    told = pb.ErrorResponse.FromString(status.details)
+    assert len(status.details) <= MAX_DETAILS_BYTES
+    told = words(status)
     assert told.error_type == pb.ERROR_TYPE_NODE_EXECUTION
     assert told.message.startswith(error.message[:1_000])
+
+
+@pytest.mark.parametrize("message", ["plain", " 100 % ünïcode 日本 ", "x" * 5_000, "one\ntwo"])
+def test_details_agree_with_the_status_that_a_client_reads(message: str) -> None:
+    for status in (end_status(NodeFailed(message)), explained(Status(StatusCode.INTERNAL, message))):
+        rich = status_pb2.Status.FromString(status.details)
+        assert (rich.code, rich.message) == (status.code, decode_message(encode_message(status.message)))
+        assert [each.type_url for each in rich.details] == ["type.googleapis.com/remotemedia.v1.ErrorResponse"]
 
 
 @pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
 def test_every_failure_has_an_explanation(code: StatusCode) -> None:
     status = explained(Status(code, "why"))
-    told = pb.ErrorResponse.FromString(status.details)
+    told = words(status)
     assert told.error_type != pb.ERROR_TYPE_UNSPECIFIED
     assert (told.message, status.code, status.message) == ("why", code, "why")
     assert told.retryable is (code is StatusCode.UNAVAILABLE) is bool(status.metadata)
