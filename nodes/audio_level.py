@@ -10,12 +10,11 @@ import attrs
 import numpy as np
 
 from nodes.contract import Audio, Data, Kind, Node
+from nodes.decibels import amplitude_db, power_db
 from nodes.speech import milliseconds
 from nodes.stream import require_finite
 
-__all__ = ["FLOOR_DBFS", "AudioLevel"]
-
-FLOOR_DBFS = -120.0
+__all__ = ["AudioLevel"]
 
 
 @attrs.define
@@ -86,14 +85,14 @@ def _value(
     mean_squares: list[float], peaks: list[float], n_frames: int, timestamp_ms: float, duration_ms: float
 ) -> dict[str, Any]:
     return {
-        "rms_dbfs": _decibels(math.fsum(mean_squares) / len(mean_squares), 10.0),
-        "peak_dbfs": _decibels(max(peaks), 20.0),
+        "rms_dbfs": power_db(math.fsum(mean_squares) / len(mean_squares)),
+        "peak_dbfs": amplitude_db(max(peaks)),
         "channels": [
             {
                 "mean_square": mean_square,
                 "peak": peak,
-                "rms_dbfs": _decibels(mean_square, 10.0),
-                "peak_dbfs": _decibels(peak, 20.0),
+                "rms_dbfs": power_db(mean_square),
+                "peak_dbfs": amplitude_db(peak),
             }
             for mean_square, peak in zip(mean_squares, peaks, strict=True)
         ],
@@ -101,7 +100,3 @@ def _value(
         "timestamp_ms": milliseconds(timestamp_ms),
         "duration_ms": milliseconds(duration_ms),
     }
-
-
-def _decibels(ratio: float, factor: float) -> float:
-    return max(FLOOR_DBFS, factor * math.log10(ratio)) if ratio > 0 else FLOOR_DBFS

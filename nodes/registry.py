@@ -15,6 +15,7 @@ from nodes.channel_merge import ChannelMerge
 from nodes.channel_mixer import ChannelMixer
 from nodes.channel_split import ChannelSplit
 from nodes.chunker import Chunker
+from nodes.compressor import Compressor
 from nodes.crossfade import Crossfade
 from nodes.dc_block import DCBlock
 from nodes.delay import Delay
@@ -22,6 +23,7 @@ from nodes.denoise import Denoise
 from nodes.gain import Gain
 from nodes.gate import Gate
 from nodes.json_transform import JSONTransform
+from nodes.limiter import Limiter
 from nodes.mix import Mix
 from nodes.noise import Noise
 from nodes.noise_suppress_agc import NoiseSuppressAGC
@@ -46,6 +48,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "ChannelMixer": ChannelMixer,
         "ChannelSplit": ChannelSplit,
         "Chunker": Chunker,
+        "Compressor": Compressor,
         "Crossfade": Crossfade,
         "DCBlock": DCBlock,
         "Delay": Delay,
@@ -54,6 +57,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "Gate": Gate,
         "HighPass": HighPass,
         "JSONTransform": JSONTransform,
+        "Limiter": Limiter,
         "LowPass": LowPass,
         "Mix": Mix,
         "Noise": Noise,
@@ -72,6 +76,17 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "speech": ("VAD", "SileroVAD", "SpeechGate"),
         "cleaning": ("Denoise", "NoiseSuppressAGC", "HighPass", "LowPass", "BandPass", "DCBlock"),
+        "speech": ("VAD", "SpeechGate"),
+        "cleaning": (
+            "Denoise",
+            "NoiseSuppressAGC",
+            "HighPass",
+            "LowPass",
+            "BandPass",
+            "DCBlock",
+            "Compressor",
+            "Limiter",
+        ),
         "levels and health": ("AudioLevel", "Gain"),
         "features": (),
         "flow": (
