@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from nodes.contract import Float32, InvalidInput
+from nodes.framing import Framing
 from nodes.resampling import MAX_RATIO, USUAL_RATES, SincStream, sinc_delay
 
 __all__ = ["FrameFilter", "FrameProcessor", "framewise_delay", "require_convertible"]
@@ -43,7 +44,8 @@ class FrameFilter:
         converted = sample_rate != inner_rate
         self._there = SincStream(sample_rate, inner_rate, channels) if converted else None
         self._back = SincStream(inner_rate, sample_rate, channels) if converted else None
-        self._pending = np.zeros((0, channels), np.float32)
+        self._framing = Framing(processor.frame_length, processor.frame_length, 0)
+        self._channels = channels
         self._to_drop = processor.delay_frames
         self._taken_frames = self._given_frames = 0
 
@@ -65,26 +67,20 @@ class FrameFilter:
 
     def _process(self, frames: Float32) -> Float32:
         """The output of the frames that these samples complete, without the processor's delay."""
-        samples = np.concatenate((self._pending, frames)) if len(self._pending) else frames
+        _, samples, count = self._framing.push(frames)
         length = self._processor.frame_length
-        whole = len(samples) - len(samples) % length
-        self._pending = samples[whole:].copy()
-        processed = np.empty((whole, self._channels), np.float32)
-        for at in range(0, whole, length):
+        processed = np.empty((count * length, self._channels), np.float32)
+        for at in range(0, len(processed), length):
             processed[at : at + length] = self._processor.process(samples[at : at + length])
-        dropped = min(self._to_drop, whole)
+        dropped = min(self._to_drop, len(processed))
         self._to_drop -= dropped
         return processed[dropped:]
-
-    @property
-    def _channels(self) -> int:
-        return int(self._pending.shape[1])
 
     @property
     def memory_bytes(self) -> int:
         """The part of a frame that waits, the processor's state and the converters' buffers."""
         converters = sum(stream.memory_bytes for stream in (self._there, self._back) if stream is not None)
-        return self._pending.nbytes + self._processor.memory_bytes + converters
+        return self._framing.memory_bytes + self._processor.memory_bytes + converters
 
 
 def require_convertible(sample_rate: int, inner_rate: int) -> None:

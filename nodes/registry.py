@@ -75,8 +75,6 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "speech": ("VAD", "SileroVAD", "SpeechGate"),
-        "cleaning": ("Denoise", "NoiseSuppressAGC", "HighPass", "LowPass", "BandPass", "DCBlock"),
-        "speech": ("VAD", "SpeechGate"),
         "cleaning": (
             "Denoise",
             "NoiseSuppressAGC",
