@@ -1,7 +1,7 @@
-"""What each node costs for 20 ms of audio: its example runs through the engine, which takes the CPU time of each row.
+"""What each node costs for 20 ms of audio: its example runs through the engine, chunk by chunk.
 
-The audio is mono i16 at 16 kHz, something like speech. CPU time is that of the thread the node runs in, so other work
-on the machine matters little; what the node waits for is not in it.
+The audio is mono i16 at 16 kHz, something like speech. What is taken is the CPU time of the thread that the node runs
+in, so other work on the machine matters little; what the node waits for is not in it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from time import thread_time
 from typing import Any
 
 import attrs
@@ -21,9 +22,10 @@ from rich.table import Table
 from benchmarks.machine import describe
 from benchmarks.workloads import speech_like
 from engine.cli.examples import example_path
+from engine.errors import EngineError
 from engine.manifest import Manifest, load_manifest
 from engine.packet import Chunk, Result
-from engine.session import Session, open_session
+from engine.session import open_session
 from nodes.contract import Audio
 from nodes.registry import BUILTIN
 
@@ -55,7 +57,7 @@ class Cost:
 
 
 def measure_node(node_type: str, seconds: float) -> Cost:
-    """Run a node's example over so much audio, and measure the first node of the type in it.
+    """Run a node's example over so much audio, and measure what a node of its type in it takes on average.
 
     Raises:
       click.ClickException: it has no example.
@@ -63,32 +65,51 @@ def measure_node(node_type: str, seconds: float) -> Cost:
     path = example_path(node_type, BUILTIN[node_type])
     if path is None:
         raise click.ClickException(f"{node_type} has no example to be measured with")
-    manifest = load_manifest(path)
-    node_id = next(node.id for node in manifest.nodes if node.node_type == node_type)
-    return trio.run(_measure, manifest, node_id, seconds)
+    return trio.run(_measure, load_manifest(path), node_type, seconds)
 
 
-async def _measure(manifest: Manifest, node_id: str, seconds: float) -> Cost:
+async def _measure(manifest: Manifest, node_type: str, seconds: float) -> Cost:
+    """Send one chunk after the other, each when the result of the last has come."""
+    clock = _Clock()
+    registry = {**BUILTIN, node_type: clock.timed(BUILTIN[node_type])}
+    measured_ids = [node.id for node in manifest.nodes if node.node_type == node_type]
+    audio = speech_like(seconds + WARM_UP_CHUNKS * CHUNK_MS / 1000, SAMPLE_RATE).frames
+    step = SAMPLE_RATE * CHUNK_MS // 1000
     costs_us: list[float] = []
-    delay_s = 0.0
-    async with open_session(manifest, registry=BUILTIN) as session, trio.open_nursery() as nursery:
-        nursery.start_soon(_feed, session, speech_like(seconds + WARM_UP_CHUNKS * CHUNK_MS / 1000, SAMPLE_RATE))
-        (task,) = (task for task in session.pipeline.tasks if task.planned.id == node_id)
-        async for event in session:
-            if isinstance(event, Result) and not event.flush:
-                costs_us.append(event.figures[node_id].cpu_ms * 1e3)
-                delay_s = task.delay_seconds() if len(costs_us) <= WARM_UP_CHUNKS else delay_s
+    async with open_session(manifest, registry=registry) as session:
+        (task,) = (task for task in session.pipeline.tasks if task.planned.id == measured_ids[0])
+        for sequence, start in enumerate(range(0, len(audio), step)):
+            clock.seconds = 0.0
+            for source in session.source_ids:
+                await session.send(Chunk(Audio(audio[start : start + step], SAMPLE_RATE), sequence, source))
+            while not isinstance(event := await session.receive(), Result):
+                if event is None or isinstance(event, EngineError):
+                    raise session.failure or event or AssertionError("the session ended without a reason")
+            costs_us.append(clock.seconds * 1e6 / len(measured_ids))
+        delay_s = task.delay_seconds()
     measured = np.array(costs_us[WARM_UP_CHUNKS:])
     median, p99 = np.percentile(measured, [50, 99])
     return Cost(float(median), float(measured.mean()), float(p99), delay_s * 1e3, len(measured))
 
 
-async def _feed(session: Session, audio: Audio) -> None:
-    step = SAMPLE_RATE * CHUNK_MS // 1000
-    for sequence, start in enumerate(range(0, len(audio.frames), step)):
-        for source in session.source_ids:
-            await session.send(Chunk(Audio(audio.frames[start : start + step], SAMPLE_RATE), sequence, source))
-    await session.close()
+class _Clock:
+    """Adds up the CPU time that all nodes of a class take."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, node_class: type) -> type:
+        """The class, with `process` timed."""
+        clock = self
+
+        class Timed(node_class):  # type: ignore[misc]
+            def process(self, item: Any) -> list[Any]:
+                began = thread_time()
+                made = list(super().process(item))
+                clock.seconds += thread_time() - began
+                return made
+
+        return Timed
 
 
 def _table(costs: Mapping[str, Cost]) -> Table:

@@ -6,6 +6,7 @@ import click
 
 from engine.cli.authoring import node
 from engine.cli.demo import demo
+from engine.cli.graph import graph
 from engine.cli.nodes import nodes
 from engine.cli.run import run
 from engine.cli.schema import schema
@@ -40,5 +41,5 @@ def main() -> None:
     tolerate_encodings()
 
 
-for command in (demo, run, stream, serve, nodes, node, validate, schema, token, version):
+for command in (demo, run, stream, serve, nodes, node, validate, graph, schema, token, version):
     main.add_command(command)
