@@ -139,7 +139,7 @@ FAULTS: dict[str, tuple[pb.PipelineManifest, str]] = {
         pb.PipelineManifest(version="v1", nodes=[*ECHO.nodes, *ECHO.nodes]),
         "nodes[1].id: 'in' is the id of nodes[0] too",
     ),
-    "unknown type": (pipeline({"a": "PassThru"}), "nodes[0].node_type: 'PassThru' is unknown; known are Audio"),
+    "unknown type": (pipeline({"a": "PassThru"}), "nodes[0].node_type: 'PassThru' is unknown; known are A"),
     "unknown source": (pipeline(THREE, "x>a"), "connections[0].from: 'x' is no node's id; there are 'a', 'b', 'c'"),
     "unknown target": (pipeline(THREE, "a>x"), "connections[0].to: 'x' is no node's id"),
     "self-loop": (pipeline(THREE, "a>a"), "connections[0]: leads from 'a' to itself"),
@@ -332,7 +332,7 @@ def test_a_node_refuses_and_the_other_branch_keeps_what_it_has(foreign: Foreign)
     with foreign.session(HALF_OF_VAD) as talk:
         talk.send(chunk(ramp(), 0, rate=50))
         error, result = talk.expect("error"), talk.expect("result")
-        refused(error, pb.ERROR_TYPE_NODE_EXECUTION, 0, "node 'vad' (VAD) refused this: cannot look for speech at 50")
+        refused(error, pb.ERROR_TYPE_NODE_EXECUTION, 0, "node 'vad' (VAD) refused this: cannot convert 50 Hz")
         assert error.error.failing_node_id == "vad"
         context = json.loads(error.error.context)
         assert context["node_type"] == "VAD"
