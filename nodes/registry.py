@@ -30,6 +30,7 @@ from nodes.noise_suppress_agc import NoiseSuppressAGC
 from nodes.pass_through import PassThrough
 from nodes.silero_vad import SileroVAD
 from nodes.speech_gate import SpeechGate
+from nodes.speech_segmenter import SpeechSegmenter
 from nodes.switch import Switch
 from nodes.tone import Tone
 from nodes.vad import VAD
@@ -65,6 +66,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "PassThrough": PassThrough,
         "SileroVAD": SileroVAD,
         "SpeechGate": SpeechGate,
+        "SpeechSegmenter": SpeechSegmenter,
         "Switch": Switch,
         "Tone": Tone,
         "VAD": VAD,

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import floor, inf
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from nodes.alignment import SkewTooGreat
-from nodes.contract import Audio, Data, InvalidInput, Item, Join, Kind, parameter
-from nodes.rows import of_kind, only_one
-from nodes.stream import StreamFormat, require_format
+from nodes.contract import Audio, Item, Join, Kind, parameter
+from nodes.speech_hold import SpeechHold
 
 __all__ = ["SpeechGate"]
-
-_ROUNDING_FRAMES = 1e-3
-_SEGMENT_BYTES = 100
 
 
 @attrs.define
@@ -37,13 +30,13 @@ class SpeechGate(Join):
     max_skew_ms: float = parameter(
         5_000.0, help="how far the data may be behind the audio or before it, in ms", above=0, at_most=600_000
     )
-    _hold: _Hold = attrs.field(init=False, repr=False)
+    _hold: SpeechHold = attrs.field(init=False, repr=False)
 
     takes = Kind.BOTH
     gives = Kind.AUDIO
 
     def __attrs_post_init__(self) -> None:
-        self._hold = _Hold(self.pre_roll_ms, self.post_roll_ms)
+        self._hold = SpeechHold(self.pre_roll_ms, self.post_roll_ms, self.max_skew_ms)
 
     def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[Audio]:
         """Pass what is known to be speech, drop what is known to be silence, hold the rest.
@@ -53,22 +46,17 @@ class SpeechGate(Join):
             channel count, or a block begins before the end of the last one.
           SkewTooGreat: data or audio are too far behind.
         """
-        audio = self._hold.check_audio(of_kind(row, Audio))
-        data = self._hold.check_data(of_kind(row, Data))
-        self._hold.add(*audio, *data)
-        passed = list(self._hold.release())
-        self._hold.require_skew(self.max_skew_ms)
-        return passed
+        return self._hold.take(row)
 
     def finish(self) -> Iterable[Audio]:
         """Pass what segments cover, drop the rest."""
-        passed = list(self._hold.release(final=True))
+        passed = self._hold.rest()
         self.close()
         return passed
 
     def close(self) -> None:
         """Let go of what is held."""
-        self._hold = _Hold(self.pre_roll_ms, self.post_roll_ms)
+        self._hold = SpeechHold(self.pre_roll_ms, self.post_roll_ms, self.max_skew_ms)
 
     @property
     def delay(self) -> float:
@@ -79,129 +67,3 @@ class SpeechGate(Join):
     def memory_bytes(self) -> int:
         """The audio held, and the segments that are not behind it yet."""
         return self._hold.memory_bytes
-
-
-@attrs.define
-class _Hold:
-    """Audio that waits for its verdict, and the segments that will give it."""
-
-    pre_roll_ms: float
-    post_roll_ms: float
-    blocks: deque[Audio] = attrs.field(init=False, factory=deque)
-    _format: StreamFormat | None = attrs.field(init=False, default=None)
-    _audio_from: str | None = attrs.field(init=False, default=None)
-    _data_from: str | None = attrs.field(init=False, default=None)
-    _segments: dict[float, float | None] = attrs.field(init=False, factory=dict)
-    _origin_ms: float | None = attrs.field(init=False, default=None)
-    _settled_ms: float | None = attrs.field(init=False, default=None)
-    _decided: int = attrs.field(init=False, default=0)
-    _stop: int = attrs.field(init=False, default=0)
-
-    def check_audio(self, given: Mapping[str, list[Audio]]) -> tuple[str | None, list[Audio]]:
-        name, blocks = only_one(given, self._audio_from, "audio")
-        blocks = [block for block in blocks if len(block.frames)]
-        expected, stop = self._format, self._stop
-        for block in blocks:
-            expected = expected or (block.sample_rate, block.channels)
-            require_format(block, expected)
-            if block.start < stop:
-                raise InvalidInput(f"the block starts at frame {block.start}, the stream is at frame {stop}")
-            stop = block.stop
-        return name, blocks
-
-    def check_data(self, given: Mapping[str, list[Data]]) -> tuple[str | None, list[Data]]:
-        name, items = only_one(given, self._data_from, "data")
-        for item in items:
-            if not isinstance(item.value.get("segments"), list):
-                raise InvalidInput(f"the data of {name!r} have no speech segments")
-        return name, [item for item in items if item.until is not None]
-
-    def add(self, audio_from: str | None, blocks: Sequence[Audio], data_from: str | None, data: Sequence[Data]) -> None:
-        self._audio_from, self._data_from = audio_from, data_from
-        for block in blocks:
-            self._format = (block.sample_rate, block.channels)
-            self._begin(block.start * 1000 / block.sample_rate)
-            self._stop = block.stop
-            self.blocks.append(block)
-        for item in data:
-            assert item.until is not None
-            self._begin(0.0 if item.at is None else item.at * 1000)
-            self._settled_ms = max(item.until * 1000, self._settled_ms or 0.0)
-            for start_ms, end_ms in item.value["segments"]:
-                self._segments[start_ms] = end_ms  # told open first, closed later
-
-    @property
-    def memory_bytes(self) -> int:
-        return sum(block.frames.nbytes for block in self.blocks) + _SEGMENT_BYTES * len(self._segments)
-
-    def _begin(self, position_ms: float) -> None:
-        self._origin_ms = position_ms if self._origin_ms is None else self._origin_ms
-
-    def release(self, *, final: bool = False) -> Iterator[Audio]:
-        """Give and drop what has its verdict, in the order of positions."""
-        while self.blocks:
-            block = self.blocks[0]
-            here = max(self._decided, block.start)
-            passes, until = self._verdict(here, final)
-            stop = int(min(until, block.stop))
-            if stop <= here:
-                break
-            if passes:
-                yield Audio(block.frames[here - block.start : stop - block.start], block.sample_rate, here)
-            self._decided = stop
-            if stop == block.stop:
-                self.blocks.popleft()
-        self._forget()
-
-    def _verdict(self, here: int, final: bool) -> tuple[bool, float]:
-        """Whether the frame at a position passes, and up to where that is so; no further means not settled yet."""
-        for start_ms, end_ms in self._segments.items():
-            start, stop = self._reach(start_ms, end_ms, final)
-            if start > here:
-                return False, start  # segments come in order: nothing can begin before a known one
-            if here < stop:
-                return True, stop
-        if final:
-            return False, inf
-        if self._settled_ms is None:
-            return False, here
-        return False, self._surely(self._settled_ms - self.pre_roll_ms)
-
-    def _reach(self, start_ms: float, end_ms: float | None, final: bool = False) -> tuple[float, float]:
-        """The frames that a segment passes; of an open one, those that are settled."""
-        start = self._nearest(start_ms - self.pre_roll_ms)
-        if end_ms is not None:
-            return start, self._nearest(end_ms + self.post_roll_ms)
-        if final or self._settled_ms is None:
-            return start, inf
-        return start, self._surely(self._settled_ms + self.post_roll_ms)
-
-    def _nearest(self, position_ms: float) -> int:
-        assert self._format is not None
-        return round(position_ms * self._format[0] / 1000)
-
-    def _surely(self, position_ms: float) -> int:
-        """No later than `_nearest` of any time from here on, whatever was rounded on the way."""
-        assert self._format is not None
-        return floor(position_ms * self._format[0] / 1000 - _ROUNDING_FRAMES)
-
-    def _forget(self) -> None:
-        if self._format is None:
-            return
-        done = [
-            start_ms
-            for start_ms, end_ms in self._segments.items()
-            if end_ms is not None and self._reach(start_ms, end_ms)[1] <= self._decided
-        ]
-        for start_ms in done:
-            del self._segments[start_ms]
-
-    def require_skew(self, max_skew_ms: float) -> None:
-        if self._origin_ms is None:
-            return
-        heard_ms = self._origin_ms if self._format is None else self._stop * 1000 / self._format[0]
-        settled_ms = self._origin_ms if self._settled_ms is None else self._settled_ms
-        if heard_ms - settled_ms > max_skew_ms:
-            raise SkewTooGreat(self._data_from or "the data", heard_ms - settled_ms, max_skew_ms)
-        if settled_ms - heard_ms > max_skew_ms:
-            raise SkewTooGreat(self._audio_from or "the audio", settled_ms - heard_ms, max_skew_ms)

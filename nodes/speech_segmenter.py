@@ -1,0 +1,131 @@
+"""SpeechSegmenter: whole utterances out of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import attrs
+import numpy as np
+
+from nodes.contract import Audio, Data, Item, Join, Kind, from_float32, parameter
+from nodes.speech import milliseconds
+from nodes.speech_hold import SpeechHold
+from nodes.stream import split
+
+__all__ = ["SpeechSegmenter"]
+
+
+@attrs.define
+class SpeechSegmenter(Join):
+    """Give each utterance as one block of audio, when it is complete, with its times as data before it.
+
+    Takes audio from one upstream node and the data of `VAD` or `SileroVAD` from one, which may be the same
+    (`forward_audio`), and goes by positions as `SpeechGate` does. An utterance is a speech segment, from `pre_roll_ms`
+    before to `post_roll_ms` after it; segments between which nothing is left by that are one utterance, and a gap in
+    the audio parts two. It has the position and the samples, bit for bit, of the audio that came. One that is longer
+    than `max_utterance_ms` is cut there, and goes on as another. The data:
+
+    * `utterances`: `start_ms`, `end_ms` and `duration_ms` of each, and `continues`: it was cut, the next one goes on;
+    * `segments`: the same as `[start_ms, end_ms]`, for nodes that take VAD's data, such as `SpeechToText`.
+
+    Held are the utterance that goes on, and audio until the data settle what it is: at most `max_skew_ms` of it, or the
+    node fails (`SkewTooGreat`). At `finish` what no segment covers is dropped.
+    """
+
+    pre_roll_ms: float = parameter(200.0, help="audio before a segment, in ms", at_least=0, at_most=10_000)
+    post_roll_ms: float = parameter(100.0, help="audio after a segment, in ms", at_least=0, at_most=10_000)
+    max_utterance_ms: float = parameter(
+        15_000.0, help="length at which an utterance is cut, in ms", at_least=100, at_most=600_000
+    )
+    max_skew_ms: float = parameter(
+        5_000.0, help="how far the data may be behind the audio or before it, in ms", above=0, at_most=600_000
+    )
+    _hold: SpeechHold = attrs.field(init=False, repr=False)
+    _utterance: list[Audio] = attrs.field(init=False, factory=list, repr=False)
+
+    takes = Kind.BOTH
+    gives = Kind.BOTH
+
+    def __attrs_post_init__(self) -> None:
+        self.close()
+
+    def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[Item]:
+        """Give the utterances that a row completes, in the order of positions.
+
+        Raises:
+          InvalidInput: audio or data come from two nodes, the data have no segments, the audio changes its rate or
+            channel count, or a block begins before the end of the last one.
+          SkewTooGreat: data or audio are too far behind.
+        """
+        given = [item for block in self._hold.take(row) for item in self._add(block)]
+        if self._utterance and self._hold.decided > self._utterance[-1].stop:
+            given.extend(self._end())
+        return given
+
+    def _add(self, block: Audio) -> Iterator[Item]:
+        """Let the utterance go on with a block of speech, or a new one begin with it."""
+        if self._utterance and block.start != self._utterance[-1].stop:
+            yield from self._end()
+        while len(block.frames):
+            first = self._utterance[0] if self._utterance else block
+            limit = first.start + round(self.max_utterance_ms * first.sample_rate / 1000)
+            if block.start == limit:
+                yield from self._end(continues=True)
+                continue
+            head, block = split(block, limit)
+            self._utterance.append(head)
+
+    def _end(self, *, continues: bool = False) -> Iterator[Item]:
+        utterance = _joined(self._utterance)
+        self._utterance = []
+        rate = utterance.sample_rate
+        start_ms, end_ms = milliseconds(utterance.start * 1000 / rate), milliseconds(utterance.stop * 1000 / rate)
+        about = {
+            "start_ms": start_ms,
+            "end_ms": end_ms,
+            "duration_ms": milliseconds(end_ms - start_ms),
+            "continues": continues,
+        }
+        value = {"utterances": [about], "segments": [[start_ms, end_ms]]}
+        yield Data(value, start_ms / 1000, end_ms / 1000)
+        yield utterance
+
+    def finish(self) -> Iterable[Item]:
+        """Give the utterances that segments cover, drop the rest."""
+        given = [item for block in self._hold.rest() for item in self._add(block)]
+        if self._utterance:
+            given.extend(self._end())
+        self.close()
+        return given
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        self._hold = SpeechHold(self.pre_roll_ms, self.post_roll_ms, self.max_skew_ms)
+        self._utterance = []
+
+    @property
+    def delay(self) -> float:
+        """The longest utterance and its pre-roll, in seconds; what VAD needs to settle its end comes on top."""
+        return (self.max_utterance_ms + self.pre_roll_ms) / 1000
+
+    @property
+    def memory_bytes(self) -> int:
+        """The utterance that goes on, the audio held, and the segments that are not behind it yet."""
+        return sum(block.frames.nbytes for block in self._utterance) + self._hold.memory_bytes
+
+    def join(self, items: Sequence[Data]) -> Data:
+        """One item for several: all utterances."""
+        value = {key: [each for item in items for each in item.value[key]] for key in ("utterances", "segments")}
+        return Data(value, items[0].at, items[-1].until)
+
+
+def _joined(blocks: Sequence[Audio]) -> Audio:
+    """Contiguous blocks as one, in the sample format of the first."""
+    first = blocks[0]
+    frames = [
+        block.frames
+        if block.sample_format == first.sample_format
+        else from_float32(block.as_float32(), first.sample_format)
+        for block in blocks
+    ]
+    return Audio(np.concatenate(frames), first.sample_rate, first.start)
