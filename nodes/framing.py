@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.contract import Audio, Samples
+from nodes.contract import Audio, InvalidInput, Samples
 from nodes.stream import StreamFormat, continues, mono, require_finite, require_format
 
 __all__ = ["Framing", "MonoWindows", "Windows"]
 
-_BATCH_SAMPLES = 1 << 18
-"""Samples of windows that are worked on in one go: it bounds what one long block costs in memory."""
+_LONGEST = 16_384
+"""Frames of the longest window."""
+
+_BATCH_SAMPLES = 1 << 16
+"""Samples of windows that are given in one go: it bounds what one long block costs in memory, and what comes of it."""
 
 
 @attrs.define
@@ -89,14 +91,17 @@ class MonoWindows:
     format: StreamFormat | None = attrs.field(init=False, default=None)
     _framing: Framing | None = attrs.field(init=False, default=None)
     _stop: int = attrs.field(init=False, default=0)
+    _is_fresh: bool = attrs.field(init=False, default=True)
 
     def push(self, audio: Audio) -> Iterator[Windows]:
         """The windows that a block completes, in batches.
 
         Raises:
-          InvalidInput: its format is not the stream's, it goes back, or it holds NaN or infinity.
+          InvalidInput: its format is not the stream's, it goes back, holds NaN or infinity, or its rate makes a window
+            longer than 16,384 frames.
         """
         require_finite(audio)
+        size, hop = self.sizes(audio.sample_rate)
         if self.format is not None:
             require_format(audio, self.format)
         if not len(audio.frames):
@@ -104,14 +109,21 @@ class MonoWindows:
         goes_on = self.format is not None and continues(audio, self._stop)
         if not goes_on or self._framing is None:
             self.format = (audio.sample_rate, audio.channels)
-            self._framing = Framing(*self._sizes(audio.sample_rate), audio.start)
-            self._stop = audio.start
+            self._framing = Framing(size, hop, audio.start)
+            self._stop, self._is_fresh = audio.start, True
         self._stop += len(audio.frames)
         position, samples, count = self._framing.push(mono(audio).astype(np.float64))
-        return _batches(self._framing, samples, position, count, audio.sample_rate, not goes_on)
+        if not count:
+            return iter(())
+        fresh, self._is_fresh = self._is_fresh, False
+        windows = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop][:count]
+        return _batches(Windows(windows, position, audio.sample_rate, fresh), hop)
 
-    def _sizes(self, rate: int) -> tuple[int, int]:
+    def sizes(self, rate: int) -> tuple[int, int]:
+        """Frames of a window, and from one to the next."""
         size = max(2, round(self.window_ms * rate / 1000))
+        if size > _LONGEST:
+            raise InvalidInput(f"{self.window_ms:g} ms are {size} frames at {rate} Hz; a window has {_LONGEST} at most")
         return size, min(size, max(1, round(self.hop_ms * rate / 1000)))
 
     def clear(self) -> None:
@@ -124,13 +136,9 @@ class MonoWindows:
         return 0 if self._framing is None else self._framing.memory_bytes
 
 
-def _batches(
-    framing: Framing, samples: NDArray[Any], position: int, count: int, rate: int, fresh: bool
-) -> Iterator[Windows]:
-    if not count:
-        return
-    size, hop = framing.size, framing.hop
-    windows = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop][:count]
-    step = max(1, _BATCH_SAMPLES // size)
-    for first in range(0, count, step):
-        yield Windows(windows[first : first + step], position + first * hop, rate, fresh and not first)
+def _batches(windows: Windows, hop: int) -> Iterator[Windows]:
+    samples = windows.samples
+    step = max(1, _BATCH_SAMPLES // samples.shape[1])
+    for first in range(0, len(samples), step):
+        start = windows.position + first * hop
+        yield Windows(samples[first : first + step], start, windows.sample_rate, windows.is_fresh and not first)

@@ -24,11 +24,16 @@ from nodes.gain import Gain
 from nodes.gate import Gate
 from nodes.json_transform import JSONTransform
 from nodes.limiter import Limiter
+from nodes.mel_spectrogram import MelSpectrogram
+from nodes.mfcc import MFCC
 from nodes.mix import Mix
 from nodes.noise import Noise
 from nodes.noise_suppress_agc import NoiseSuppressAGC
+from nodes.onset_detector import OnsetDetector
 from nodes.pass_through import PassThrough
+from nodes.pitch import Pitch
 from nodes.silero_vad import SileroVAD
+from nodes.spectrogram import Spectrogram
 from nodes.speech_gate import SpeechGate
 from nodes.speech_segmenter import SpeechSegmenter
 from nodes.switch import Switch
@@ -60,11 +65,16 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "JSONTransform": JSONTransform,
         "Limiter": Limiter,
         "LowPass": LowPass,
+        "MelSpectrogram": MelSpectrogram,
+        "MFCC": MFCC,
         "Mix": Mix,
         "Noise": Noise,
         "NoiseSuppressAGC": NoiseSuppressAGC,
+        "OnsetDetector": OnsetDetector,
         "PassThrough": PassThrough,
+        "Pitch": Pitch,
         "SileroVAD": SileroVAD,
+        "Spectrogram": Spectrogram,
         "SpeechGate": SpeechGate,
         "SpeechSegmenter": SpeechSegmenter,
         "Switch": Switch,
@@ -88,7 +98,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Limiter",
         ),
         "levels and health": ("AudioLevel", "Gain"),
-        "features": (),
+        "features": ("Spectrogram", "MelSpectrogram", "MFCC", "Pitch", "OnsetDetector"),
         "flow": (
             "Gate",
             "Switch",
