@@ -86,7 +86,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "speech": ("VAD", "SileroVAD", "SpeechGate"),
+        "speech": ("VAD", "SileroVAD", "SpeechGate", "SpeechSegmenter"),
         "cleaning": (
             "Denoise",
             "NoiseSuppressAGC",
