@@ -7,6 +7,7 @@ are at most one marker for periodic metrics and one for the end. Nothing put in 
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -38,41 +39,58 @@ class Outbox:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._in, self._out = trio.open_memory_channel[Entry](2 * capacity + 4)
+        self._entries: deque[Entry] = deque()
+        self._capacity = 2 * capacity + 4
+        self._reader = trio.lowlevel.ParkingLot()
         self._metrics_waiting = False
         self._streak = 0
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the reader waits for an entry."""
+        return bool(self._reader)
+
     def put(self, entry: Entry) -> None:
-        """Add an entry; of metrics at most one waits."""
+        """Add an entry, without waking the reader; of metrics at most one waits.
+
+        Raises:
+          trio.WouldBlock: it is full, which a session's credits rule out.
+        """
         if entry is Marker.METRICS:
             if self._metrics_waiting:
                 return
             self._metrics_waiting = True
-        self._in.send_nowait(entry)
+        if len(self._entries) >= self._capacity:
+            raise trio.WouldBlock
+        self._entries.append(entry)
 
-    async def take(self) -> Entry:
-        """The next entry; waits for it."""
-        try:
-            entry = self._out.receive_nowait()
-        except trio.WouldBlock:
-            self._streak = 0
-            entry = await self._out.receive()
-        else:
-            self._streak += 1
-            if self._streak >= FAIR_ENTRIES:
-                self._streak = 0
-                await trio.lowlevel.cancel_shielded_checkpoint()
+    def wake(self) -> None:
+        """Have the reader look again, if it waits."""
+        self._reader.unpark_all()
+
+    def take_nowait(self) -> Entry | None:
+        """The next entry, if there is one."""
+        if not self._entries:
+            return None
+        entry = self._entries.popleft()
         if entry is Marker.METRICS:
             self._metrics_waiting = False
         return entry
 
+    async def take(self) -> Entry | None:
+        """The next entry; without one wait to be woken, and give None: what woke may have left something else."""
+        if not self._entries:
+            self._streak = 0
+            await self._reader.park()
+            return None
+        if self._streak >= FAIR_ENTRIES:
+            self._streak = 0
+            await trio.lowlevel.checkpoint()
+        self._streak += 1
+        return self.take_nowait()
+
     def discard(self, gone: Callable[[Row], None]) -> None:
         """Throw everything away, telling of each row."""
-        while True:
-            try:
-                entry = self._out.receive_nowait()
-            except trio.WouldBlock:
-                self._metrics_waiting = False
-                return
+        while (entry := self.take_nowait()) is not None:
             if isinstance(entry, Row):
                 gone(entry)

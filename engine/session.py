@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from time import perf_counter
 
@@ -110,6 +110,8 @@ class Session:
       pipeline: the graph at work.
       books: its accounts.
       failure: what ended it, if that was not CLOSE or CANCEL.
+      on_event: is shown each event as soon as it is there, while somebody waits for it in `receive`; True takes it as
+        received, without that task's being woken.
     """
 
     def __init__(self, plan: Plan, engine: Engine, limits: ResourceLimits, options: SessionOptions) -> None:
@@ -127,7 +129,7 @@ class Session:
             timeout_seconds=limits.max_timeout_ms / 1000,
             threads=engine.threads,
             watchdog=engine.watchdog,
-            on_done=self._outbox.put,
+            on_done=self._tell,
             on_failed=self.fail,
         )
         self._results = ResultMaker(plan, self.pipeline.tasks, options.lean)
@@ -137,7 +139,9 @@ class Session:
         self._blocked = 0
         self._closing = self._ended = self._over = False
         self._since_metrics = 0.0
+        self._telling = False
         self.failure: EngineError | None = None
+        self.on_event: Callable[[Event], bool] | None = None
         self.ready = Ready(uuid.uuid4().hex, plan.delay_seconds() * 1e3, self._admission.capacity)
 
     @property
@@ -265,7 +269,7 @@ class Session:
         """End with a failure that comes to light late: its row is below that of any failure before."""
         self.failure = error
         if self._ended:
-            self._outbox.put(Marker.END)  # the first was discarded with the rows above
+            self._tell(Marker.END)  # the first was discarded with the rows above
         self._end()
 
     # Out
@@ -280,7 +284,8 @@ class Session:
         while not self._burst:
             if self._over:
                 return None
-            self._unfold(await self._outbox.take())
+            if (entry := await self._outbox.take()) is not None:
+                self._unfold(entry)
         return self._burst.popleft()
 
     def __aiter__(self) -> Session:
@@ -310,7 +315,7 @@ class Session:
         self._since_metrics += step
         if self._since_metrics >= self._metrics_interval and not self._ended:
             self._since_metrics = 0.0
-            self._outbox.put(Marker.METRICS)
+            self._tell(Marker.METRICS)
 
     # Inside
 
@@ -341,11 +346,35 @@ class Session:
         if error.sequence is None:
             error.sequence = sequence
         self._admission.take_reply()
-        self._outbox.put(error)
+        self._tell(error)
 
     def _enter_ready(self, *, at_once: bool = False) -> None:
         if not self._ended and (rows := self._admission.take_ready(perf_counter())):
             self.pipeline.enter(rows, self._sweep.clock, at_once=at_once)
+
+    def _tell(self, entry: Entry) -> None:
+        """There is something to be received."""
+        self._outbox.put(entry)
+        if not self._telling and self._outbox.is_awaited:
+            if self.on_event is not None:
+                self._show_events(self.on_event)
+            self._outbox.wake()
+
+    def _show_events(self, takes: Callable[[Event], bool]) -> None:
+        """Have events received here and now, up to the first that is left, or the end."""
+        self._telling = True
+        try:
+            while not self._over and (entry := self._outbox.take_nowait()) is not None:
+                self._unfold(entry)
+                while self._burst:
+                    if not takes(self._burst[0]):
+                        return
+                    if self._burst:  # it is gone if telling it has spoiled its row
+                        self._burst.popleft()
+                if self._handing is not None:
+                    self._hand_over(self._handing)
+        finally:
+            self._telling = False
 
     def _unfold(self, entry: Entry) -> None:
         """Make events of an entry of the outbox."""
@@ -396,7 +425,7 @@ class Session:
         for row in self.pipeline.rows:
             self.books.lost(row)
         self.pipeline.stop()
-        self._outbox.put(Marker.END)
+        self._tell(Marker.END)
         self.wake()
 
     def _last_events(self) -> Iterator[Event]:

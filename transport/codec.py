@@ -30,6 +30,7 @@ from transport.status import error_response
 __all__ = [
     "decode_audio",
     "decode_audio_chunk",
+    "decode_chunk",
     "decode_data",
     "decode_data_chunk",
     "decode_limits",
@@ -183,14 +184,24 @@ def decode_data(text: str) -> Data:
         raise ChunkRefused(f"data: {error}") from None
 
 
-def decode_audio_chunk(wire: streaming.AudioChunk, received_at: float, began: float) -> Chunk | BadChunk:
-    """A chunk of audio, or what is wrong with it.
+def decode_chunk(request: streaming.StreamRequest, received_at: float, began: float) -> Chunk | BadChunk | None:
+    """The chunk of a request, or what is wrong with it; None if the request is something else.
 
     Args:
-      wire: as parsed.
+      request: as parsed.
       received_at: when its bytes had been read.
       began: when parsing began.
     """
+    what = request.WhichOneof("request")
+    if what == "audio_chunk":
+        return decode_audio_chunk(request.audio_chunk, received_at, began)
+    if what == "data_chunk":
+        return decode_data_chunk(request.data_chunk, received_at, began)
+    return None
+
+
+def decode_audio_chunk(wire: streaming.AudioChunk, received_at: float, began: float) -> Chunk | BadChunk:
+    """A chunk of audio, or what is wrong with it; times as for `decode_chunk`."""
     try:
         audio = decode_audio(wire.buffer)
     except ChunkRefused as error:
@@ -199,7 +210,7 @@ def decode_audio_chunk(wire: streaming.AudioChunk, received_at: float, began: fl
 
 
 def decode_data_chunk(wire: streaming.DataChunk, received_at: float, began: float) -> Chunk | BadChunk:
-    """A chunk of data, or what is wrong with it; arguments as for audio."""
+    """A chunk of data, or what is wrong with it; times as for `decode_chunk`."""
     text = wire.json
     try:
         data = decode_data(text)

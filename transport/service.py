@@ -2,6 +2,8 @@
 
 How a streaming call is relayed: one task reads requests and offers chunks to the session, one receives the session's
 events and sends them. A request is acknowledged, which lets the client send more, when the session has taken it.
+As long as neither has to wait, neither is woken: a chunk is done, and its result sent, in the turn of the task that
+reads the connection.
 While the reader waits for room it looks through what has arrived, within the stream's window, for a CANCEL, which
 overtakes what is queued.
 """
@@ -53,6 +55,9 @@ STREAMING_SERVICE = "remotemedia.v1.StreamingPipelineService"
 _Control = streaming.StreamControl
 LAST_WORDS_SECONDS = 1.0
 """What a client has to take the final metrics in, after a CANCEL."""
+
+AT_ONCE_SECONDS = 0.002
+"""Chunks that came together are done at once for so long; then the sessions' tasks take their turns with others."""
 
 
 SESSION_PATHS = frozenset({f"/{EXECUTION_SERVICE}/ExecutePipeline", f"/{STREAMING_SERVICE}/StreamPipeline"})
@@ -188,13 +193,14 @@ class _Service:
 
             with trio.CancelScope() as sending:
                 reader = _Reader(call, session, sending, close, self._idle_timeout_s)
+                session.on_event = lambda event: self._send_now(call, session, event)
                 nursery.start_soon(reader.run)
                 call.on_close = close
                 self._engine.sweep.add(reader)
                 try:
                     await self._send_events(call, session)
                 finally:
-                    call.on_close = None
+                    call.on_close = call.on_arrival = session.on_event = None
                     self._engine.sweep.remove(reader)
             nursery.cancel_scope.cancel()
             if sending.cancelled_caught:
@@ -202,19 +208,28 @@ class _Service:
 
     async def _send_events(self, call: Call, session: Session) -> None:
         while (event := await session.receive()) is not None:
-            try:
-                message = self._encode(event)
-            except EngineError as error:
-                session.spoil(error)
-            else:
+            if (message := self._encode(session, event)) is not None:
                 await call.send(message)
 
-    def _encode(self, event: Event) -> bytes:
-        if isinstance(event, Result):
-            return codec.encode_result(event, debug=self._debug).SerializeToString()
-        if isinstance(event, SessionMetrics):
-            return codec.encode_metrics(event).SerializeToString()
-        return codec.encode_error(event, debug=self._debug).SerializeToString()
+    def _send_now(self, call: Call, session: Session, event: Event) -> bool:
+        """Send an event if that needs no waiting: quicker than waking the task that does."""
+        message = self._encode(session, event)
+        try:
+            return message is None or call.send_nowait(message)
+        except trio.BrokenResourceError:
+            return False  # for the task to find out
+
+    def _encode(self, session: Session, event: Event) -> bytes | None:
+        """An event's message; None for a result that cannot be told, which ends the session."""
+        try:
+            if isinstance(event, Result):
+                return codec.encode_result(event, debug=self._debug).SerializeToString()
+            if isinstance(event, SessionMetrics):
+                return codec.encode_metrics(event).SerializeToString()
+            return codec.encode_error(event, debug=self._debug).SerializeToString()
+        except EngineError as error:
+            session.spoil(error)
+            return None
 
 
 async def _wind_up(session: Session, reason: EngineError) -> None:
@@ -249,13 +264,16 @@ class _Reader:
         self._quiet_s = 0.0
         self._is_busy = False
         self._looked = 0
-        call.on_arrival = session.wake
+        self._bug: Exception | None = None
+        call.on_arrival = self._arrived
 
     async def run(self) -> None:
         """Read until the client has sent its last, or the session has ended."""
         call, session = self._call, self._session
         try:
             while (message := await call.take()) is not None:
+                if self._bug is not None:
+                    raise self._bug
                 self._looked = max(0, self._looked - 1)
                 self._quiet_s, self._is_busy = 0.0, True
                 await self._handle(message)
@@ -276,15 +294,35 @@ class _Reader:
             self._quiet_s = -math.inf
             self._close(TimeLimitExceeded(f"nothing came for {self._idle_timeout_s:g} s: the session was closed"))
 
+    def _arrived(self) -> None:
+        """Something has come: do at once what can be, if the task waits for just that."""
+        if self._is_busy:
+            self._session.wake()
+            return
+        try:
+            while (message := self._call.next_unread()) is not None and self._takes_now(message):
+                self._quiet_s = 0.0
+                self._call.take_nowait()
+                self._call.acknowledge(message)
+        except (SessionClosed, ProtocolMisuse):
+            pass  # nothing has been done: the task finds out
+        except Exception as bug:  # the task's to raise: this one serves other calls too
+            self._bug = bug
+
+    def _takes_now(self, message: MessageReceived) -> bool:
+        """Do what a message says if it is a chunk and there is room, unless what came with it has taken long."""
+        began = perf_counter()
+        if began - message.received_at > AT_ONCE_SECONDS:
+            return False
+        chunk = codec.decode_chunk(codec.parse(streaming.StreamRequest(), message.data), message.received_at, began)
+        return chunk is not None and self._session.offer(chunk, at_once=True)
+
     async def _handle(self, message: MessageReceived) -> None:
         began = perf_counter()
         request = codec.parse(streaming.StreamRequest(), message.data)
-        what = request.WhichOneof("request")
-        if what == "audio_chunk":
-            await self._send(codec.decode_audio_chunk(request.audio_chunk, message.received_at, began))
-        elif what == "data_chunk":
-            await self._send(codec.decode_data_chunk(request.data_chunk, message.received_at, began))
-        elif what == "control":
+        if (chunk := codec.decode_chunk(request, message.received_at, began)) is not None:
+            await self._send(chunk)
+        elif (what := request.WhichOneof("request")) == "control":
             await self._command(request.control.command)
         else:
             raise ProtocolMisuse(

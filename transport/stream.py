@@ -50,7 +50,7 @@ class Stream:
         self._sending = False
         self.cut_inside_message = False  # nothing more can be sent then
         self._burst = 0
-        self.on_arrival: Callable[[], None] | None = None  # told of each message that comes, besides who waits
+        self.on_arrival: Callable[[], None] | None = None  # told of each message that comes, before who waits is woken
 
     # ---- receiving
 
@@ -108,6 +108,10 @@ class Stream:
         if self._connection.acknowledge(message):
             self._driver.wake_writer()
 
+    def next_unread(self) -> MessageReceived | None:
+        """What `take_nowait` would give now, left where it is."""
+        return self._unread[0] if self._unread else None
+
     def unread(self) -> Iterator[bytes]:
         """Look through what waits, oldest first, taking nothing. Not across an await."""
         return (message.data for message in self._unread)
@@ -148,20 +152,27 @@ class Stream:
           trio.BusyResourceError: another task is sending on this stream.
           RpcError, trio.BrokenResourceError: the call is over, as for `receive`.
         """
-        self._check_sendable()
-        if self.encoding is None or not self.compressing:
-            head = prefix(len(message))
-        else:
-            head, message = pack(message, self.encoding)
-        size = PREFIX_BYTES + len(message)
-        if size > _PIECE_BYTES or not self._driver.has_room or self._sendable() < size:
-            await self._send_in_pieces(head, message)
-            return
-        self._connection.send(self.stream_id, head + message)
-        self._driver.wake_writer()
+        if not self.send_nowait(message):
+            await self._send_in_pieces(*self._packed(message))
         self._burst += 1
         if self._burst >= _BURST:
             await self._yield()
+
+    def send_nowait(self, message: bytes) -> bool:
+        """`send` if that needs no waiting; False, and nothing done, if it does."""
+        self._check_sendable()
+        head, content = self._packed(message)
+        size = PREFIX_BYTES + len(content)
+        if size > _PIECE_BYTES or not self._driver.has_room or self._sendable() < size:
+            return False
+        self._connection.send(self.stream_id, head + content)
+        self._driver.wake_writer()
+        return True
+
+    def _packed(self, message: bytes) -> tuple[bytes, bytes]:
+        if self.encoding is None or not self.compressing:
+            return prefix(len(message)), message
+        return pack(message, self.encoding)
 
     async def _send_in_pieces(self, head: bytes, message: bytes) -> None:
         self._sending = True
@@ -224,10 +235,10 @@ class Stream:
     def deliver(self, message: MessageReceived) -> None:
         """A message came."""
         self._unread.append(message)
-        if self._arrivals:
-            self._arrivals.unpark_all()
         if self.on_arrival is not None:
             self.on_arrival()
+        if self._unread and self._arrivals:
+            self._arrivals.unpark_all()
 
     def end_input(self) -> None:
         """The peer sent its last message; those unread stay to be read."""
