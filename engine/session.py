@@ -355,24 +355,23 @@ class Session:
     def _tell(self, entry: Entry) -> None:
         """There is something to be received."""
         self._outbox.put(entry)
-        if not self._telling and self._outbox.is_awaited:
-            if self.on_event is not None:
-                self._show_events(self.on_event)
+        if not self._telling and self._outbox.is_awaited and (self.on_event is None or not self._shown(self.on_event)):
             self._outbox.wake()
 
-    def _show_events(self, takes: Callable[[Event], bool]) -> None:
-        """Have events received here and now, up to the first that is left, or the end."""
+    def _shown(self, takes: Callable[[Event], bool]) -> bool:
+        """Have events received here and now; False if one was left, or they are over."""
         self._telling = True
         try:
-            while not self._over and (entry := self._outbox.take_nowait()) is not None:
+            while (entry := self._outbox.take_nowait()) is not None:
                 self._unfold(entry)
                 while self._burst:
                     if not takes(self._burst[0]):
-                        return
+                        return False
                     if self._burst:  # it is gone if telling it has spoiled its row
                         self._burst.popleft()
                 if self._handing is not None:
                     self._hand_over(self._handing)
+            return not self._over
         finally:
             self._telling = False
 

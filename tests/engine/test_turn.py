@@ -12,6 +12,7 @@ from engine.errors import NodeFailed
 from engine.inbox import Inbox
 from engine.packet import Result
 from engine.row import Packet, Row
+from engine.session import Event, Session
 from tests.engine.rig import Kinds, errors, note, numbers, opened, receive_all, results, wire
 
 CHAIN = wire("a > b > c > d, a > d")
@@ -50,6 +51,36 @@ async def test_a_chunk_offered_at_once_has_been_through_the_graph_before_any_oth
         assert session.offer(note(0), at_once=True)
         assert [node.seen for node in kinds.built] == [1, 1, 1, 2]
         session.cancel()
+
+
+async def test_a_result_is_shown_at_once_to_a_user_that_waits_for_it(autojump_clock: MockClock) -> None:
+    shown: list[Event] = []
+
+    def takes(event: Event) -> bool:
+        shown.append(event)
+        return len(shown) != 2
+
+    async with opened(CHAIN, Kinds()) as session, trio.open_nursery() as nursery:
+        session.on_event = takes
+        session.offer(note(0), at_once=True)
+        assert not shown, "nobody waits yet"
+        assert isinstance(await session.receive(), Result)
+        received: list[Event] = []
+        nursery.start_soon(_receive_into, received, session)
+        await wait_all_tasks_blocked()
+        for sequence in (1, 2):
+            session.offer(note(sequence), at_once=True)
+        assert [numbers(result, "d") for result in results(shown)] == [[1, 1], [2, 2]]
+        await wait_all_tasks_blocked()
+        assert received == shown[1:], "what it did not take is left to receive"
+        assert session.metrics().delivered == 2, "what it took has been handed over"
+        session.cancel()
+
+
+async def _receive_into(received: list[Event], session: Session) -> None:
+    event = await session.receive()
+    assert event is not None
+    received.append(event)
 
 
 async def test_a_chunk_that_is_sent_waits_for_the_nodes_tasks(autojump_clock: MockClock) -> None:
