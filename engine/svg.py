@@ -178,7 +178,7 @@ def _curve(line: Line, way: Sequence[Place]) -> str:
 
 def _rectangle(place: Place) -> Iterator[str]:
     assert place.box is not None
-    radius = place.height / 2 if place.box.is_source else 3
+    radius = min(place.height / 2, 20.0) if place.box.is_source else 3.0
     border = 2.5 if place.box.is_output else 1
     yield (
         f'<rect x="{place.x:.1f}" y="{place.y:.1f}" width="{place.width:.1f}" height="{place.height:.1f}"'

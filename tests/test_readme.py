@@ -12,16 +12,17 @@ import pytest
 
 from benchmarks.catalogue import make_table, replaced
 from engine.graph import make_plan
-from engine.manifest import manifest_from_dict
+from engine.manifest import manifest_from_dict, manifest_from_json
 from nodes.registry import BUILTIN, FAMILIES
+from tests.cli.programs import invoke
 from tests.e2e.servers import ServerProcess
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def block(name: str) -> str:
-    found = re.search(rf"<!-- run: {name} -->\n```python\n(.*?)```", README, re.DOTALL)
+def block(name: str, kind: str = "run") -> str:
+    found = re.search(rf"<!-- {kind}: {name} -->\n```python\n(.*?)```", README, re.DOTALL)
     assert found, f"README.md has no block marked {name!r}"
     return found[1]
 
@@ -81,8 +82,21 @@ def test_the_details_of_an_error_are_read(tmp_path: Path) -> None:
     assert line == "StatusCode.INVALID_ARGUMENT ERROR_TYPE_VALIDATION the stream ended before a manifest came"
 
 
-def test_the_node_example_runs(tmp_path: Path) -> None:
-    assert run(block("node"), tmp_path) == "<Audio 480x1 f32 48000 Hz from frame 0>\n"
+def test_the_builder_example_gives_a_manifest(tmp_path: Path) -> None:
+    plan = make_plan(manifest_from_json(run(block("builder"), tmp_path)), BUILTIN)
+    assert [node.node_type for node in plan.nodes] == ["AudioResample", "VAD", "AudioLevel"]
+    plan.close()
+
+
+def test_a_node_is_written_tested_served_and_called(tmp_path: Path) -> None:
+    for name in ("tremolo.py", "test_tremolo.py"):
+        (tmp_path / name).write_text(block(name, "file"), encoding="utf-8")
+    assert "2 passed" in run("import pytest\npytest.main(['-q', '-p', 'no:cacheprovider'])", tmp_path)
+    assert "failed" not in invoke("node", "check", tmp_path / "tremolo.py").stdout
+    with ServerProcess("--nodes", str(tmp_path / "tremolo.py")) as server:
+        told = run(block("tremolo").replace("127.0.0.1:50051", server.address), tmp_path)
+    firsts = [line.split()[:2] for line in told.splitlines()]
+    assert firsts == [["0", "16384"], ["1", "10723"], ["2", "1565"], ["3", "1565"], ["4", "10723"]]  # cos at 10 Hz
 
 
 def test_the_catalogue_is_up_to_date() -> None:
