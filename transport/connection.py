@@ -136,6 +136,11 @@ class Connection(Dispatch):
         if not self._failed:
             self._h2.ping(data)
 
+    def announce_end(self, reason: str = "") -> None:
+        """Ask for no more streams; those that are on their way are still taken, until `go_away` (RFC 9113, 6.8)."""
+        if not self._failed:
+            self._h2.announce_end(ResetCode.NO_ERROR, _UNLIMITED, reason.encode())
+
     def go_away(self, code: int = 0, reason: str = "") -> None:
         """Take no more streams; those that are open go on."""
         if not self._failed:

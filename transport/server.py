@@ -24,7 +24,7 @@ from transport.calls import Call, Handler, run_call
 from transport.connection import Connection
 from transport.doors import Doors, Pass, ShuttingDown
 from transport.driver import Driver
-from transport.events import Event, RequestStarted, StreamFailed, StreamReset
+from transport.events import Event, PingAcknowledged, RequestStarted, StreamFailed, StreamReset
 from transport.guard import Budget
 from transport.limits import Limits
 from transport.listeners import (
@@ -47,6 +47,7 @@ _log = logging.getLogger("headrace.transport.server")
 _LAST_WORDS_S = 1.0
 _CLOSING_S = 5.0
 _ANTEROOM = 64
+_END_ANNOUNCED = b"draining"  # a ping after the announcement: its answer says that this was read
 _SHUTTING_DOWN = "the server is shutting down"
 
 
@@ -199,6 +200,7 @@ class ServerConnection:
         self._call_ended = trio.lowlevel.ParkingLot()
         self._refusal: EngineError | None = None
         self._answered = trio.Event()  # a call, in whatever way
+        self._knows_the_end = trio.Event()  # the client, that it comes; or it has come
         # A client that keeps to what it is told would queue the calls over the limit: it is told of twice as many.
         told = attrs.evolve(server.limits, max_streams=2 * server.limits.max_streams)
         self._connection = _ExplainingConnection(client_side=False, limits=told, budget=server.budget, large=False)
@@ -229,8 +231,23 @@ class ServerConnection:
 
     async def end(self, timeout_s: float, closing_s: float) -> None:
         """The connection's part of a drain."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._go_away)
+            await self._end_calls(timeout_s, closing_s)
+        self.driver.finish(_SHUTTING_DOWN)
+        await self.driver.closed.wait()
+
+    async def _go_away(self) -> None:
+        """Tell the client of the end; calls that it makes before it can know are answered, those after are not."""
+        self._connection.announce_end(_SHUTTING_DOWN)
+        self._connection.ping(_END_ANNOUNCED)
+        self.driver.wake_writer()
+        with trio.move_on_after(_LAST_WORDS_S):
+            await self._knows_the_end.wait()
         self._connection.go_away(0, _SHUTTING_DOWN)
         self.driver.wake_writer()
+
+    async def _end_calls(self, timeout_s: float, closing_s: float) -> None:
         with trio.move_on_after(timeout_s):
             await self._wait_calls()
         closing = [call.ask_to_close(ShuttingDown(f"{_SHUTTING_DOWN}: it closed the session")) for call in self._work]
@@ -242,8 +259,6 @@ class ServerConnection:
         with trio.move_on_after(_LAST_WORDS_S):
             while self.driver.streams and self.driver.end_reason is None:
                 await self._call_ended.park()
-        self.driver.finish(_SHUTTING_DOWN)
-        await self.driver.closed.wait()
 
     @property
     def _open_calls(self) -> list[Call]:
@@ -266,6 +281,8 @@ class ServerConnection:
                 self._break_off(stream_id, "the client cancelled the call")
             case StreamFailed(stream_id, status):
                 self._break_off(stream_id, f"the client broke the call: {status.message}")
+            case PingAcknowledged(data) if data == _END_ANNOUNCED:
+                self._knows_the_end.set()
 
     def _start_call(self, request: RequestStarted) -> None:
         try:
@@ -336,6 +353,7 @@ class ServerConnection:
         for stream in self.driver.streams.values():
             stream.break_off(trio.BrokenResourceError(reason))
         self._call_ended.unpark_all()
+        self._knows_the_end.set()
 
 
 async def serve(

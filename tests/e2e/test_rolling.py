@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from functools import partial
 
 import attrs
@@ -12,7 +13,9 @@ import trio
 from engine.manifest import Manifest, NodeSpec
 from engine.packet import Chunk, Result, SessionMetrics
 from nodes.contract import Audio
+from tests.e2e.clients import Foreign
 from tests.e2e.servers import ServerProcess
+from tests.e2e.wire import chunk, final_metrics, ramp
 from transport.client import RemoteError, RemoteSession, RpcError, connect
 from transport.rpc_status import StatusCode
 
@@ -116,6 +119,24 @@ async def test_a_rolling_restart_loses_nothing() -> None:
         assert sorted(each.done) == list(range(each.sent))
         assert set(each.done.values()) == {1}  # none twice: what was accepted was delivered, before the session closed
         assert each.sessions > 1
+
+
+def test_a_client_of_another_make_goes_over_to_the_successor() -> None:
+    """What it has open goes on where it is; whatever it asks from then on, the successor answers."""
+    options = ("--reuse-port", "--drain-timeout", "60")
+    with (
+        ServerProcess("--listen", "127.0.0.1:0", *options, log_level="INFO") as old,
+        Foreign(old.address) as foreign,
+        foreign.session() as talk,
+        ServerProcess("--listen", old.address, *options),
+    ):
+        old.process.send_signal(signal.SIGTERM)
+        old.read_log("draining 1 calls")
+        codes = set()
+        while "OK" not in codes:
+            codes.add(foreign.unary("GetVersion", b"")[1].code)
+            assert codes <= {"OK", "UNAVAILABLE"}
+        assert final_metrics(talk.finish(chunk(ramp(0), 0))).delivered == 1
 
 
 async def moved_on(clients: list[Listener]) -> None:

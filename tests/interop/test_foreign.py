@@ -6,6 +6,8 @@ import json
 import re
 import resource
 import shutil
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,23 @@ def test_grpc_js(server: ServerProcess, scenario: str) -> None:
 @pytest.mark.parametrize("scenario", ["version", "stream", "unauthenticated"])
 def test_grpc_js_with_tls_and_a_token(secure: Secure, scenario: str) -> None:
     run(tools.node(), tools.NODE_DIRECTORY / "client.js", secure.address, scenario, secure.ca, secure.token)
+
+
+def test_grpc_js_goes_over_to_a_successor() -> None:
+    options = ("--reuse-port", "--drain-timeout", "60")
+    command = [str(tools.node()), str(tools.NODE_DIRECTORY / "client.js")]
+    with ServerProcess("--listen", "127.0.0.1:0", *options, log_level="INFO") as old:
+        with subprocess.Popen(
+            [*command, old.address, "restart"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as client:
+            assert client.stdout is not None
+            assert client.stdout.readline() == b"ready\n"
+            with ServerProcess("--listen", old.address, *options):
+                old.process.send_signal(signal.SIGTERM)
+                old.read_log("draining 1 calls")
+                _, errors = client.communicate(b"\n", timeout=60)
+        assert client.returncode == 0, errors.decode()
+        assert old.process.wait(20) == 0
 
 
 # ---- buf curl

@@ -62,6 +62,24 @@ class Link:
         return stream_id
 
 
+Frame = tuple[int, int, int, object]
+"""Kind, flags, stream, and headers or payload."""
+
+
+def frames_of(data: bytes, decoder: hpack.Decoder) -> list[Frame]:
+    """What a peer has sent, cut into its frames."""
+    found: list[Frame] = []
+    while data:
+        length = int.from_bytes(data[:3], "big")
+        kind, flags, stream_id = struct.unpack(">BBI", data[3:9])
+        payload: object = data[9 : 9 + length]
+        if kind == 1:
+            payload = dict(decoder.decode(data[9 : 9 + length]))
+        found.append((kind, flags, stream_id, payload))
+        data = data[9 + length :]
+    return found
+
+
 class RawClient:
     """A client that writes its own frames, to say what a decent one would not."""
 
@@ -94,18 +112,9 @@ class RawClient:
         self.next_id += 2
         return stream_id, self.send(self.headers(stream_id, headers, end=end))
 
-    def replies(self) -> list[tuple[int, int, int, object]]:
-        """The server's frames since the last look: kind, flags, stream, and headers or payload."""
-        data, found = self.server.data_to_send(), []
-        while data:
-            length = int.from_bytes(data[:3], "big")
-            kind, flags, stream_id = struct.unpack(">BBI", data[3:9])
-            payload: object = data[9 : 9 + length]
-            if kind == 1:
-                payload = dict(self.decoder.decode(data[9 : 9 + length]))
-            found.append((kind, flags, stream_id, payload))
-            data = data[9 + length :]
-        return found
+    def replies(self) -> list[Frame]:
+        """The server's frames since the last look."""
+        return frames_of(self.server.data_to_send(), self.decoder)
 
     def answer(self, stream_id: int) -> dict[str, str]:
         """The headers that ended this stream."""

@@ -1,4 +1,5 @@
 import math
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -6,10 +7,10 @@ import pytest
 import trio
 import trio.testing
 
-from tests.transport.links import frame
+from tests.transport.links import PREFACE, RawClient, frame, frames_of
 from transport.calls import Call, unary
 from transport.channel import Channel, channel_over, open_channel
-from transport.connection import Connection
+from transport.connection import Connection, ResetCode
 from transport.driver import Driver
 from transport.events import RequestStarted
 from transport.framing import prefix
@@ -18,6 +19,7 @@ from transport.rpc_status import RpcError, Status, StatusCode, StatusError
 from transport.server import AddressInUse, Server, serve
 
 PATH = "/t.T/M"
+RST, SETTINGS, PING, GOAWAY = 3, 4, 6, 7
 
 
 async def echo(call: Call) -> None:
@@ -509,6 +511,37 @@ class TestEndings:
                     call.half_close()
                     assert await call.receive() is None
                 # and `serve` returns
+
+    @pytest.mark.parametrize("answers", [True, False], ids=["the ping is answered", "it is not"])
+    async def test_a_drain_is_announced_before_it_is_final(self, autojump_clock, answers):
+        """RFC 9113, 6.8: a call that was made before its client could know of the end is answered, not cut."""
+        near, far = trio.testing.memory_stream_pair()
+        client, handler = RawClient(), Recorder()
+        server = Server({PATH: handler}, Limits(), debug_errors=False)
+
+        async def told(data):
+            await near.send_all(data)
+            await trio.testing.wait_all_tasks_blocked()
+            return frames_of(bytes(await near.receive_some()), client.decoder)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.accept, far)
+            await told(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, 1, 0) + client.headers(1))
+            server.drain(30)
+            nursery.start_soon(server.end_connections)
+            announced, (ping, _, _, asked) = await told(b"")
+            assert (announced[0], announced[3][:8]) == (GOAWAY, struct.pack(">II", 2**31 - 1, 0))
+            assert ping == PING
+            ((_, _, _, answer),) = await told(client.headers(3, end=True))
+            assert (answer["grpc-status"], answer["grpc-retry-pushback-ms"]) == ("14", "1000")
+            if not answers:
+                await trio.sleep(1.1)
+            (final,) = await told(frame(PING, 1, 0, asked) if answers else b"")
+            assert (final[0], final[3][:8]) == (GOAWAY, struct.pack(">II", 3, 0))
+            ((kind, _, _, code),) = await told(client.headers(5, end=True))
+            assert (kind, code) == (RST, struct.pack(">I", ResetCode.REFUSED_STREAM))
+            assert not handler.ended.is_set()
+            near.send_stream.close()
 
     async def test_a_drain_has_an_end(self):
         with trio.fail_after(10):

@@ -20,6 +20,7 @@ from transport.calls import Call
 from transport.channel import channel_over
 from transport.client import Client, RemoteError, RemoteSession, connect
 from transport.limits import Limits
+from transport.details import pack
 from transport.mirror import decode_remote_error
 from transport.reconnect import Backoff, Reconnecting, reconnecting, retry_after_s
 from transport.rpc_errors import ERRORS, ResourceExhausted, Unavailable, error_of, pushback_ms, rpc_error
@@ -134,13 +135,14 @@ def test_every_status_has_an_error_of_its_own(code: StatusCode) -> None:
 
 def test_the_services_own_errors() -> None:
     wire = pb.ErrorResponse(error_type=pb.ERROR_TYPE_RESOURCE_LIMIT, retryable=True, retry_after_ms=1500)
-    full = decode_remote_error(wire.SerializeToString(), StatusCode.RESOURCE_EXHAUSTED)
+    details = pack(StatusCode.RESOURCE_EXHAUSTED, "", wire)
+    full = decode_remote_error(details, StatusCode.RESOURCE_EXHAUSTED)
     assert full is not None
     assert retry_after_s(full) == 1.5
-    later = decode_remote_error(wire.SerializeToString(), StatusCode.RESOURCE_EXHAUSTED, 4000)
+    later = decode_remote_error(details, StatusCode.RESOURCE_EXHAUSTED, 4000)
     assert later is not None
     assert retry_after_s(later) == 4
-    never = decode_remote_error(wire.SerializeToString(), StatusCode.RESOURCE_EXHAUSTED, -1)
+    never = decode_remote_error(details, StatusCode.RESOURCE_EXHAUSTED, -1)
     assert never is not None
     assert retry_after_s(never) is None
     assert retry_after_s(RemoteError(wire)) is None  # in band: the session goes on

@@ -54,7 +54,7 @@ function open(manifest = ECHO, options = soon()) {
 
 async function until(condition) {
   for (let i = 0; i < 2000; i++) {
-    if (condition()) return;
+    if (await condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   throw new Error(`it never came to: ${condition}`);
@@ -137,6 +137,23 @@ const scenarios = {
       execution.makeUnaryRequest("/no.Such/Method", method, method, Buffer.alloc(0), metadata, soon(),
         (error, reply) => (error ? reject(error) : resolve(reply))));
     await assert.rejects(call(), { code: grpc.status.UNIMPLEMENTED });
+  },
+
+  // Told by a line when the server has begun to drain: its session goes on, other calls find the successor.
+  async restart() {
+    const { call, events, ended } = open();
+    await until(() => events.length);
+    console.log("ready");
+    await new Promise((resolve) => process.stdin.once("data", resolve));
+    process.stdin.destroy();
+    const codes = new Set();
+    await until(() => unary("GetVersion", {}).then(() => true, (error) => { codes.add(error.code); return false; }));
+    assert.ok([...codes].every((code) => code === grpc.status.UNAVAILABLE), `${[...codes]}`);
+    call.write({ audioChunk: { buffer: buffer(0), sequence: 0 } });
+    call.write({ control: { command: "COMMAND_CLOSE" } });
+    call.end();
+    assert.equal((await ended).code, grpc.status.OK);
+    assert.equal(events.at(-1).metrics.delivered, 1);
   },
 
   async unauthenticated() {
