@@ -19,8 +19,8 @@ from tests.e2e.servers import serving
 from transport.calls import Call
 from transport.channel import channel_over
 from transport.client import Client, RemoteError, RemoteSession, connect
-from transport.limits import Limits
 from transport.details import pack
+from transport.limits import Limits
 from transport.mirror import decode_remote_error
 from transport.reconnect import Backoff, Reconnecting, reconnecting, retry_after_s
 from transport.rpc_errors import ERRORS, ResourceExhausted, Unavailable, error_of, pushback_ms, rpc_error
