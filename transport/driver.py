@@ -2,7 +2,8 @@
 
 Rules kept here:
 - One task reads, one writes, one keeps the time; no task, scope or lock for a message.
-- What is written during one turn of the scheduler goes out in one call of the socket.
+- What is written during one turn of the scheduler goes out in one call of the socket; what answers one turn of
+  reading, at the end of that, without the writer's being woken.
 - Of one peer no more than `read_bytes`, `turn_frames` and, by a server, the start of one call are handled before every
   other task had its turn. Peers who send more than that wait for one another as well: however many they are, one of
   them goes on in each turn of the scheduler.
@@ -14,6 +15,8 @@ Rules kept here:
 
 import logging
 import math
+import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
@@ -91,6 +94,9 @@ class Driver:
         self._watch: Watch | None = None
         self._peer_gone = False
         self._in_hand = 0
+        self._rest = b""  # what the socket did not take at once
+        self._taking = False
+        self._socket = _plain_socket(transport)
         self._writer = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._read_scope = trio.CancelScope()
@@ -152,6 +158,16 @@ class Driver:
 
     def _take(self, data: bytes, received_at: float) -> bool:
         """One turn; tells whether it is for others now, because there is more or a call has begun."""
+        self._taking = True
+        try:
+            crowded = self._handle_turn(data, received_at)
+        finally:
+            self._taking = False
+        if self.connection.unsent_bytes and not self._send_at_once():
+            self.wake_writer()
+        return crowded
+
+    def _handle_turn(self, data: bytes, received_at: float) -> bool:
         assert self._watch is not None
         at, connection = trio.current_time(), self.connection
         if data:
@@ -164,8 +180,6 @@ class Driver:
                 self._handle_all(connection.finish_turn())
             finally:
                 self._on_turn()
-        if connection.unsent_bytes:
-            self.wake_writer()
         return began or connection.has_more
 
     def _handle_all(self, found: Sequence[Event]) -> None:
@@ -251,17 +265,31 @@ class Driver:
             await self._room.park()
 
     def wake_writer(self) -> None:
-        """There is something to send; it leaves at the scheduler's next turn, with whatever joins it."""
-        if self._writer:
+        """There is something to send; it leaves at the end of this turn or in the next, with whatever joins it."""
+        if self._writer and not self._taking:
             self._writer.unpark_all()
+
+    def _send_at_once(self) -> bool:
+        """Send without waking the writer, if the socket takes all now; False if there is something left for it."""
+        if self._socket is None or not self._writer or self.end_reason is not None:
+            return False
+        self._handle_late()
+        data = self.connection.data_to_send()
+        try:
+            sent = os.write(self._socket.fileno(), data)
+        except OSError:  # it is full, or gone: for the writer to find out
+            sent = 0
+        self._rest = data[sent:]
+        self._in_hand = len(self._rest)
+        return not self._rest
 
     async def _write_until_end(self) -> None:
         with self._write_scope as scope:
             try:
                 while True:
-                    for event in self.connection.late_events():
-                        self._handle(event)
-                    if data := self.connection.data_to_send():
+                    self._handle_late()
+                    if data := self._rest or self.connection.data_to_send():
+                        self._rest = b""
                         await self._write(data)
                     elif self.end_reason is None:
                         await self._writer.park()
@@ -274,6 +302,10 @@ class Driver:
             self._peer_gone = True
             self.finish(f"the peer accepted nothing for {self._write_timeout_s:g} s")
 
+    def _handle_late(self) -> None:
+        for event in self.connection.late_events():
+            self._handle(event)
+
     async def _write(self, data: bytes) -> None:
         self._in_hand = len(data)
         for piece in _pieces(data):
@@ -285,6 +317,11 @@ class Driver:
                 self._room.unpark_all()
         if self.end_reason is None:
             self._write_scope.deadline = math.inf
+
+
+def _plain_socket(transport: trio.abc.Stream) -> trio.socket.SocketType | None:
+    """The socket that can be written to as it is; None where there is none (TLS, Windows)."""
+    return transport.socket if isinstance(transport, trio.SocketStream) and sys.platform != "win32" else None
 
 
 def _pieces(data: bytes) -> Sequence[bytes | memoryview]:
