@@ -131,13 +131,13 @@ class Admission:
 
     # What happens
 
-    def offer(self, chunk: Chunk) -> None:
-        """Take a chunk, after `has_room` said yes.
+    def offer(self, chunk: Chunk, source_id: str) -> None:
+        """Take a chunk of this source, after `has_room` said yes.
 
         Raises:
           ChunkRefused: it is a duplicate, late, too far ahead or too large. The ledger has it as refused.
         """
-        source = self._sources[chunk.source]
+        source = self._sources[source_id]
         self._ledger.received += 1
         try:
             self._check(source, chunk)

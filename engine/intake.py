@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
 import numpy as np
 
 from engine.arrivals import MAX_SEQUENCE
@@ -31,6 +30,8 @@ class Intake:
 
     def __init__(self, sources: Mapping[str, PlannedNode], limits: ResourceLimits) -> None:
         self._sources = sources
+        self._takes_audio = {name for name, planned in sources.items() if Kind.AUDIO in planned.node.takes}
+        self._takes_data = {name for name, planned in sources.items() if Kind.DATA in planned.node.takes}
         self._only = next(iter(sources)) if len(sources) == 1 else ""
         self._limits = limits
         self._formats: dict[str, Format] = {}
@@ -54,8 +55,8 @@ class Intake:
         name = source or self._only
         return name if name in self._sources else ""
 
-    def check(self, chunk: Chunk) -> Chunk:
-        """The chunk, with its source's name filled in.
+    def check(self, chunk: Chunk) -> str:
+        """Check a chunk; give the name of its source.
 
         Raises:
           ChunkRefused: it is not what its source takes, or too large; of one of the classes that say which.
@@ -63,14 +64,13 @@ class Intake:
         name = self.resolve(chunk.source)
         if not 0 <= chunk.sequence <= MAX_SEQUENCE:
             raise ChunkRefused(f"sequence must be 0 to 2^64 - 1, got {chunk.sequence}")
-        takes = self._sources[name].node.takes
         if isinstance(chunk.item, Audio):
-            if Kind.AUDIO not in takes:
-                raise ChunkRefused(f"source {name!r} takes {takes}, got audio")
+            if name not in self._takes_audio:
+                raise ChunkRefused(f"source {name!r} takes {self._sources[name].node.takes}, got audio")
             self._check_audio(name, chunk.item)
         else:
-            if Kind.DATA not in takes:
-                raise ChunkRefused(f"source {name!r} takes {takes}, got data")
+            if name not in self._takes_data:
+                raise ChunkRefused(f"source {name!r} takes {self._sources[name].node.takes}, got data")
             if chunk.data_bytes > MAX_DATA_BYTES:
                 raise ChunkRefused(f"data of {chunk.data_bytes} bytes; the limit is {MAX_DATA_BYTES}")
         if chunk.nbytes > self._limits.max_memory_bytes:
@@ -78,7 +78,7 @@ class Intake:
                 f"a chunk of {chunk.nbytes} bytes; the session's memory limit is {self._limits.max_memory_bytes}",
                 context={"value": chunk.nbytes, "limit": self._limits.max_memory_bytes},
             )
-        return chunk if name == chunk.source else attrs.evolve(chunk, source=name)
+        return name
 
     def _check_audio(self, name: str, audio: Audio) -> None:
         frames = audio.frames
@@ -98,10 +98,10 @@ class Intake:
                 " its format may change after a FLUSH only"
             )
 
-    def accepted(self, chunk: Chunk) -> None:
+    def accepted(self, name: str, chunk: Chunk) -> None:
         """It has been let in: its format is now its source's. That of a chunk that is late or doubled never is."""
-        if isinstance(chunk.item, Audio) and chunk.source not in self._formats:
-            self._formats[chunk.source] = _format(chunk.item)
+        if name not in self._formats and isinstance(chunk.item, Audio):
+            self._formats[name] = _format(chunk.item)
 
     def flush(self) -> None:
         """Formats may change now."""

@@ -29,9 +29,9 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@attrs.define  # not frozen: one is made for every chunk, and a frozen class takes three times as long to fill
 class Chunk:
-    """One chunk of one source.
+    """One chunk of one source; not to be changed.
 
     Attributes:
       item: audio or data. An audio item's `start` is given by the session.
@@ -41,6 +41,7 @@ class Chunk:
       received_at: when its bytes had been read.
       parse_seconds: what parsing it took.
       data_bytes: length of a data item's JSON text, for the accounts.
+      nbytes: accounted bytes.
     """
 
     item: Item
@@ -50,11 +51,10 @@ class Chunk:
     received_at: float = attrs.field(factory=perf_counter)
     parse_seconds: float = 0.0
     data_bytes: int = 0
+    nbytes: int = attrs.field(init=False)
 
-    @property
-    def nbytes(self) -> int:
-        """Accounted bytes."""
-        return self.item.frames.nbytes if isinstance(self.item, Audio) else self.data_bytes
+    def __attrs_post_init__(self) -> None:
+        self.nbytes = self.item.frames.nbytes if isinstance(self.item, Audio) else self.data_bytes
 
 
 @attrs.frozen
@@ -93,9 +93,9 @@ class Status(enum.Enum):
     FAILED = "failed"
 
 
-@attrs.frozen
+@attrs.define  # not frozen, like Chunk
 class Output:
-    """What one node gives back in one result, joined."""
+    """What one node gives back in one result, joined; not to be changed."""
 
     audio: Audio | None = None
     data: Data | None = None
@@ -138,9 +138,9 @@ class NodeFigures:
     custom_metrics: str = ""
 
 
-@attrs.frozen
+@attrs.define  # not frozen, like Chunk
 class Result:
-    """What a row gives back.
+    """What a row gives back; not to be changed.
 
     Attributes:
       sequence: the row's number; of a flush, the last row's, or None if there was none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter
+from typing import cast
 
 import numpy as np
 
@@ -24,6 +25,8 @@ def join_items(task: NodeTask, items: Sequence[Item], sequence: int | None = Non
     Raises:
       NodeFailed: audio of unlike formats, or `join` raised.
     """
+    if len(items) == 1 and isinstance(items[0], Audio):
+        return Output(items[0])
     audio = [item for item in items if isinstance(item, Audio)]
     data = [item for item in items if isinstance(item, Data)]
     try:
@@ -67,14 +70,15 @@ class ResultMaker:
           NodeFailed: what a node gave cannot be joined.
         """
         outputs = {node: join_items(self._by_id[node], items, row.sequence) for node, items in row.outputs.items()}
-        marks = [mark for mark in row.marks if mark is not None]
+        marks = cast(list[Mark], row.marks)  # a row that all sinks have done has been through every node
+        is_whole = not row.rejections and all(mark.status is NodeStatus.SUCCESS for mark in marks)
         return Result(
             sequence=row.sequence,
             flush=row.flush,
             outputs=outputs,
             items=row.outputs,
             errors=row.rejections,
-            status=_status(row, marks),
+            status=Status.SUCCESS if is_whole else Status.PARTIAL_SUCCESS,
             nodes=() if self._lean else self._outcomes(marks, row.rejections),
             figures={} if self._lean else self._figures(marks),
             wall_ms=(perf_counter() - row.received_at) * 1e3,
@@ -107,8 +111,3 @@ class ResultMaker:
             )
             for task, mark in zip(self._tasks, marks, strict=True)
         }
-
-
-def _status(row: Row, marks: Sequence[Mark]) -> Status:
-    whole = not row.rejections and all(mark.status is NodeStatus.SUCCESS for mark in marks)
-    return Status.SUCCESS if whole else Status.PARTIAL_SUCCESS

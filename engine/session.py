@@ -334,13 +334,13 @@ class Session:
                 raise SessionClosed("the session takes no more chunks: it has been closed")
             if isinstance(chunk, BadChunk):
                 raise chunk.error
-            checked = self._intake.check(chunk)
+            name = self._intake.check(chunk)
         except EngineError:
             source = "" if self._closing else self._intake.name_of(chunk.source)  # after CLOSE there are no holes
             self._admission.refuse(source, chunk.sequence)
             raise
-        self._admission.offer(checked)
-        self._intake.accepted(checked)
+        self._admission.offer(chunk, name)
+        self._intake.accepted(name, chunk)
 
     def _reply(self, error: EngineError, sequence: int | None) -> None:
         if error.sequence is None:

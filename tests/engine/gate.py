@@ -38,7 +38,7 @@ class Gate:
         """Offer a chunk; a refusal is noted. Returns whether it was taken."""
         item = Data({}) if source == "d" else tone(n_frames, rate=rate)
         try:
-            self.admission.offer(Chunk(item, sequence, source, received_at=at, data_bytes=8))
+            self.admission.offer(Chunk(item, sequence, source, received_at=at, data_bytes=8), source)
         except ChunkRefused as error:
             self.refusals.append((f"{source}{sequence}", error))
             return False
