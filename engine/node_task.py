@@ -41,6 +41,8 @@ Done = tuple[Sequence[Item | To], EngineError | None, float, float]
 
 _TYPES: Mapping[Kind, tuple[type[Item], ...]] = {Kind.AUDIO: (Audio,), Kind.DATA: (Data,), Kind.BOTH: (Audio, Data)}
 
+_JSON = json.JSONEncoder(default=str, allow_nan=False)
+
 
 class NodeTask:
     """A node with its inbox, outlets and figures.
@@ -325,7 +327,7 @@ class NodeTask:
         custom = dict(self._node.custom_metrics())
         if self._holds.count:
             custom["event_loop_holds"] = attrs.asdict(self._holds)
-        return json.dumps(custom, default=str, allow_nan=False) if custom else ""
+        return _JSON.encode(custom) if custom else ""
 
 
 def _only(items: Sequence[Item], types: tuple[type[Item], ...] | None) -> Sequence[Item]:

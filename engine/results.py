@@ -79,7 +79,7 @@ class ResultMaker:
             items=row.outputs,
             errors=row.rejections,
             status=Status.SUCCESS if is_whole else Status.PARTIAL_SUCCESS,
-            nodes=() if self._lean else self._outcomes(marks, row.rejections),
+            nodes=() if self._lean else self._done if is_whole else self._outcomes(marks, row.rejections),
             figures={} if self._lean else self._figures(marks),
             wall_ms=(perf_counter() - row.received_at) * 1e3,
             cpu_ms=row.cpu_seconds * 1e3,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from engine.intake import MAX_DATA_BYTES
 from engine.jsontext import BadJson, load_json_object
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import MAX_MANIFEST_BYTES, Capabilities, Connection, Cpu, Gpu, Manifest, NodeSpec
-from engine.packet import BadChunk, Chunk, NodeFigures, NodeStatus, Ready, Result, SessionMetrics, Status
+from engine.packet import BadChunk, Chunk, NodeFigures, NodeOutcome, NodeStatus, Ready, Result, SessionMetrics, Status
 from nodes.contract import MAX_CHANNELS, MAX_SAMPLE_RATE, Audio, Data
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
@@ -28,6 +28,7 @@ from protos import streaming_pb2 as streaming
 from transport.status import error_response
 
 __all__ = [
+    "NodeResults",
     "decode_audio",
     "decode_audio_chunk",
     "decode_chunk",
@@ -246,7 +247,33 @@ def encode_ready(ready: Ready) -> streaming.StreamResponse:
     )
 
 
-def execution_result(result: Result, wire: pb.ExecutionResult, *, debug: bool) -> None:
+class NodeResults:
+    """What became of each node, as a part of a result: built again only when it is not the same as the last time.
+
+    Args:
+      debug: with stack traces.
+    """
+
+    def __init__(self, *, debug: bool = False) -> None:
+        self._debug = debug
+        self._outcomes: Sequence[NodeOutcome] = ()
+        self._built = pb.ExecutionResult()
+
+    def of(self, outcomes: Sequence[NodeOutcome]) -> pb.ExecutionResult:
+        """A result with this part alone; to be copied, not changed."""
+        if outcomes is not self._outcomes:
+            self._built = pb.ExecutionResult()
+            for each in outcomes:
+                wire = self._built.node_results.add(
+                    node_id=each.node_id, status=NODE_STATUSES[each.status], output_metadata=each.metadata
+                )
+                if each.error is not None:
+                    wire.error.CopyFrom(error_response(each.error, debug=self._debug))
+            self._outcomes = outcomes
+        return self._built
+
+
+def execution_result(result: Result, wire: pb.ExecutionResult, nodes: NodeResults) -> None:
     """Write a result into an empty message.
 
     `serialization_time_ms` is parsing the request and building this content; it cannot hold its own final encoding.
@@ -256,18 +283,13 @@ def execution_result(result: Result, wire: pb.ExecutionResult, *, debug: bool) -
       NodeFailed: a node gave data that is not JSON.
     """
     began = perf_counter()
+    wire.CopyFrom(nodes.of(result.nodes))
     for node, output in result.outputs.items():
         if output.audio is not None:
             encode_audio(output.audio, wire.audio_outputs[node])
         if output.data is not None:
             wire.data_outputs[node] = _json(output.data, node, result.sequence)
     wire.status = STATUSES[result.status]
-    for each in result.nodes:
-        node_result = wire.node_results.add(
-            node_id=each.node_id, status=NODE_STATUSES[each.status], output_metadata=each.metadata
-        )
-        if each.error is not None:
-            node_result.error.CopyFrom(error_response(each.error, debug=debug))
     metrics = wire.metrics
     for node, figures in result.figures.items():
         _node_metrics(figures, metrics.node_metrics[node])
@@ -290,8 +312,12 @@ def _json(data: Data, node: str, sequence: int | None) -> str:
         ) from error
 
 
-def encode_result(result: Result, *, debug: bool = False) -> streaming.StreamResponse:
+def encode_result(result: Result, nodes: NodeResults | None = None) -> streaming.StreamResponse:
     """A row's answer.
+
+    Args:
+      result: the row's.
+      nodes: the session's; one that serves this once, if not given.
 
     Raises:
       NodeFailed: a node gave data that is not JSON.
@@ -303,7 +329,7 @@ def encode_result(result: Result, *, debug: bool = False) -> streaming.StreamRes
         response.timestamp_ms = result.timestamp_ms
     if result.sequence is not None:
         response.sequence = result.sequence
-    execution_result(result, response.result, debug=debug)
+    execution_result(result, response.result, nodes or NodeResults())
     return response
 
 
@@ -360,5 +386,5 @@ def encode_execute_response(outcome: Result | EngineError, *, debug: bool = Fals
     if isinstance(outcome, EngineError):
         response.error.CopyFrom(error_response(outcome, debug=debug))
     else:
-        execution_result(outcome, response.result, debug=debug)
+        execution_result(outcome, response.result, NodeResults(debug=debug))
     return response
