@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
-from nodes.contract import Audio, Data, Kind, Node
+from nodes.contract import Audio, Data, Kind, Node, SampleFormat
 from nodes.decibels import amplitude_db, power_db
 from nodes.speech import milliseconds
 from nodes.stream import require_finite
@@ -71,14 +71,18 @@ class AudioLevel(Node):
         return Data(joined, items[0].at, items[-1].until)
 
 
+_FULL_SCALE: Mapping[SampleFormat, float] = {"f32": 1.0, "i16": 2.0**15, "i32": 2.0**31}
+
+
 def _measure(audio: Audio) -> tuple[list[float], list[float]]:
-    """Mean square and peak of each channel; in float64, so that no finite sample overflows."""
-    planar = audio.as_float32().T.astype(np.float64, order="C")
+    """Mean square and peak of each channel; in float64, so that no finite sample overflows and none is rounded."""
+    planar, full = audio.frames.T.astype(np.float64, order="C"), _FULL_SCALE[audio.sample_format]
     if len(planar) == 1:  # three times as quick as the general way
-        samples = planar[0]
-        return [float(samples.dot(samples)) / len(samples)], [float(max(samples.max(), -samples.min()))]
-    mean_squares = np.einsum("cn,cn->c", planar, planar) / planar.shape[1]
-    return mean_squares.tolist(), np.maximum(planar.max(axis=1), -planar.min(axis=1)).tolist()
+        (samples,) = planar
+        peak = max(float(samples[samples.argmax()]), -float(samples[samples.argmin()]))
+        return [float(samples.dot(samples)) / len(samples) / full**2], [peak / full]
+    mean_squares = np.einsum("cn,cn->c", planar, planar) / (planar.shape[1] * full**2)
+    return mean_squares.tolist(), (np.maximum(planar.max(axis=1), -planar.min(axis=1)) / full).tolist()
 
 
 def _value(
