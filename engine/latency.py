@@ -11,7 +11,7 @@ __all__ = ["LatencyHistogram"]
 _GROWTH = math.log(1.01)
 _FLOOR_MS = 0.001
 _LAST_BUCKET = 2400
-_FRESH = 256
+_FRESH = 128
 
 
 class LatencyHistogram:

@@ -31,7 +31,7 @@ _Control = streaming.StreamControl
 LAST_WORDS_SECONDS = 1.0
 """What a client has to take the final metrics in, after a CANCEL."""
 
-AT_ONCE_SECONDS = 0.002
+AT_ONCE_SECONDS = 0.004
 """Chunks that came together are done at once for so long; then the sessions' tasks take their turns with others."""
 
 
