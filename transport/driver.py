@@ -146,15 +146,28 @@ class Driver:
 
     async def _read(self) -> None:
         connection, high_water = self.connection, 4 * self._limits.high_water_bytes
-        while data := await self._transport.receive_some(self._limits.read_bytes):
+        while data := await self._receive():
             received_at = perf_counter()
-            crowded = self._take(bytes(data), received_at)
+            crowded = self._take(data, received_at)
             while crowded and self.end_reason is None:
                 async with self._turnstile:  # fair: one passes in each turn of the scheduler
                     pass
                 crowded = connection.has_more and self._take(b"", received_at)
             while self.unsent_bytes > high_water and self.end_reason is None:
                 await self._room.park()
+
+    async def _receive(self) -> bytes:
+        """What has come, b"" at the end. Of a plain socket it is read when there is something, not tried before."""
+        if self._socket is None:
+            return bytes(await self._transport.receive_some(self._limits.read_bytes))
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return os.read(self._socket.fileno(), self._limits.read_bytes)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
 
     def _take(self, data: bytes, received_at: float) -> bool:
         """One turn; tells whether it is for others now, because there is more or a call has begun."""
@@ -320,7 +333,7 @@ class Driver:
 
 
 def _plain_socket(transport: trio.abc.Stream) -> trio.socket.SocketType | None:
-    """The socket that can be written to as it is; None where there is none (TLS, Windows)."""
+    """The socket that can be read and written as it is; None where there is none (TLS, Windows)."""
     return transport.socket if isinstance(transport, trio.SocketStream) and sys.platform != "win32" else None
 
 
