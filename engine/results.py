@@ -25,11 +25,12 @@ def join_items(task: NodeTask, items: Sequence[Item], sequence: int | None = Non
     Raises:
       NodeFailed: audio of unlike formats, or `join` raised.
     """
-    if len(items) == 1 and isinstance(items[0], Audio):
-        return Output(items[0])
-    audio = [item for item in items if isinstance(item, Audio)]
-    data = [item for item in items if isinstance(item, Data)]
     try:
+        if len(items) == 1:  # the usual case
+            (item,) = items
+            return Output(item) if isinstance(item, Audio) else Output(None, task.planned.node.join([item]))
+        audio = [item for item in items if isinstance(item, Audio)]
+        data = [item for item in items if isinstance(item, Data)]
         return Output(_join_audio(audio), task.planned.node.join(data) if data else None)
     except Exception as error:  # a node's join is a node's code: whatever it raises is that node's failure
         raise node_failed(task.planned, "gave what cannot be joined", error, sequence) from error

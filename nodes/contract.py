@@ -53,9 +53,12 @@ Samples = NDArray[Any]
 Float32 = NDArray[np.float32]
 SampleFormat = Literal["f32", "i16", "i32"]
 
+_FLOAT32, _INT16 = np.dtype(np.float32), np.dtype(np.int16)
+_I16_STEP, _I32_STEP = np.float32(1.0 / 32768.0), np.float32(1.0 / 2147483648.0)
+
 _FORMATS: Mapping[Any, SampleFormat] = {
-    np.dtype(np.float32): "f32",
-    np.dtype(np.int16): "i16",
+    _FLOAT32: "f32",
+    _INT16: "i16",
     np.dtype(np.int32): "i32",
 }
 
@@ -84,11 +87,11 @@ def to_float32(frames: Samples) -> Float32:
     Args:
       frames: float32, int16 or int32, any shape. float32 is returned as it is, without a copy.
     """
-    if frames.dtype == np.float32:
+    if frames.dtype == _FLOAT32:
         same: Float32 = frames
         return same
-    scale = np.float32(1.0 / 32768.0) if frames.dtype == np.int16 else np.float32(1.0 / 2147483648.0)
-    scaled: Float32 = np.multiply(frames, scale, dtype=np.float32)
+    scaled: Float32 = frames.astype(np.float32)
+    scaled *= _I16_STEP if frames.dtype == _INT16 else _I32_STEP
     return scaled
 
 
