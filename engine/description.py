@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from engine.parameters import parameter_fields, type_name
+from engine.parameters import parameter_fields, parameter_types, type_name
 from nodes.contract import AnyNode, Join
 
 __all__ = ["NodeFacts", "ParameterFacts", "describe"]
@@ -112,7 +111,7 @@ def _specimen(node_class: type[AnyNode], params: Mapping[str, Any]) -> tuple[Any
 
 
 def _parameters(node_class: type[AnyNode]) -> list[ParameterFacts]:
-    hints = typing.get_type_hints(node_class)
+    hints = parameter_types(node_class)
     return [_parameter(field, hints.get(name, Any)) for name, field in parameter_fields(node_class).items()]
 
 

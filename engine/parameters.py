@@ -6,19 +6,31 @@ import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Union
+from weakref import WeakKeyDictionary
 
 import attrs
 
 from engine.errors import Fault
 from nodes.contract import AnyNode
 
-__all__ = ["build_node", "parameter_fields", "type_name"]
+__all__ = ["build_node", "parameter_fields", "parameter_types", "type_name"]
 
 
 def parameter_fields(node_class: type[AnyNode]) -> dict[str, attrs.Attribute[Any]]:
     """The parameters of a node class: the attrs fields that its constructor takes."""
     fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(node_class)  # type: ignore[arg-type]
     return {field.name: field for field in fields if field.init}
+
+
+_types: WeakKeyDictionary[type[AnyNode], Mapping[str, Any]] = WeakKeyDictionary()
+
+
+def parameter_types(node_class: type[AnyNode]) -> Mapping[str, Any]:
+    """Name → declared type; kept, as finding it out takes longer than all else that a node is built with."""
+    known = _types.get(node_class)
+    if known is None:
+        known = _types[node_class] = typing.get_type_hints(node_class)
+    return known
 
 
 def build_node(node_class: type[AnyNode], params: Mapping[str, Any], path: str, faults: list[Fault]) -> AnyNode | None:
@@ -32,7 +44,7 @@ def build_node(node_class: type[AnyNode], params: Mapping[str, Any], path: str, 
     """
     before = len(faults)
     fields = parameter_fields(node_class)
-    hints = typing.get_type_hints(node_class)
+    hints = parameter_types(node_class)
     for name in params:
         if name not in fields:
             known = f"known are {', '.join(fields)}" if fields else f"{node_class.__name__} has none"

@@ -15,7 +15,7 @@ from typing import Any, Union
 import attrs
 
 from engine.graph import Caps, Registry
-from engine.parameters import parameter_fields
+from engine.parameters import parameter_fields, parameter_types
 from nodes.contract import AnyNode
 
 __all__ = ["DIALECT", "manifest_schema", "parameters_schema"]
@@ -30,7 +30,7 @@ _BOUNDS = {"above": "exclusiveMinimum", "at_least": "minimum", "at_most": "maxim
 
 def parameters_schema(node_class: type[AnyNode]) -> Schema:
     """What `params` of a node may be, as an object."""
-    hints = typing.get_type_hints(node_class)
+    hints = parameter_types(node_class)
     fields = parameter_fields(node_class)
     schema: Schema = {
         "type": "object",
