@@ -19,8 +19,7 @@ The rules it keeps:
 from __future__ import annotations
 
 import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from time import perf_counter
 
@@ -34,15 +33,13 @@ from engine.host import Engine
 from engine.intake import Intake
 from engine.limits import ResourceLimits, SessionOptions, clamp_options
 from engine.manifest import Manifest
-from engine.outbox import Entry, Marker, Outbox
-from engine.packet import BadChunk, Chunk, Ready, Result, SessionMetrics
+from engine.outbox import Entry, Event, Marker, Outbox
+from engine.packet import BadChunk, Chunk, Ready, SessionMetrics
 from engine.pipeline import Pipeline
 from engine.results import ResultMaker
 from engine.row import Row
 
 __all__ = ["Event", "Session", "open_session"]
-
-Event = Result | EngineError | SessionMetrics
 
 
 @asynccontextmanager
@@ -110,8 +107,6 @@ class Session:
       pipeline: the graph at work.
       books: its accounts.
       failure: what ended it, if that was not CLOSE or CANCEL.
-      on_event: is shown each event as soon as it is there, while somebody waits for it in `receive`; True takes it as
-        received, without that task's being woken.
     """
 
     def __init__(self, plan: Plan, engine: Engine, limits: ResourceLimits, options: SessionOptions) -> None:
@@ -121,7 +116,7 @@ class Session:
         takes = {name: planned.node.takes for name, planned in plan.sources.items()}
         self._admission = Admission(takes, options, self.books.ledger, self.books.memory)
         self._intake = Intake(plan.sources, limits)
-        self._outbox = Outbox(self._admission.capacity)
+        self._outbox = Outbox(self._admission.capacity, events_of=self._events_of, handed_over=self._handed_over)
         self.pipeline = Pipeline(
             plan,
             capacity=self._admission.capacity,
@@ -129,19 +124,15 @@ class Session:
             timeout_seconds=limits.max_timeout_ms / 1000,
             threads=engine.threads,
             watchdog=engine.watchdog,
-            on_done=self._tell,
+            on_done=self._outbox.put,
             on_failed=self.fail,
         )
         self._results = ResultMaker(plan, self.pipeline.tasks, options.lean)
-        self._burst: deque[Event] = deque()
-        self._handing: Row | EngineError | None = None
         self._room = trio.Event()
         self._blocked = 0
-        self._closing = self._ended = self._over = False
+        self._closing = self._ended = False
         self._since_metrics = 0.0
-        self._telling = False
         self.failure: EngineError | None = None
-        self.on_event: Callable[[Event], bool] | None = None
         self.ready = Ready(uuid.uuid4().hex, plan.delay_seconds() * 1e3, self._admission.capacity)
 
     @property
@@ -242,9 +233,7 @@ class Session:
     def cancel(self) -> None:
         """End at once, discarding what has not been received. What remains to be received are the final metrics."""
         if not self._ended:
-            if self._burst:
-                self._lose_handing()
-            self._outbox.discard(self.books.lost)
+            self._outbox.discard(self.books.lost, received=False)
             self._end()
 
     def fail(self, error: EngineError) -> None:
@@ -255,21 +244,14 @@ class Session:
 
     def spoil(self, error: EngineError) -> None:
         """End with a failure of the row received last, which turns out not to be tellable; rows above it are lost."""
-        self._lose_handing()
-        self._outbox.discard(self.books.lost)
+        self._outbox.discard(self.books.lost, received=True)
         self._fail_again(error)
-
-    def _lose_handing(self) -> None:
-        self._burst.clear()
-        if isinstance(self._handing, Row):
-            self.books.lost(self._handing)
-        self._handing = None
 
     def _fail_again(self, error: EngineError) -> None:
         """End with a failure that comes to light late: its row is below that of any failure before."""
         self.failure = error
         if self._ended:
-            self._tell(Marker.END)  # the first was discarded with the rows above
+            self._outbox.put(Marker.END)  # the first was discarded with the rows above
         self._end()
 
     # Out
@@ -279,14 +261,15 @@ class Session:
 
         Asking for it says that the last one has been handed over.
         """
-        if self._handing is not None and not self._burst:
-            self._hand_over(self._handing)
-        while not self._burst:
-            if self._over:
-                return None
-            if (entry := await self._outbox.take()) is not None:
-                self._unfold(entry)
-        return self._burst.popleft()
+        return await self._outbox.receive()
+
+    def show_to(self, on_event: Callable[[Event], bool] | None) -> None:
+        """Have events shown to somebody as soon as they are there, while `receive` waits for one.
+
+        Args:
+          on_event: says True if it takes an event as received: then the task in `receive` is not woken. None is nobody.
+        """
+        self._outbox.on_event = on_event
 
     def __aiter__(self) -> Session:
         """All events to the end; then raises the failure, if there was one. A loop may be left, and taken up again."""
@@ -315,7 +298,7 @@ class Session:
         self._since_metrics += step
         if self._since_metrics >= self._metrics_interval and not self._ended:
             self._since_metrics = 0.0
-            self._tell(Marker.METRICS)
+            self._outbox.put(Marker.METRICS)
 
     # Inside
 
@@ -346,59 +329,26 @@ class Session:
         if error.sequence is None:
             error.sequence = sequence
         self._admission.take_reply()
-        self._tell(error)
+        self._outbox.put(error)
 
     def _enter_ready(self, *, at_once: bool = False) -> None:
         if not self._ended and (rows := self._admission.take_ready(perf_counter())):
             self.pipeline.enter(rows, self._sweep.clock, at_once=at_once)
 
-    def _tell(self, entry: Entry) -> None:
-        """There is something to be received."""
-        self._outbox.put(entry)
-        if not self._telling and self._outbox.is_awaited and (self.on_event is None or not self._shown(self.on_event)):
-            self._outbox.wake()
-
-    def _shown(self, takes: Callable[[Event], bool]) -> bool:
-        """Have events received here and now; False if one was left, or they are over."""
-        self._telling = True
-        try:
-            while (entry := self._outbox.take_nowait()) is not None:
-                self._unfold(entry)
-                while self._burst:
-                    if not takes(self._burst[0]):
-                        return False
-                    if self._burst:  # it is gone if telling it has spoiled its row
-                        self._burst.popleft()
-                if self._handing is not None:
-                    self._hand_over(self._handing)
-            return not self._over
-        finally:
-            self._telling = False
-
-    def _unfold(self, entry: Entry) -> None:
+    def _events_of(self, entry: Entry) -> Iterable[Event]:
         """Make events of an entry of the outbox."""
         if isinstance(entry, Row):
             try:
-                result = self._results.make(entry, self.books.memory.peak)
+                return (*entry.rejections, self._results.make(entry, self.books.memory.peak))
             except EngineError as error:
-                self._handing = entry
                 self.spoil(error)
-                return
-            self._burst.extend(entry.rejections)
-            self._burst.append(result)
-            self._handing = entry
-        elif isinstance(entry, EngineError):
-            self._burst.append(entry)
-            self._handing = entry
-        elif entry is Marker.METRICS:
-            self._burst.append(self.metrics())
-        else:
-            self._over = True
-            self._burst.extend(self._last_events())
+                return ()
+        if isinstance(entry, EngineError):
+            return (entry,)
+        return (self.metrics(),) if entry is Marker.METRICS else self._last_events()
 
-    def _hand_over(self, handed: Row | EngineError) -> None:
+    def _handed_over(self, handed: Row | EngineError) -> None:
         """Return the credit of what has been handed over; of a row, take the latency and settle its chunks."""
-        self._handing = None
         if isinstance(handed, Row):
             self.books.handed_over(handed)
             self._admission.return_row(handed)
@@ -424,7 +374,7 @@ class Session:
         for row in self.pipeline.rows:
             self.books.lost(row)
         self.pipeline.stop()
-        self._tell(Marker.END)
+        self._outbox.put(Marker.END)
         self.wake()
 
     def _last_events(self) -> Iterator[Event]:
@@ -443,6 +393,5 @@ class Session:
           InternalFault: the ledger does not balance.
         """
         self._end()
-        self._lose_handing()
-        self._outbox.discard(self.books.lost)
+        self._outbox.discard(self.books.lost, received=True)
         self.books.ledger.check_closed()

@@ -49,7 +49,7 @@ class Sender:
         self._session = session
         self._debug = debug
         self._nodes = codec.NodeResults(debug=debug)
-        session.on_event = self._sends_now
+        session.show_to(self._sends_now)
 
     async def run(self) -> None:
         """Send all there are, to the session's end."""

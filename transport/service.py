@@ -182,7 +182,8 @@ class _Service:
                 try:
                     await Sender(call, session, debug=self._debug).run()
                 finally:
-                    call.on_close = call.on_arrival = session.on_event = None
+                    call.on_close = call.on_arrival = None
+                    session.show_to(None)
                     self._engine.sweep.remove(reader)
             nursery.cancel_scope.cancel()
             if sending.cancelled_caught:

@@ -184,7 +184,7 @@ class Run:
     async def use(self, session: Session, scope: trio.CancelScope) -> None:
         over = trio.Event()
         if self.client.at_once and self.client.reads is None:
-            session.on_event = self.takes
+            session.show_to(self.takes)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.send, session, over)
             await self.receive(session)

@@ -61,7 +61,7 @@ async def test_a_result_is_shown_at_once_to_a_user_that_waits_for_it(autojump_cl
         return len(shown) != 2
 
     async with opened(CHAIN, Kinds()) as session, trio.open_nursery() as nursery:
-        session.on_event = takes
+        session.show_to(takes)
         session.offer(note(0), at_once=True)
         assert not shown, "nobody waits yet"
         assert isinstance(await session.receive(), Result)
