@@ -107,6 +107,11 @@ class Admission:
         """Whether something has gone in, or waits to be handed over: its return will make room."""
         return bool(self._rows_inside or self._replies)
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether `take_ready` has rows to look at."""
+        return bool(self._ready)
+
     def has_credit(self) -> bool:
         """Whether a FLUSH may be offered now; if not, as with `has_room`."""
         if self._credits >= self.capacity:

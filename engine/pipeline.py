@@ -65,6 +65,7 @@ class Pipeline:
         self._failed: tuple[int, EngineError] | None = None
         self._entered = 0
         self._done = 0
+        self._asked_at = (-1, -1)  # rows entered and done
         self._stopped = self._closed = False
         self._scope = trio.CancelScope()
         self._finished: list[Row] = []
@@ -178,7 +179,10 @@ class Pipeline:
         return row.marks[task.planned.index] is None and all(mark is not None for mark in before)
 
     def poll_memory(self) -> None:
-        """Note what the nodes say they hold."""
+        """Note what the nodes say they hold, if a row has come or gone since they were last asked."""
+        if self._asked_at == (self._entered, self._done):
+            return
+        self._asked_at = self._entered, self._done
         self.memory.set_nodes(sum(task.memory_bytes() for task in self.tasks))
 
     def delay_seconds(self) -> float:

@@ -332,7 +332,7 @@ class Session:
         self._outbox.put(error)
 
     def _enter_ready(self, *, at_once: bool = False) -> None:
-        if not self._ended and (rows := self._admission.take_ready(perf_counter())):
+        if self._admission.has_ready and not self._ended and (rows := self._admission.take_ready(perf_counter())):
             self.pipeline.enter(rows, self._sweep.clock, at_once=at_once)
 
     def _events_of(self, entry: Entry) -> Iterable[Event]:
