@@ -349,11 +349,6 @@ def same_length(n_frames: int, rate: int) -> int:
     return n_frames
 
 
-def _run(name: str, check: Callable[[], None]) -> None:
-    del name
-    check()
-
-
 def check_node(
     make_node: Callable[..., AnyNode],
     *,
@@ -387,13 +382,12 @@ def check_node(
       waits: the feed itself is late, so the output may lag by more than the node's delay.
       faults: parameters that `make_node` must refuse with ValueError.
       refuse: makes of a block in the middle of a stream something that the node has to refuse.
-      report: runs each check itself, given its name, and does with it what it likes; without one, the first that
-        fails ends the battery.
+      report: runs each check itself, given its name; without one, the first that fails ends the battery.
 
     Raises:
       AssertionError: the node breaks a rule of the contract.
     """
-    run_check = report or _run
+    run_check = report or (lambda name, check: check())
     for fault in faults:
         run_check("faulty parameters", lambda fault=fault: _expect(ValueError, lambda: make_node(**fault)))  # type: ignore[misc]
     assert not isinstance(make_node(), Join) or feed is not None, "a Join needs a feed"
