@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from benchmarks.machine import Usage, client_cores, usage
 from benchmarks.progress import Advance, no_progress
+from benchmarks.wire import AnyWire, connect
 
 __all__ = ["Kind", "Load", "LoadFailed", "Outcome", "Script", "drive", "every_message"]
 
@@ -58,7 +59,9 @@ class Script:
     """What one session says.
 
     Attributes:
-      path: `/package.Service/Method`, a bidirectional one.
+      path: `/package.Service/Method`, a bidirectional one; or what takes its place in another protocol.
+      connect: to a host and a port, in that protocol; a function of a module.
+      calls_per_connection: as many as there can be in it; 0 is any number.
       chunks: messages that get one answer each, in order.
       opening: messages before the first chunk.
       ready_after: how many messages of the server to wait for after them.
@@ -73,6 +76,8 @@ class Script:
     ready_after: int = 0
     closing: tuple[bytes, ...] = ()
     kind_of: Callable[[bytes], Kind] = every_message
+    connect: Callable[[str, int], AnyWire] = connect
+    calls_per_connection: int = 0
     sample_every: int = 0
 
 
@@ -207,18 +212,24 @@ def drive(load: Load, host: str, port: int, server: int, advance: Advance = no_p
 def _shares(load: Load, host: str, port: int) -> list[Share]:
     cores = sorted(client_cores())
     processes = min(load.processes or len(cores), load.sessions)
-    connections = load.connections or -(-load.sessions // SESSIONS_PER_CONNECTION)
     return [
         Share(
             load=load,
             host=host,
             port=port,
-            sessions=tuple(range(i, load.sessions, processes)),
-            connections=max(1, connections // processes),
+            sessions=(sessions := tuple(range(i, load.sessions, processes))),
+            connections=_connections(load, len(sessions), processes),
             cores=frozenset({cores[i % len(cores)]}),
         )
         for i in range(processes)
     ]
+
+
+def _connections(load: Load, sessions: int, processes: int) -> int:
+    """Of one process that has so many of the sessions."""
+    if most := load.script.calls_per_connection:
+        return -(-sessions // most)
+    return max(1, (load.connections or -(-load.sessions // SESSIONS_PER_CONNECTION)) // processes)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from time import perf_counter, process_time
 import numpy as np
 
 from benchmarks.load import Kind, Load, Report, Script, Share
-from benchmarks.wire import Call, ConnectionLost, Wire, connect, framed
+from benchmarks.wire import AnyWire, Call, ConnectionLost, Wire, framed
 
 __all__ = ["run"]
 
@@ -47,7 +47,7 @@ def run(share: Share, pipe: Connection) -> None:
 class _Session:
     """One session's call, and how far it has got."""
 
-    def __init__(self, row: int, wire: Wire, call: Call) -> None:
+    def __init__(self, row: int, wire: AnyWire, call: Call) -> None:
         self.row = row
         self.wire = wire
         self.call = call
@@ -89,11 +89,12 @@ class Clients:
         self._load: Load = share.load
         self._script = share.load.script
         self._pipe = pipe
-        self._chunks = [framed(chunk) for chunk in self._script.chunks]
         self._offsets = [i / share.load.sessions * share.load.period_s for i in share.sessions]
-        shape = (len(share.sessions), len(self._chunks))
+        shape = (len(share.sessions), len(self._script.chunks))
         self.report = Report(due=np.full(shape, np.nan), received=np.full(shape, np.nan), late_s=np.zeros(0))
-        self._wires = [connect(share.host, share.port) for _ in range(share.connections)]
+        self._wires = [self._script.connect(share.host, share.port) for _ in range(share.connections)]
+        self._framed = self._wires[0].framed
+        self._chunks = [self._framed(chunk) for chunk in self._script.chunks]
         self._by_socket = {wire.socket: wire for wire in self._wires}
         self._sessions: list[_Session] = []
         self._by_call: dict[Call, _Session] = {}
@@ -104,13 +105,18 @@ class Clients:
             session = _Session(row, wire, wire.call(self._script.path))
             self._sessions.append(session)
             self._by_call[session.call] = session
-        of = share.load
-        first = 0 in share.sessions
-        self._beside = _Beside(of.beside, self._wires[0], of.beside_reads_per_s) if of.beside and first else None
+        self._beside = self._open_beside() if 0 in share.sessions else None
+
+    def _open_beside(self) -> _Beside | None:
+        if (script := self._load.beside) is None:
+            return None
+        wire = self._wires[0]
+        assert isinstance(wire, Wire)  # others have no windows that could be kept shut
+        return _Beside(script, wire, self._load.beside_reads_per_s)
 
     def open(self) -> None:
         """Open every session, and wait until the server has greeted all of them."""
-        opening = [framed(message) for message in self._script.opening]
+        opening = [self._framed(message) for message in self._script.opening]
         for session in self._sessions:
             for message in opening:
                 session.wire.send(session.call, message)
@@ -221,7 +227,7 @@ class Clients:
         for session in self._sessions:
             if session.call.status is None:
                 for message in self._script.closing:
-                    session.wire.send(session.call, framed(message))
+                    session.wire.send(session.call, self._framed(message))
                 session.wire.half_close(session.call)
         deadline = perf_counter() + CLOSING_S
         while any(session.call.status is None for session in self._sessions) and perf_counter() < deadline:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from typing import Protocol
 
 import hpack  # type: ignore[import-untyped]
 import hyperframe.frame as frames  # type: ignore[import-untyped]
 
-__all__ = ["Call", "ConnectionLost", "Wire", "connect", "framed"]
+__all__ = ["AnyWire", "Call", "ConnectionLost", "Wire", "connect", "framed"]
 
 STREAM_WINDOW = 256 * 1024
 CONNECTION_WINDOW = 16 * 1024 * 1024
@@ -60,6 +61,23 @@ class Call:
         self.partial = bytearray()
 
 
+class AnyWire(Protocol):
+    """What the load needs of a connection, whatever it speaks; `socket` is there to be selected on."""
+
+    socket: socket.socket
+
+    @staticmethod
+    def framed(message: bytes) -> bytes: ...
+    @property
+    def wants_to_write(self) -> bool: ...
+    def call(self, path: str) -> Call: ...
+    def send(self, call: Call, message: bytes) -> None: ...
+    def half_close(self, call: Call) -> None: ...
+    def flush(self) -> None: ...
+    def receive(self) -> list[tuple[Call, bytes | None]]: ...
+    def close(self) -> None: ...
+
+
 def connect(host: str, port: int) -> Wire:
     """Connect, over TCP in the clear.
 
@@ -95,6 +113,11 @@ class Wire:
         self._put(frames.SettingsFrame(0, settings=settings))
         self._put(frames.WindowUpdateFrame(0, window_increment=CONNECTION_WINDOW - _DEFAULT_WINDOW))
         self.flush()
+
+    @staticmethod
+    def framed(message: bytes) -> bytes:
+        """What `send` takes."""
+        return framed(message)
 
     def close(self) -> None:
         """Leave without a word."""

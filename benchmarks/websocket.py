@@ -1,0 +1,155 @@
+"""The load client's way to a WebSocket server (RFC 6455): one session to a connection, binary messages, no extensions.
+
+It is to `benchmarks.load_process` what `benchmarks.wire.Wire` is for gRPC, and costs as little: a message is framed
+once, with a masking key of zeros, which the RFC allows and every server unmasks like any other.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import struct
+
+from benchmarks.wire import Call, ConnectionLost
+
+__all__ = ["WebSocketWire"]
+
+_READ = 256 * 1024
+_FINAL, _MASKED = 0x80, 0x80
+_BINARY, _CLOSE, _PING, _PONG = 0x2, 0x8, 0x9, 0xA
+_NORMAL_CLOSURE = 1000
+
+
+class WebSocketWire:
+    """A connection, which is one session. Nothing but `call` waits.
+
+    Raises:
+      OSError: nobody there.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.socket = socket.create_connection((host, port), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._host = f"{host}:{port}"
+        self._call = Call(0, 0)
+        self._rest = b""
+        self._out: list[bytes] = []
+
+    @staticmethod
+    def framed(message: bytes) -> bytes:
+        """A message as it goes over the socket."""
+        return _frame(_BINARY, message)
+
+    def close(self) -> None:
+        """Leave without a word."""
+        self.socket.close()
+
+    @property
+    def wants_to_write(self) -> bool:
+        """The socket has not taken everything yet."""
+        return bool(self._out)
+
+    def call(self, path: str) -> Call:
+        """Shake hands.
+
+        Raises:
+          ConnectionLost: the server speaks no WebSocket there.
+        """
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.socket.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+        )
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            if not (data := self.socket.recv(_READ)):
+                raise ConnectionLost("the server has closed the connection")
+            answer += data
+        head, _, self._rest = answer.partition(b"\r\n\r\n")
+        if b" 101 " not in head.splitlines()[0]:
+            raise ConnectionLost(head.splitlines()[0].decode(errors="replace"))
+        self.socket.setblocking(False)
+        return self._call
+
+    def send(self, call: Call, message: bytes) -> None:
+        """Send what `framed` gave."""
+        self._out.append(message)
+
+    def half_close(self, call: Call) -> None:
+        """Say that nothing more follows."""
+        self._out.append(_frame(_CLOSE, struct.pack(">H", _NORMAL_CLOSURE)))
+
+    def flush(self) -> None:
+        """Hand to the socket what it takes.
+
+        Raises:
+          ConnectionLost: it takes nothing any more.
+        """
+        data = b"".join(self._out)
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ConnectionLost(str(error)) from None
+        self._out = [data[sent:]] if sent < len(data) else []
+
+    def receive(self) -> list[tuple[Call, bytes | None]]:
+        """What has come: messages, and None at the end.
+
+        Raises:
+          ConnectionLost: the end came without the server's saying so.
+        """
+        try:
+            data = self.socket.recv(_READ)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise ConnectionLost(str(error)) from None
+        if not data:
+            if self._call.status is not None:
+                return []
+            raise ConnectionLost("the server has closed the connection")
+        came: list[tuple[Call, bytes | None]] = []
+        data, at = self._rest + data, 0
+        while (span := _span(data, at)) is not None:
+            start, end = span
+            self._take(data[at] & 0x0F, data[start:end], came)
+            at = end
+        self._rest = data[at:]
+        return came
+
+    def _take(self, kind: int, payload: bytes, came: list[tuple[Call, bytes | None]]) -> None:
+        if kind == _BINARY:
+            came.append((self._call, payload))
+        elif kind == _PING:
+            self._out.append(_frame(_PONG, payload))
+        elif kind == _CLOSE and self._call.status is None:
+            self._call.status = 0
+            came.append((self._call, None))
+
+
+def _frame(kind: int, payload: bytes) -> bytes:
+    length = len(payload)
+    if length < 126:
+        head = struct.pack(">BB", _FINAL | kind, _MASKED | length)
+    elif length < 1 << 16:
+        head = struct.pack(">BBH", _FINAL | kind, _MASKED | 126, length)
+    else:
+        head = struct.pack(">BBQ", _FINAL | kind, _MASKED | 127, length)
+    return head + bytes(4) + payload
+
+
+def _span(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the payload of the frame at `at` begins and ends; None if it is not all there. Servers do not mask."""
+    if len(data) < at + 2:
+        return None
+    start, length = at + 2, data[at + 1]
+    if length >= 126:
+        size = 2 if length == 126 else 8
+        start += size
+        length = int.from_bytes(data[at + 2 : start])
+        if len(data) < start:
+            return None
+    return (start, start + length) if len(data) >= start + length else None
