@@ -12,6 +12,7 @@ from benchmarks.hops import engine
 from benchmarks.latency import latency
 from benchmarks.memory import memory
 from benchmarks.nodes import nodes
+from benchmarks.peers.command import peers
 from benchmarks.scale import scale
 from benchmarks.soak import soak
 from benchmarks.stalled import stalled
@@ -30,6 +31,7 @@ _COMMANDS = (
     latency,
     capacity,
     engine,
+    peers,
     scale,
     unary,
     memory,

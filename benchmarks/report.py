@@ -36,7 +36,7 @@ class Table:
 
     title: str
     columns: Mapping[str, str]
-    rows: Sequence[Mapping[str, Cell]]
+    rows: Sequence[Mapping[str, Any]]
 
     def cells(self) -> list[list[str]]:
         """The rows as text."""

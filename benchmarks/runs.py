@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import click
@@ -13,7 +14,9 @@ from benchmarks.servers import HEADRACE, running_server
 __all__ = ["run_load"]
 
 
-def run_load(load: Load, bars: Bars, text: str = "", module: Sequence[str] = HEADRACE) -> Outcome:
+def run_load(
+    load: Load, bars: Bars, text: str = "", module: Sequence[str] = HEADRACE, python: str = sys.executable
+) -> Outcome:
     """Start a server, run a load against it, and stop it.
 
     Args:
@@ -21,13 +24,14 @@ def run_load(load: Load, bars: Bars, text: str = "", module: Sequence[str] = HEA
       bars: where its progress is shown.
       text: beside its bar; how many sessions, if nothing else is said.
       module: the server, as `running_server` takes it.
+      python: its interpreter.
 
     Raises:
       ClickException: it cannot be run.
     """
     total = load.sessions * len(load.script.chunks)
     try:
-        with running_server(module) as server, bars.bar(text or f"{load.sessions} sessions", total) as advance:
+        with running_server(module, python) as server, bars.bar(text or f"{load.sessions} sessions", total) as advance:
             return drive(load, server.host, server.port, server.pid, advance)
     except LoadFailed as error:
         raise click.ClickException(str(error)) from None

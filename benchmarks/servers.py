@@ -30,16 +30,17 @@ class Running:
 
 
 @contextmanager
-def running_server(module: Sequence[str] = HEADRACE) -> Iterator[Running]:
+def running_server(module: Sequence[str] = HEADRACE, python: str = sys.executable) -> Iterator[Running]:
     """Run `python -m MODULE ARGUMENTS...` while the block runs.
 
     Args:
       module: of a server that prints `listening on HOST:PORT` once it is ready, and ends on SIGTERM.
+      python: another interpreter than this.
 
     Raises:
       ClickException: it does not start.
     """
-    command = [sys.executable, "-m", *module]
+    command = [python, "-m", *module]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             if (cores := split_cores()) is not None:

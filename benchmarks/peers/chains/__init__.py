@@ -1,0 +1,1 @@
+"""In-process peers, each a program that runs in its own interpreter."""

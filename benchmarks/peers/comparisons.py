@@ -1,0 +1,284 @@
+"""What is compared, and the budgets that the comparisons answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from benchmarks.capacity import find_capacity
+from benchmarks.figures import spread, summarize
+from benchmarks.load import Load, Outcome
+from benchmarks.peers.checking import check
+from benchmarks.peers.contenders import CHAINS, SERVERS, Contender, Stream, run_chain
+from benchmarks.progress import Bars
+from benchmarks.runs import run_load
+
+__all__ = ["COMPARISONS", "Budget", "Capacity", "Chain", "Comparison", "Figures", "OverSocket"]
+
+Figures = Mapping[str, float]
+Rounds = Mapping[str, Sequence[Figures]]
+"""What each contender gave, round by round."""
+
+
+@attrs.frozen
+class Budget:
+    """What has to hold.
+
+    Attributes:
+      figure: of ours.
+      ours: a contender.
+      theirs: another, whose same figure ours is divided by; empty: the figure itself is judged.
+      limit: of that ratio, or figure.
+      at_least: ours is to be more than that, not less.
+    """
+
+    figure: str
+    ours: str
+    theirs: str
+    limit: float
+    at_least: bool = False
+
+    def answer(self, rounds: Rounds) -> dict[str, float | str]:
+        """Median and spread of the ratio, taken in each round, and whether the median keeps to the limit."""
+        asked = {
+            "figure": self.figure,
+            "ours": self.ours,
+            "against": self.theirs,
+            "budget": f"{'≥' if self.at_least else '≤'} {self.limit:g}",
+        }
+        if not (rounds.get(self.ours) and (not self.theirs or rounds.get(self.theirs))):
+            return {**asked, "verdict": "not measured"}
+        values = [each[self.figure] for each in rounds[self.ours]]
+        if self.theirs:
+            values = [ours / theirs[self.figure] for ours, theirs in zip(values, rounds[self.theirs], strict=True)]
+        median, low, high = spread(values)
+        kept = median >= self.limit if self.at_least else median <= self.limit
+        return {**asked, "found": median, "lowest": low, "highest": high, "verdict": "met" if kept else "MISSED"}
+
+
+@attrs.frozen(kw_only=True)
+class Comparison:
+    """Contenders on the same work.
+
+    Attributes:
+      title: of the table.
+      contenders: by name.
+      columns: figures to show, and their headings.
+      budgets: that it answers.
+    """
+
+    title: str
+    contenders: tuple[str, ...]
+    columns: Mapping[str, str]
+    budgets: tuple[Budget, ...] = ()
+
+    def contender(self, name: str) -> Contender:
+        """The program of that name."""
+        return SERVERS[name]
+
+    def check(self, name: str, python: str, bars: Bars) -> None:
+        """See that its output is right.
+
+        Raises:
+          ClickException: it is not.
+        """
+        raise NotImplementedError
+
+    def measure(self, name: str, python: str, share: float, bars: Bars) -> Figures:
+        """Run one contender once.
+
+        Args:
+          name: of the contender.
+          python: its interpreter.
+          share: of the usual length of a run.
+          bars: for the progress.
+
+        Raises:
+          ClickException: it cannot be run.
+        """
+        raise NotImplementedError
+
+
+@attrs.frozen(kw_only=True)
+class OverSocket(Comparison):
+    """Servers under a load, each run on a fresh one.
+
+    Attributes:
+      stream: what each session sends.
+      sessions: at once; 0 is for a comparison that looks for the number.
+      connections: that they share; 0 is one for every 25.
+      paced: at real time, else back to back.
+    """
+
+    stream: Stream
+    sessions: int
+    connections: int = 0
+    paced: bool
+
+    def check(self, name: str, python: str, bars: Bars) -> None:
+        check(name, self.stream.work, lambda load: self._run(name, python, load, bars))
+
+    def measure(self, name: str, python: str, share: float, bars: Bars) -> Figures:
+        return summarize(self._run(name, python, self._load(name, self.sessions, share), bars))
+
+    def _load(self, name: str, sessions: int, share: float) -> Load:
+        stream = attrs.evolve(self.stream, chunks=max(5, round(self.stream.chunks * share)))
+        return Load(
+            script=stream.script(SERVERS[name]),
+            sessions=sessions,
+            connections=self.connections,
+            period_s=stream.chunk_ms / 1000 if self.paced else 0.0,
+            warm_up=stream.chunks // 5,
+        )
+
+    def _run(self, name: str, python: str, load: Load, bars: Bars) -> Outcome:
+        command = SERVERS[name].command(self.stream.work)
+        return run_load(load, bars, f"{name}, {load.sessions} sessions", command, python)
+
+
+@attrs.frozen(kw_only=True)
+class Capacity(OverSocket):
+    """The largest number of sessions whose p99 stays below a chunk's length, looked for anew in every round."""
+
+    start: int = 32
+    resolution: float = 0.04
+
+    def measure(self, name: str, python: str, share: float, bars: Bars) -> Figures:
+        found = find_capacity(
+            lambda sessions: self._run(name, python, self._load(name, sessions, share), bars),
+            limit_ms=self.stream.chunk_ms,
+            start=self.start,
+            resolution=self.resolution,
+            repeats=1,
+        )
+        passed = [row for row in found.rows if row["sessions"] == found.sessions]
+        figures = {key: value for key, value in (passed or found.rows)[-1].items() if isinstance(value, (int, float))}
+        return {**figures, "sessions": found.sessions}
+
+
+@attrs.frozen(kw_only=True)
+class Chain(Comparison):
+    """Five pass-through nodes in process; each run checks its own output.
+
+    Attributes:
+      mode: as `benchmarks.peers.chains.meter` has them.
+      frames: in a run.
+    """
+
+    mode: str
+    frames: int
+
+    def contender(self, name: str) -> Contender:
+        return CHAINS[name]
+
+    def check(self, name: str, python: str, bars: Bars) -> None:
+        run_chain(name, python, self.mode, 20)
+
+    def measure(self, name: str, python: str, share: float, bars: Bars) -> Figures:
+        return run_chain(name, python, self.mode, max(20, round(self.frames * share)))
+
+
+_CPU, _P50, _P99, _MEAN = "server_cpu_us_per_chunk", "p50_ms", "p99_ms", "mean_ms"
+_LOAD = {
+    _CPU: "server us/chunk",
+    "chunks_per_s": "chunks/s",
+    _P50: "p50 ms",
+    _P99: "p99 ms",
+    _MEAN: "mean ms",
+    "lost": "lost",
+    "client_busy_percent": "client busy %",
+}
+_IN_PROCESS = {"p50_us": "p50 us", "p99_us": "p99 us", "frames_per_s": "frames/s", "cpu_us_per_frame": "CPU us/frame"}
+_ECHO = ("headrace", "headrace, full results", "driver", "grpcio", "purerpc")
+_ECHO_BUDGETS = (Budget(_CPU, "headrace", "grpcio", 1.0), Budget(_CPU, "headrace, full results", "grpcio", 1.0))
+
+
+def _as_quick_as(*theirs: str) -> tuple[Budget, ...]:
+    return tuple(Budget("p50_us", "headrace", each, 1.0) for each in theirs)
+
+
+COMPARISONS: Mapping[str, Comparison] = {
+    "echo": OverSocket(
+        title="echo of 640 bytes, 50 streams on one connection, back to back (Headrace: PassThrough)",
+        contenders=_ECHO,
+        columns=_LOAD,
+        budgets=(Budget(_CPU, "driver", "grpcio", 0.75), Budget(_CPU, "driver", "purerpc", 0.45), *_ECHO_BUDGETS),
+        stream=Stream("echo", 16_000, 20, 400),
+        sessions=50,
+        connections=1,
+        paced=False,
+    ),
+    "paced": OverSocket(
+        title="the same, paced at 20 ms",
+        contenders=_ECHO,
+        columns=_LOAD,
+        budgets=(Budget(_CPU, "driver", "grpcio", 1.0), *_ECHO_BUDGETS),
+        stream=Stream("echo", 16_000, 20, 250),
+        sessions=50,
+        connections=1,
+        paced=True,
+    ),
+    "ping-pong": OverSocket(
+        title="the same, one session, one chunk at a time",
+        contenders=_ECHO,
+        columns=_LOAD,
+        budgets=(Budget(_P50, "headrace", "grpcio", 1.0), Budget(_P99, "headrace", "grpcio", 1.0)),
+        stream=Stream("echo", 16_000, 20, 3000),
+        sessions=1,
+        paced=False,
+    ),
+    "speech": Capacity(
+        title="resample 48 to 16 kHz (sinc_fastest), VAD and level: sessions of 20 ms chunks with p99 < 20 ms",
+        contenders=("headrace", "driver", "grpcio", "purerpc", "pipecat"),
+        columns={"sessions": "sessions", **_LOAD},
+        budgets=(
+            Budget("sessions", "headrace", "grpcio", 1.8, at_least=True),
+            Budget("sessions", "headrace", "pipecat", 3.0, at_least=True),
+        ),
+        stream=Stream("speech", 48_000, 20, 250),
+        sessions=0,
+        paced=True,
+    ),
+    "crowd": OverSocket(
+        title="PassThrough and VAD, 1,000 sessions of 100 ms chunks",
+        contenders=("headrace", "driver", "grpcio", "purerpc"),
+        columns=_LOAD,
+        budgets=(
+            Budget("lost", "headrace", "", 0.0),
+            Budget(_MEAN, "headrace", "", 50.0),
+            Budget(_P99, "headrace", "", 100.0),
+        ),
+        stream=Stream("vad", 16_000, 100, 50),
+        sessions=1000,
+        paced=True,
+    ),
+    "chain": Chain(
+        title="five pass-through nodes in process, 640 bytes, one at a time, back to back",
+        contenders=tuple(CHAINS),
+        columns=_IN_PROCESS,
+        budgets=_as_quick_as("bytewax", "mediapipe", "mediapipe, its own threads"),
+        mode="one",
+        frames=3000,
+    ),
+    "chain-paced": Chain(
+        title="the same, one every 5 ms",
+        contenders=tuple(CHAINS),
+        columns=_IN_PROCESS,
+        budgets=_as_quick_as("bytewax", "mediapipe", "mediapipe, its own threads"),
+        mode="paced",
+        frames=600,
+    ),
+    "chain-saturated": Chain(
+        title="the same, 32 under way",
+        contenders=tuple(CHAINS),
+        columns=_IN_PROCESS,
+        budgets=(
+            Budget("frames_per_s", "headrace", "pipecat", 8.0, at_least=True),
+            Budget("frames_per_s", "headrace", "pipecat, defaults", 8.0, at_least=True),
+            Budget("cpu_us_per_frame", "headrace", "trio", 2.0),
+        ),
+        mode="saturated",
+        frames=20_000,
+    ),
+}
