@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import thread_time
 from typing import Any
 
 import attrs
 import click
 import numpy as np
+import soundfile
 import trio
 from rich.console import Console
 from rich.table import Table
@@ -23,11 +25,12 @@ from benchmarks.machine import describe
 from benchmarks.workloads import speech_like
 from engine.cli.examples import example_path
 from engine.errors import EngineError
+from engine.graph import Registry
 from engine.manifest import Manifest, load_manifest
 from engine.packet import Chunk, Result
 from engine.session import open_session
 from nodes.contract import Audio
-from nodes.registry import BUILTIN
+from nodes.registry import BUILTIN, with_directories
 
 __all__ = ["RESULTS", "Cost", "measure_node", "nodes"]
 
@@ -65,13 +68,17 @@ def measure_node(node_type: str, seconds: float) -> Cost:
     path = example_path(node_type, BUILTIN[node_type])
     if path is None:
         raise click.ClickException(f"{node_type} has no example to be measured with")
-    return trio.run(_measure, load_manifest(path), node_type, seconds)
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        soundfile.write(directory / "music.wav", speech_like(1.0, SAMPLE_RATE).frames, SAMPLE_RATE)
+        registry = with_directories(recordings=directory, media=directory)
+        return trio.run(_measure, load_manifest(path), registry, node_type, seconds)
 
 
-async def _measure(manifest: Manifest, node_type: str, seconds: float) -> Cost:
+async def _measure(manifest: Manifest, nodes: Registry, node_type: str, seconds: float) -> Cost:
     """Send one chunk after the other, each when the result of the last has come."""
     clock = _Clock()
-    registry = {**BUILTIN, node_type: clock.timed(BUILTIN[node_type])}
+    registry = {**nodes, node_type: clock.timed(nodes[node_type])}
     measured_ids = [node.id for node in manifest.nodes if node.node_type == node_type]
     audio = speech_like(seconds + WARM_UP_CHUNKS * CHUNK_MS / 1000, SAMPLE_RATE).frames
     step = SAMPLE_RATE * CHUNK_MS // 1000

@@ -25,7 +25,7 @@ from engine.graph import Registry
 from engine.host import Engine
 from engine.limits import DEFAULT_MAXIMA, ResourceLimits
 from engine.watchdog import Watchdog
-from nodes.registry import BUILTIN
+from nodes.registry import BUILTIN, with_directories
 from transport.auth import BadTokenFile, TokenFile
 from transport.doors import Doors, Rules
 from transport.health import Health
@@ -36,7 +36,7 @@ from transport.server import AddressInUse, AddressUnusable, Server, serve
 from transport.service import EXECUTION_SERVICE, SESSION_PATHS, STREAMING_SERVICE, handlers
 from transport.tls import BadTlsFiles, Tls, TlsFiles
 
-__all__ = ["PLUGIN_OPTIONS", "Settings", "main", "run_server"]
+__all__ = ["DIRECTORY_OPTIONS", "PLUGIN_OPTIONS", "Settings", "allowed_nodes", "main", "run_server"]
 
 log = logging.getLogger("headrace.serve")
 
@@ -211,7 +211,18 @@ def _file(name: str, text: str) -> Callable[[Any], Any]:
     return click.option(name, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help=text)
 
 
+def _directory(name: str, text: str, *, writable: bool = False) -> Callable[[Any], Any]:
+    kind = click.Path(path_type=Path, exists=True, file_okay=False, writable=writable)
+    return click.option(name, type=kind, metavar="DIR", help=text)
+
+
 _LIMITS = Limits()
+
+DIRECTORY_OPTIONS = (
+    _directory("--recordings", "Where Recorder nodes may write; without it there are none.", writable=True),
+    _count("--max-recordings-mb", 10_000, "With so much in it no further recording is begun.", 0),
+    _directory("--media", "What Player nodes may read from; without it there are none."),
+)
 
 PLUGIN_OPTIONS = (
     click.option(
@@ -261,6 +272,7 @@ _OPTIONS = (
     _seconds("--write-timeout", _LIMITS.write_timeout_s, "Cut a client that reads nothing after"),
     click.option("--drain-timeout", default=5.0, type=click.FloatRange(0), help="For running calls when stopping, s."),
     *PLUGIN_OPTIONS,
+    *DIRECTORY_OPTIONS,
     click.option(
         "--watchdog-ms", default=20.0, type=click.FloatRange(0),
         help="Name inline nodes that hold the event loop for longer; 0 names none.",
@@ -296,6 +308,11 @@ def _tls(flags: dict[str, Any]) -> TlsFiles | None:
     return None if cert is None else TlsFiles(cert, key, client_ca)
 
 
+def allowed_nodes(recordings: Path | None, max_recordings_mb: int, media: Path | None) -> Registry:
+    """The nodes that come with Headrace, as the `DIRECTORY_OPTIONS` allow them."""
+    return with_directories(recordings=recordings, media=media, max_recordings_bytes=max_recordings_mb * 1_000_000)
+
+
 def _registry(found: Discovered, strict: bool) -> Registry:
     if found.faults and strict:
         raise click.ClickException("plugins cannot be used:\n" + "\n".join(map(str, found.faults)))
@@ -307,8 +324,9 @@ def _registry(found: Discovered, strict: bool) -> Registry:
 
 
 def _settings(flags: dict[str, Any]) -> Settings:
+    builtin = allowed_nodes(flags["recordings"], flags["max_recordings_mb"], flags["media"])
     return Settings(
-        registry=_registry(discover(BUILTIN, flags["node_files"]), flags["strict_plugins"]),
+        registry=_registry(discover(builtin, flags["node_files"]), flags["strict_plugins"]),
         listen=_listen(flags),
         reuse_port=flags["reuse_port"],
         maxima=ResourceLimits(flags["max_memory_mb"] * 1_000_000, flags["max_timeout_ms"], flags["max_audio_samples"]),

@@ -10,7 +10,7 @@ import numpy as np
 
 from nodes.contract import MAX_CHANNELS, Audio, InvalidInput, Node, Samples, parameter
 
-__all__ = ["ChannelMixer"]
+__all__ = ["ChannelMixer", "fitted"]
 
 _HALF_POWER = math.sqrt(0.5)
 _FIVE_ONE_TO_STEREO = np.array([[1, 0, _HALF_POWER, 0, _HALF_POWER, 0], [0, 1, _HALF_POWER, 0, 0, _HALF_POWER]]) / (
@@ -63,7 +63,7 @@ class ChannelMixer(Node):
         if self.pick is not None:
             return (_picked(item, self.pick),)
         assert self.channels is not None
-        return (_fitted(item, self.channels),)
+        return (fitted(item, self.channels),)
 
 
 def _is_pick(pick: list[int]) -> bool:
@@ -82,7 +82,12 @@ def _as_matrix(rows: list[list[float]]) -> Samples:
     return factors
 
 
-def _fitted(audio: Audio, channels: int) -> Audio:
+def fitted(audio: Audio, channels: int) -> Audio:
+    """The block with so many channels, by the rules of `ChannelMixer.channels`.
+
+    Raises:
+      InvalidInput: none of them fits.
+    """
     there = audio.channels
     if there == channels:
         return audio

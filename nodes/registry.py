@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from nodes.accumulator import Accumulator
@@ -32,6 +33,8 @@ from nodes.noise_suppress_agc import NoiseSuppressAGC
 from nodes.onset_detector import OnsetDetector
 from nodes.pass_through import PassThrough
 from nodes.pitch import Pitch
+from nodes.player import Player
+from nodes.recorder import Recorder
 from nodes.silero_vad import SileroVAD
 from nodes.spectrogram import Spectrogram
 from nodes.speech_gate import SpeechGate
@@ -40,7 +43,7 @@ from nodes.switch import Switch
 from nodes.tone import Tone
 from nodes.vad import VAD
 
-__all__ = ["BUILTIN", "FAMILIES"]
+__all__ = ["BUILTIN", "FAMILIES", "with_directories"]
 
 BUILTIN: Mapping[str, type] = MappingProxyType(
     {
@@ -73,6 +76,8 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "OnsetDetector": OnsetDetector,
         "PassThrough": PassThrough,
         "Pitch": Pitch,
+        "Player": Player,
+        "Recorder": Recorder,
         "SileroVAD": SileroVAD,
         "Spectrogram": Spectrogram,
         "SpeechGate": SpeechGate,
@@ -110,6 +115,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Delay",
             "Tone",
             "Noise",
+            "Player",
+            "Recorder",
             "JSONTransform",
             "Calculator",
             "Accumulator",
@@ -119,3 +126,24 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """What nodes are for, as lists of them show it: family → node types; every one is in one."""
+
+
+def with_directories(
+    *,
+    recordings: Path | None = None,
+    media: Path | None = None,
+    max_recordings_bytes: int = Recorder.max_directory_bytes,
+) -> Mapping[str, type]:
+    """The nodes of `BUILTIN`, of which Recorder and Player are allowed the directories that are given.
+
+    Args:
+      recordings: where Recorder writes.
+      media: what Player reads from.
+      max_recordings_bytes: with so much in `recordings` no further recording is begun.
+    """
+    allowed: dict[str, type] = dict(BUILTIN)
+    if recordings is not None:
+        allowed["Recorder"] = Recorder.in_directory(recordings, max_directory_bytes=max_recordings_bytes)
+    if media is not None:
+        allowed["Player"] = Player.in_directory(media)
+    return MappingProxyType(allowed)

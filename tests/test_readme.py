@@ -8,11 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from trio.testing import MockClock
 
 from benchmarks.catalogue import make_table, replaced
 from engine.graph import make_plan
 from engine.manifest import manifest_from_dict, manifest_from_json
+from engine.packet import Chunk, NodeStatus, Result
+from engine.session import open_session
+from nodes.contract import Audio
 from nodes.registry import BUILTIN, FAMILIES
 from tests.cli.programs import invoke
 from tests.e2e.servers import ServerProcess
@@ -51,6 +56,18 @@ def test_the_manifest_is_valid() -> None:
     assert list(plan.sources) == ["resample"]
     assert {node.id for node in plan.nodes if node.is_sink} == {"gate", "level"}
     plan.close()
+
+
+async def test_the_branches_open_and_close(autojump_clock: MockClock) -> None:
+    found = re.search(r"<!-- manifest: branches -->\n```json\n(.*?)```", README, re.DOTALL)
+    assert found
+    async with open_session(manifest_from_dict(json.loads(found[1])), registry=BUILTIN) as session:
+        for sequence, loudness in enumerate((0.5, 0.001)):
+            await session.send(Chunk(Audio(np.full((320, 1), loudness, np.float32), 16_000), sequence))
+        await session.close()
+        rows = [event async for event in session if isinstance(event, Result)]
+    skipped = [{node.node_id for node in row.nodes if node.status is NodeStatus.SKIPPED} for row in rows]
+    assert skipped == [{"louder"}, {"same"}, set()]
 
 
 def test_the_library_example_measures_a_sine(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import click
 
 from engine.cli.commands import STREAM_EXITS, Command
 from engine.cli.options import job_options, make_job
-from engine.cli.plugins import find_nodes, plugin_options
+from engine.cli.plugins import directory_options, find_nodes, plugin_options
 from engine.cli.sessions import AnySession, LocalSession
 from engine.cli.streaming import stream_job
+from engine.serve import allowed_nodes
 from engine.session import open_session
 
 __all__ = ["run"]
@@ -28,12 +29,21 @@ __all__ = ["run"]
 )
 @job_options
 @plugin_options
-def run(node_files: Sequence[Path], strict_plugins: bool, **chosen: Any) -> None:
+@directory_options
+def run(
+    node_files: Sequence[Path],
+    strict_plugins: bool,
+    recordings: Path | None,
+    max_recordings_mb: int,
+    media: Path | None,
+    **chosen: Any,
+) -> None:
     """Run an audio FILE through a pipeline in this process, without a server.
 
     The same as `headrace stream` but for the network: the same session, options, outputs and report.
     """
-    registry = find_nodes(node_files, strict_plugins).registry
+    allowed = allowed_nodes(recordings, max_recordings_mb, media)
+    registry = find_nodes(node_files, strict_plugins, allowed).registry
     job = make_job(registry, **chosen)
 
     @asynccontextmanager

@@ -220,3 +220,23 @@ def test_two_ctrl_c_end_a_command_that_is_for_a_person(tmp_path: Path) -> None:
     assert done.code == 130
     assert "stopped" in done.out
     assert "Traceback" not in done.err
+
+
+def test_nodes_use_the_directories_that_are_allowed(tmp_path: Path, tone: Path) -> None:
+    recordings, media = tmp_path / "recordings", tmp_path / "media"
+    recordings.mkdir()
+    media.mkdir()
+    tone.rename(media / "tone.wav")
+    nodes = {"play": {"node_type": "Player", "params": {"file": "tone.wav"}}, "rec": "Recorder"}
+    manifest = write_manifest(tmp_path / "m.json", nodes, [("play", "rec")])
+    clock = write_tone(tmp_path / "clock.wav")
+    refused = invoke("run", clock, "-m", manifest)
+    assert (refused.exit_code, "--recordings DIR" in refused.output, "--media DIR" in refused.output) == (2, True, True)
+    done = invoke("run", clock, "-m", manifest, "--recordings", recordings, "--media", media)
+    assert done.exit_code == 0, done.output
+    (recorded,) = recordings.iterdir()
+    assert soundfile.info(recorded).frames == soundfile.info(clock).frames
+    full = ("--max-recordings-mb", "0", "--json")
+    full_up = invoke("run", clock, "-m", manifest, "--recordings", recordings, "--media", media, *full)
+    assert "the directory for recordings is full" in full_up.stdout
+    assert len(list(recordings.iterdir())) == 1

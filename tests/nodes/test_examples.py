@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import soundfile
 import trio
 
 import nodes
@@ -12,7 +13,7 @@ from engine.manifest import Manifest, load_manifest
 from engine.packet import Chunk, Result, SessionMetrics
 from engine.session import Event, Session, open_session
 from nodes.contract import Audio
-from nodes.registry import BUILTIN
+from nodes.registry import BUILTIN, with_directories
 from tests.e2e.sounds import speech
 
 RATE = 16_000
@@ -31,8 +32,9 @@ async def feed(session: Session) -> None:
     await session.close()
 
 
-async def run_example(manifest: Manifest) -> list[Event]:
-    async with open_session(manifest, registry=BUILTIN) as session, trio.open_nursery() as nursery:
+async def run_example(manifest: Manifest, directory: Path) -> list[Event]:
+    registry = with_directories(recordings=directory, media=directory)
+    async with open_session(manifest, registry=registry) as session, trio.open_nursery() as nursery:
         nursery.start_soon(feed, session)
         return [event async for event in session]
 
@@ -42,12 +44,13 @@ def test_every_node_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("node_type", sorted(EXAMPLES))
-async def test_the_example_runs(node_type: str) -> None:
+async def test_the_example_runs(node_type: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "music.wav", speech(RATE, 0.5), RATE)
     manifest = load_manifest(EXAMPLES[node_type])
     used = {node.id for node in manifest.nodes if node.node_type == node_type}
     assert used, "an example uses the node that it is called after"
     assert manifest.description, "an example says what it is good for"
-    events = await run_example(manifest)
+    events = await run_example(manifest, tmp_path)
     results = [event for event in events if isinstance(event, Result)]
     account = events[-1]
     assert isinstance(account, SessionMetrics)
