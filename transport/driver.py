@@ -176,7 +176,7 @@ class Driver:
             crowded = self._handle_turn(data, received_at)
         finally:
             self._taking = False
-        if self.connection.unsent_bytes and not self._send_at_once():
+        if self.end_reason is not None or (self.connection.unsent_bytes and not self._send_at_once()):
             self.wake_writer()
         return crowded
 

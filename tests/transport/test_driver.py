@@ -173,6 +173,22 @@ class TestCancellation:
             await trio.testing.wait_all_tasks_blocked()
             assert server.open_calls == 0
 
+    async def test_a_client_that_ends_the_connection_with_an_error_is_let_go_at_once(self, autojump_clock):
+        near, far = trio.testing.memory_stream_pair()
+        server = Server({PATH: echo}, Limits(), debug_errors=False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.accept, far, "test")
+            await near.send_all(PREFACE + frame(SETTINGS, 0, 0))
+            await trio.testing.wait_all_tasks_blocked()
+            (served,) = server.connections
+            await near.send_all(frame(GOAWAY, 0, 0, struct.pack(">II", 0, 1)))
+            await trio.testing.wait_all_tasks_blocked()
+            while await near.receive_some():  # to the end of what the server sends, without any time passing
+                assert trio.current_time() == 0.0
+            assert trio.current_time() == 0.0
+            assert served.driver.end_reason is not None
+            await near.aclose()
+
     async def test_an_error_of_the_caller_passes_through(self, autojump_clock):
         handler = Recorder()
 
