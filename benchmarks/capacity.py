@@ -31,6 +31,7 @@ CAPACITY_COLUMNS = {
     "p99_ms": "p99 ms",
     "max_ms": "max ms",
     "lost": "lost",
+    "errors": "errors",
     "server_cpu_us_per_chunk": "server us/chunk",
     "server_busy_percent": "server busy %",
     "client_busy_percent": "client busy %",

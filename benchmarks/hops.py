@@ -21,6 +21,7 @@ from benchmarks.options import numbers_option
 from benchmarks.progress import Advance, progress
 from benchmarks.relay import open_relay
 from benchmarks.report import Report, Table, publish, report_options
+from benchmarks.runs import run_trio
 from benchmarks.workloads import branches
 from engine.errors import EngineError
 from engine.limits import SessionOptions
@@ -122,8 +123,8 @@ async def _relay_turn(manifest: Manifest, rows: int) -> _Turn:
 def _compare(manifest: Manifest, rows: int, rounds: int, advance: Advance) -> dict[str, float]:
     engine, relay = [], []
     for _ in range(rounds):
-        engine.append(trio.run(_engine_turn, manifest, rows))
-        relay.append(trio.run(_relay_turn, manifest, rows))
+        engine.append(run_trio(_engine_turn, manifest, rows))
+        relay.append(run_trio(_relay_turn, manifest, rows))
         advance(1)
     sources = {edge.source for edge in manifest.connections}
     hops = len(manifest.connections) + 1 + sum(node.id not in sources for node in manifest.nodes)

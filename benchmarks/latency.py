@@ -11,7 +11,7 @@ from benchmarks.account import account
 from benchmarks.figures import LOAD_COLUMNS, summarize
 from benchmarks.load import Load
 from benchmarks.options import numbers_option, workload_options
-from benchmarks.pipelines import pipeline_script
+from benchmarks.pipelines import pipeline_script, troubles
 from benchmarks.progress import progress
 from benchmarks.report import Report, Table, publish, report_options
 from benchmarks.runs import run_load
@@ -49,7 +49,7 @@ def latency(
         manifest[1], chunk_ms=chunk_ms, chunks=chunks, sample_rate=sample_rate, lean=lean, sample_every=10
     )
     nodes = [node.id for node in manifest[1].nodes]
-    rows, stages = [], []
+    rows, stages, notes = [], [], []
     with progress() as bars:
         for count in sessions:
             load = Load(
@@ -63,6 +63,7 @@ def latency(
             figures = summarize(outcome)
             rows.append({"sessions": count, **figures})
             ways = [attrs.asdict(stage) for stage in account(outcome.kept, figures["mean_ms"], nodes)]
+            notes += troubles(outcome)
             stages.append(Table(f"where a chunk's time goes, {count} sessions", _STAGES, ways))
     title = f"{manifest[0]}, {chunk_ms:g} ms chunks, pace {pace}"
-    publish(Report("latency", [Table(title, LOAD_COLUMNS, rows), *stages]), as_json, out)
+    publish(Report("latency", [Table(title, LOAD_COLUMNS, rows), *stages], notes), as_json, out)

@@ -25,7 +25,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.machine import Usage, client_cores, usage
+from benchmarks.machine import Usage, client_cores, deaf_to_interrupts, usage
 from benchmarks.progress import Advance, no_progress
 from benchmarks.wire import AnyWire, connect
 
@@ -34,6 +34,7 @@ __all__ = ["Kind", "Load", "LoadFailed", "Outcome", "Script", "drive", "every_me
 START_S = 0.05
 OPENING_S = 60.0
 SESSIONS_PER_CONNECTION = 25
+MOST_PROCESSES = 4
 
 
 class LoadFailed(Exception):
@@ -90,7 +91,7 @@ class Load:
       period_s: between the chunks of a session; 0 is back to back: the next goes when the last one's answer has come.
       warm_up: chunks of each session, its first ones, whose latencies do not count.
       connections: that the sessions share; 0 is one for every 25 sessions.
-      processes: of clients; 0 is one for each core that is not the server's.
+      processes: of clients; 0 is one for each core that is not the server's, but no more than four.
       beside: one more session, which sends all its chunks at once and whose answers do not count.
       beside_reads_per_s: bytes of its answers that its client reads; 0 is a client that has stalled.
       grace_s: after the last chunk was due, how long its answer is waited for; back to back, how long a silence.
@@ -132,6 +133,7 @@ class Report:
       due, received: seconds, shape (sessions, chunks); NaN where it was not sent, or not answered.
       late_s: how long after a chunk was due this client got round to it, each.
       cpu_s, wall_s: this client's own, from the first chunk to the last answer.
+      beside_unread_bytes: answers that have come for the session beside, and that it has not read.
       kept: messages that `Kind.KEPT` and sampling kept.
       errors: messages that were errors, and sessions that ended badly, the first few.
       failed: how many of these there were.
@@ -142,6 +144,7 @@ class Report:
     late_s: npt.NDArray[np.float64]
     cpu_s: float = 0.0
     wall_s: float = 0.0
+    beside_unread_bytes: int = 0
     kept: list[bytes] = attrs.field(factory=list)
     errors: list[bytes | str] = attrs.field(factory=list)
     failed: int = 0
@@ -160,7 +163,7 @@ class Outcome:
       idle_rss_bytes: its resident memory when all sessions were open and none had sent a chunk.
       client_cpu_shares: CPU time over wall time of each client process: near 1, the client is the limit.
       client_late_p99_ms: how late the clients got round to chunks that were due.
-      kept, errors, failed: as in `Report`, of all processes.
+      beside_unread_bytes, kept, errors, failed: as in `Report`, of all processes.
     """
 
     latencies_ms: npt.NDArray[np.float64]
@@ -171,6 +174,7 @@ class Outcome:
     idle_rss_bytes: int
     client_cpu_shares: tuple[float, ...]
     client_late_p99_ms: float
+    beside_unread_bytes: int
     kept: tuple[bytes, ...]
     errors: tuple[bytes | str, ...]
     failed: int
@@ -211,7 +215,7 @@ def drive(load: Load, host: str, port: int, server: int, advance: Advance = no_p
 
 def _shares(load: Load, host: str, port: int) -> list[Share]:
     cores = sorted(client_cores())
-    processes = min(load.processes or len(cores), load.sessions)
+    processes = min(load.processes or min(len(cores), MOST_PROCESSES), load.sessions)
     return [
         Share(
             load=load,
@@ -242,7 +246,8 @@ def _client_processes(shares: list[Share]) -> Iterator[list[Connection]]:
         for share in shares:
             ours, theirs = context.Pipe()
             process = context.Process(target=run, args=(share, theirs), daemon=True)
-            process.start()
+            with deaf_to_interrupts():
+                process.start()
             theirs.close()
             started.append((process, ours))
         yield [pipe for _, pipe in started]
@@ -299,6 +304,7 @@ def _outcome(load: Load, reports: list[Report], before: Usage, after: Usage) -> 
         idle_rss_bytes=before.rss_bytes,
         client_cpu_shares=tuple(report.cpu_s / report.wall_s for report in reports if report.wall_s),
         client_late_p99_ms=float(np.percentile(late, 99) * 1e3) if late.size else 0.0,
+        beside_unread_bytes=sum(report.beside_unread_bytes for report in reports),
         kept=tuple(message for report in reports for message in report.kept),
         errors=tuple(message for report in reports for message in report.errors),
         failed=sum(report.failed for report in reports),

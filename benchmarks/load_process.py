@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import os
 import select
-import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from time import perf_counter, process_time
@@ -28,7 +27,6 @@ CLOSING_S = 10.0
 
 def run(share: Share, pipe: Connection) -> None:
     """The process: tell "opened", hear when to begin, tell how many answers came, then "answered" and "report"."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to the whole group: the parent ends us
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, share.cores)
     try:
@@ -66,16 +64,16 @@ class _Beside:
         self._reads_per_s = reads_per_s
         self._began: float | None = None
         self._credited = 0
-        self._call = wire.call(script.path)
-        self._call.reads = False
+        self.call = wire.call(script.path)
+        self.call.reads = False
         for message in (*script.opening, *script.chunks):
-            wire.send(self._call, framed(message))
+            wire.send(self.call, framed(message))
 
     def read(self, now: float) -> None:
         """Take what it may have read by now."""
         self._began = now if self._began is None else self._began
         allowed = int((now - self._began) * self._reads_per_s) - self._credited
-        self._credited += self._wire.credit(self._call, allowed)
+        self._credited += self._wire.credit(self.call, allowed)
 
 
 class Clients:
@@ -142,6 +140,8 @@ class Clients:
             self._follow_at_pace(begin)
         else:
             self._follow_back_to_back(begin)
+        if self._beside is not None:
+            self.report.beside_unread_bytes = self._beside.call.uncredited
         self.report.wall_s = perf_counter() - begin
         self.report.cpu_s = process_time() - cpu
         gc.enable()

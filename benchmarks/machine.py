@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import attrs
 
-__all__ = ["Usage", "client_cores", "describe", "on_client_cores", "pin", "split_cores", "usage"]
+__all__ = ["Usage", "client_cores", "deaf_to_interrupts", "describe", "on_client_cores", "pin", "split_cores", "usage"]
 
 _PACKAGES = ("headrace", "trio", "purerpc", "h2", "protobuf", "numpy", "samplerate", "webrtcvad-wheels")
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -80,6 +81,16 @@ def pin(process: int, cores: set[int]) -> None:
 
 
 @contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """A process that is started in the block does not hear Ctrl-C, which goes to the whole group: its parent ends it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def on_client_cores() -> Iterator[None]:
     """Keep this process off the server's core while the block runs."""
     if split_cores() is None:
@@ -118,15 +129,21 @@ def usage(process: int) -> Usage:
 
 
 def _family(process: int) -> list[int]:
-    children: list[int] = []
-    for thread in Path(f"/proc/{process}/task").iterdir():
-        children += [int(child) for child in (thread / "children").read_text().split()]
+    children = [int(child) for told in _of_threads(process, "children") for child in told.split()]
     return [process, *(each for child in children for each in _family(child))]
 
 
 def _cpu_ns(process: int) -> int:
-    threads = Path(f"/proc/{process}/task").iterdir()
-    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
+    return sum(int(told.split()[0]) for told in _of_threads(process, "schedstat"))
+
+
+def _of_threads(process: int, file: str) -> list[str]:
+    """What the system tells of each thread, if it has such a file and the thread has not just ended."""
+    told = []
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            told.append((thread / file).read_text())
+    return told
 
 
 def _rss_bytes(process: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.load import Kind, Script
+from benchmarks.load import Kind, Outcome, Script
 from benchmarks.workloads import speech_like
 from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Manifest
@@ -14,7 +14,7 @@ from protos import streaming_pb2 as streaming
 from transport.mirror import encode_chunk, encode_control, encode_open
 from transport.service import STREAMING_SERVICE
 
-__all__ = ["PATH", "kind_of", "pipeline_script"]
+__all__ = ["PATH", "kind_of", "pipeline_script", "troubles"]
 
 PATH = f"/{STREAMING_SERVICE}/StreamPipeline"
 
@@ -58,6 +58,18 @@ def pipeline_script(
         kind_of=kind_of,
         sample_every=sample_every,
     )
+
+
+def troubles(outcome: Outcome) -> list[str]:
+    """What went wrong, for people: the first few errors of a load."""
+    if not outcome.failed:
+        return []
+    told = {each if isinstance(each, str) else _message(each) for each in outcome.errors}
+    return [f"{outcome.failed} errors, such as: {'; '.join(sorted(told))}"]
+
+
+def _message(error: bytes) -> str:
+    return streaming.StreamResponse.FromString(error).error.message
 
 
 def _cut(chunk_ms: float, chunks: int, sample_rate: int) -> list[Audio]:

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import click
+import trio
 
 from benchmarks.load import Load, LoadFailed, Outcome, drive
 from benchmarks.progress import Bars
 from benchmarks.servers import HEADRACE, running_server
+from engine.errors import EngineError, leaves
+from transport.client import RpcError
 
-__all__ = ["run_load"]
+__all__ = ["run_load", "run_trio"]
+
+T = TypeVar("T")
+
+
+def run_trio(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """`trio.run`, with what a server or the engine refuses told as a command's error.
+
+    Raises:
+      Abort: Ctrl-C.
+      ClickException: the first refusal.
+    """
+    refusals: list[BaseException] = []
+    try:
+        return trio.run(work, *arguments)
+    except* (EngineError, RpcError) as group:
+        refusals.extend(leaves(group))
+    except* KeyboardInterrupt:
+        raise click.Abort from None
+    raise click.ClickException(str(refusals[0]))
 
 
 def run_load(

@@ -11,7 +11,7 @@ import click
 from benchmarks.figures import LOAD_COLUMNS, summarize
 from benchmarks.load import Load
 from benchmarks.options import numbers_option
-from benchmarks.pipelines import pipeline_script
+from benchmarks.pipelines import pipeline_script, troubles
 from benchmarks.plots import draw, need_matplotlib
 from benchmarks.progress import progress
 from benchmarks.report import Report, Table, publish, report_options
@@ -96,7 +96,7 @@ def scale(only: tuple[str, ...], seconds: float, as_json: bool, out: Path | None
     if out is not None:
         need_matplotlib()
         out.mkdir(parents=True, exist_ok=True)
-    tables, plots = [], []
+    tables, plots, notes = [], [], []
     with progress() as bars:
         for sweep in SWEEPS:
             if only and sweep.name not in only:
@@ -104,10 +104,11 @@ def scale(only: tuple[str, ...], seconds: float, as_json: bool, out: Path | None
             rows = []
             for point in points[sweep.name.replace("-", "_")]:
                 outcome = run_load(sweep.load(point, seconds), bars, f"{sweep.label}: {point:g}")
+                notes += troubles(outcome)
                 rows.append({sweep.name: point, **summarize(outcome)})
             columns = {key: heading for key, heading in LOAD_COLUMNS.items() if key != "sessions"}
             tables.append(Table(sweep.title, {sweep.name: sweep.label, **columns}, rows))
             if out is not None:
                 plots.append(f"scale-{sweep.name}")
                 draw(out / plots[-1], sweep.title, sweep.name, sweep.label, rows)
-    publish(Report("scale", tables, plots=plots, packages=["matplotlib"]), as_json, out)
+    publish(Report("scale", tables, notes, plots, packages=["matplotlib"]), as_json, out)

@@ -23,7 +23,13 @@ from engine.manifest import Manifest
 __all__ = ["stalled"]
 
 BESIDE_MESSAGE_MS, BESIDE_MESSAGES = 100.0, 200  # twice 1.9 MB, which fill every window on the way
-PAIRS = {"pair": "pair", "without_p99_ms": "p99 without ms", "with_p99_ms": "p99 with ms", "ratio": "ratio"}
+PAIRS = {
+    "pair": "pair",
+    "without_p99_ms": "p99 without ms",
+    "with_p99_ms": "p99 with ms",
+    "ratio": "ratio",
+    "unread_kb": "unread kB",
+}
 SUMMARY = {
     "without_p99_ms": "median p99 without ms",
     "with_p99_ms": "with ms",
@@ -75,14 +81,16 @@ def stalled(
     rows: list[dict[str, float]] = []
     with progress() as bars:
         for pair in range(pairs):
-            p99 = {}
+            p99, unread = {}, 0
             for name in sorted(loads, reverse=bool(pair % 2)):
-                figures = summarize(run_load(loads[name], bars, f"pair {pair + 1} of {pairs}, {name}"))
+                outcome = run_load(loads[name], bars, f"pair {pair + 1} of {pairs}, {name}")
+                figures = summarize(outcome)
+                unread = max(unread, outcome.beside_unread_bytes)
                 if figures["lost"] or figures["errors"]:
                     raise click.ClickException(f"a run {name} it lost {figures['lost']} chunks: use fewer --sessions")
                 p99[name] = figures["p99_ms"]
             row = {"pair": pair + 1, "without_p99_ms": p99["without"], "with_p99_ms": p99["with"]}
-            rows.append({**row, "ratio": p99["with"] / p99["without"]})
+            rows.append({**row, "ratio": p99["with"] / p99["without"], "unread_kb": unread / 1e3})
     low, high = interval([row["ratio"] for row in rows])
     medians = {key: spread([row[key] for row in rows])[0] for key in ("without_p99_ms", "with_p99_ms", "ratio")}
     summary = {**medians, "low": low, "high": high, "holds_1": "yes" if low <= 1 <= high else "no"}

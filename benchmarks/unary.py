@@ -14,6 +14,7 @@ from benchmarks.machine import on_client_cores
 from benchmarks.options import numbers_option
 from benchmarks.progress import Advance, progress
 from benchmarks.report import Report, Table, publish, report_options
+from benchmarks.runs import run_trio
 from benchmarks.servers import running_server
 from benchmarks.workloads import speech_like
 from engine.host import Engine
@@ -138,5 +139,5 @@ def unary(seconds: tuple[float, ...], calls: int, as_json: bool, out: Path | Non
     with progress() as bars, on_client_cores(), running_server() as server:
         for length in seconds:
             with bars.bar(f"{length:g} s of audio", calls) as advance:
-                rows.append(trio.run(_measure, f"{server.host}:{server.port}", length, calls, advance))
+                rows.append(run_trio(_measure, f"{server.host}:{server.port}", length, calls, advance))
     publish(Report("unary", [Table("ExecutePipeline, AudioResample", COLUMNS, rows)], [_NOTE]), as_json, out)

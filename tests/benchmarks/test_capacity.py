@@ -22,6 +22,7 @@ def outcome(p99_ms: float, *, lost: int = 0, busy: float = 0.1, late_ms: float =
         idle_rss_bytes=40_000_000,
         client_cpu_shares=(0.1, busy),
         client_late_p99_ms=late_ms,
+        beside_unread_bytes=0,
         kept=(),
         errors=(),
         failed=0,
