@@ -29,7 +29,7 @@ from benchmarks.machine import Usage, client_cores, deaf_to_interrupts, usage
 from benchmarks.progress import Advance, no_progress
 from benchmarks.wire import AnyWire, connect
 
-__all__ = ["Kind", "Load", "LoadFailed", "Outcome", "Script", "drive", "every_message"]
+__all__ = ["Kind", "Load", "LoadFailed", "Outcome", "Script", "drive", "every_message", "outcome_of"]
 
 START_S = 0.05
 OPENING_S = 60.0
@@ -210,7 +210,7 @@ def drive(load: Load, host: str, port: int, server: int, advance: Advance = no_p
         for pipe in pipes:
             pipe.send("close")
         reports = [_expect(pipe, "report", timeout_s=OPENING_S) for pipe in pipes]
-    return _outcome(load, reports, before, after)
+    return outcome_of(load, reports, before, after)
 
 
 def _shares(load: Load, host: str, port: int) -> list[Share]:
@@ -289,7 +289,8 @@ def _await_all(pipes: list[Connection], what: str, advance: Advance) -> None:
                 advance(value)
 
 
-def _outcome(load: Load, reports: list[Report], before: Usage, after: Usage) -> Outcome:
+def outcome_of(load: Load, reports: list[Report], before: Usage, after: Usage) -> Outcome:
+    """What all client processes saw, and what the server used between two looks at it."""
     due = np.concatenate([report.due for report in reports])
     received = np.concatenate([report.received for report in reports])
     counted = (received - due)[:, load.warm_up :]

@@ -82,7 +82,7 @@ def pin(process: int, cores: set[int]) -> None:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """A process that is started in the block does not hear Ctrl-C, which goes to the whole group: its parent ends it."""
+    """What is started in the block does not hear Ctrl-C, which goes to the whole group: its parent ends it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

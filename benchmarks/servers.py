@@ -11,7 +11,7 @@ from selectors import EVENT_READ, DefaultSelector
 import attrs
 import click
 
-from benchmarks.machine import pin, split_cores
+from benchmarks.machine import deaf_to_interrupts, pin, split_cores
 
 __all__ = ["HEADRACE", "Running", "running_server"]
 
@@ -41,7 +41,9 @@ def running_server(module: Sequence[str] = HEADRACE, python: str = sys.executabl
       ClickException: it does not start.
     """
     command = [python, "-m", *module]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with deaf_to_interrupts():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with process:
         try:
             if (cores := split_cores()) is not None:
                 pin(process.pid, cores[0])
