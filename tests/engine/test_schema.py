@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -19,7 +21,7 @@ from engine.graph import make_plan
 from engine.manifest import manifest_from_dict
 from engine.schema import manifest_schema, parameters_schema
 from nodes.contract import Node, parameter
-from nodes.registry import BUILTIN
+from nodes.registry import BUILTIN, with_directories
 
 MANIFEST = manifest_schema(BUILTIN)
 CHECK = Draft202012Validator(MANIFEST)
@@ -64,10 +66,12 @@ def test_the_schemas_are_schemas() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_example_fits(name: str) -> None:
+def test_every_example_fits(name: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "music.wav", np.zeros(160), 16_000)
+    pointed = {**EXAMPLES[name], "$schema": "headrace.schema.json"}
     CHECK.validate(EXAMPLES[name])
-    CHECK.validate({**EXAMPLES[name], "$schema": "headrace.schema.json"})
-    assert valid({**EXAMPLES[name], "$schema": "headrace.schema.json"})
+    CHECK.validate(pointed)
+    assert valid(pointed, with_directories(recordings=tmp_path, media=tmp_path))
 
 
 def wants(**params: Any) -> dict[str, Any]:
