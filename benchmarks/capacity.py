@@ -1,7 +1,8 @@
 """The largest number of sessions for which p99 stays below a limit, by doubling and bisection.
 
 Every number of sessions is tried until a majority of its runs agrees, so that one disturbance from outside decides
-nothing. A run that fails while the client was busy, or late, tells nothing of the server: that is said.
+nothing. A run that fails while the client was busy or late, or others had the server's core, tells nothing of the
+server: that is said.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from engine.manifest import Manifest
 __all__ = ["CAPACITY_COLUMNS", "Capacity", "capacity", "find_capacity", "largest"]
 
 CLIENT_BUSY_PERCENT = 90
+SERVER_WAITED_PERCENT = 10
 CLIENT_LATE = 0.25  # of the limit
 CAPACITY_COLUMNS = {
     "sessions": "sessions",
@@ -34,6 +36,7 @@ CAPACITY_COLUMNS = {
     "errors": "errors",
     "server_cpu_us_per_chunk": "server us/chunk",
     "server_busy_percent": "server busy %",
+    "server_waited_percent": "server waited %",
     "client_busy_percent": "client busy %",
     "client_late_p99_ms": "client late p99 ms",
     "passed": "p99 in time",
@@ -47,7 +50,7 @@ class Capacity:
 
     Attributes:
       sessions: the largest number that passed; 0 if none did.
-      limit: what the next larger number failed for: "server" or "client"; "none" if none failed.
+      limit: what the next larger number failed for: "server", "client" or "machine"; "none" if none failed.
       rows: every run, in order.
     """
 
@@ -123,6 +126,8 @@ def find_capacity(
 
 
 def _limit(figures: dict[str, float], limit_ms: float) -> str:
+    if figures["server_waited_percent"] > SERVER_WAITED_PERCENT:
+        return "machine"
     late = figures["client_late_p99_ms"] > CLIENT_LATE * limit_ms
     return "client" if late or figures["client_busy_percent"] > CLIENT_BUSY_PERCENT else "server"
 
@@ -171,6 +176,8 @@ def capacity(
 
 def _note(found: Capacity) -> str:
     match found.limit:
+        case "machine":
+            return "More sessions failed while other work had the server's core: the server may serve more."
         case "client":
             return "More sessions failed for the client, which was busy or late itself: the server may serve more."
         case "server":

@@ -110,31 +110,32 @@ class Usage:
 
     Attributes:
       cpu_s: CPU time of all its threads, by the scheduler's own account, which is exact where ticks are not.
+      waited_s: how long they were ready to run and others had the core.
       rss_bytes: resident memory now; of a difference, at its end.
     """
 
     cpu_s: float
+    waited_s: float
     rss_bytes: int
 
     def __sub__(self, before: Usage) -> Usage:
-        return Usage(self.cpu_s - before.cpu_s, self.rss_bytes)
+        return Usage(self.cpu_s - before.cpu_s, self.waited_s - before.waited_s, self.rss_bytes)
 
 
 def usage(process: int) -> Usage:
     """As it is now; of a process that has children, with theirs."""
+    family = _family(process)
+    times_ns = [told.split() for each in family for told in _of_threads(each, "schedstat")]
     return Usage(
-        sum(_cpu_ns(each) for each in _family(process)) / 1e9,
-        sum(_rss_bytes(each) for each in _family(process)),
+        sum(int(run) for run, _, _ in times_ns) / 1e9,
+        sum(int(waited) for _, waited, _ in times_ns) / 1e9,
+        sum(_rss_bytes(each) for each in family),
     )
 
 
 def _family(process: int) -> list[int]:
     children = [int(child) for told in _of_threads(process, "children") for child in told.split()]
     return [process, *(each for child in children for each in _family(child))]
-
-
-def _cpu_ns(process: int) -> int:
-    return sum(int(told.split()[0]) for told in _of_threads(process, "schedstat"))
 
 
 def _of_threads(process: int, file: str) -> list[str]:

@@ -91,7 +91,9 @@ class Report:
         """Print it."""
         console.print(self.header())
         for table in self.tables:
-            shown = RichTable(title=table.title, box=SIMPLE_HEAD, title_justify="left")
+            shown = RichTable(
+                title=table.title, box=SIMPLE_HEAD, title_justify="left", collapse_padding=True, pad_edge=False
+            )
             for heading in table.columns.values():
                 shown.add_column(heading, justify="right")
             for cells in table.cells():

@@ -12,13 +12,13 @@ from benchmarks.load import Outcome
 from benchmarks.machine import Usage
 
 
-def outcome(p99_ms: float, *, lost: int = 0, busy: float = 0.1, late_ms: float = 0.0) -> Outcome:
+def outcome(p99_ms: float, *, lost: int = 0, busy: float = 0.1, late_ms: float = 0.0, waited_s: float = 0.0) -> Outcome:
     return Outcome(
         latencies_ms=np.full(100, p99_ms),
         chunks=100 - lost,
         lost=lost,
         wall_s=1.0,
-        server=Usage(0.5, 50_000_000),
+        server=Usage(0.5, waited_s, 50_000_000),
         idle_rss_bytes=40_000_000,
         client_cpu_shares=(0.1, busy),
         client_late_p99_ms=late_ms,
@@ -67,6 +67,7 @@ def test_one_disturbance_decides_nothing() -> None:
         (outcome(1, lost=1), "server"),
         (outcome(99, busy=0.95), "client"),
         (outcome(99, late_ms=6), "client"),
+        (outcome(99, late_ms=6, waited_s=0.2), "machine"),
     ],
 )
 def test_who_is_the_limit_is_told(failed: Outcome, limit: str) -> None:

@@ -29,10 +29,10 @@ def test_what_was_not_answered_took_for_ever_and_the_warm_up_does_not_count() ->
     received = due + np.array([[9.0, 0.1, 0.2], [9.0, 0.3, math.nan]])
     report = Report(due=due, received=received, late_s=np.zeros(6), cpu_s=1.0, wall_s=4.0)
     load = Load(script=Script(path="", chunks=(b"",) * 3), sessions=2, warm_up=1)
-    outcome = outcome_of(load, [report], Usage(1.0, 10), Usage(3.0, 20))
+    outcome = outcome_of(load, [report], Usage(1.0, 0.5, 10), Usage(3.0, 0.75, 20))
     assert sorted(outcome.latencies_ms) == pytest.approx([100, 200, 300, math.inf])
     assert (outcome.chunks, outcome.lost, outcome.wall_s) == (5, 1, 9.5)
-    assert (outcome.server, outcome.idle_rss_bytes) == (Usage(2.0, 20), 10)
+    assert (outcome.server, outcome.idle_rss_bytes) == (Usage(2.0, 0.25, 20), 10)
     assert outcome.client_cpu_shares == (0.25,)
 
 
