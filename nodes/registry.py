@@ -25,6 +25,7 @@ from nodes.gain import Gain
 from nodes.gate import Gate
 from nodes.json_transform import JSONTransform
 from nodes.limiter import Limiter
+from nodes.loudness import Loudness
 from nodes.mel_spectrogram import MelSpectrogram
 from nodes.mfcc import MFCC
 from nodes.mix import Mix
@@ -67,6 +68,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "HighPass": HighPass,
         "JSONTransform": JSONTransform,
         "Limiter": Limiter,
+        "Loudness": Loudness,
         "LowPass": LowPass,
         "MelSpectrogram": MelSpectrogram,
         "MFCC": MFCC,
@@ -102,7 +104,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Compressor",
             "Limiter",
         ),
-        "levels and health": ("AudioLevel", "Gain"),
+        "levels and health": ("AudioLevel", "Loudness", "Gain"),
         "features": ("Spectrogram", "MelSpectrogram", "MFCC", "Pitch", "OnsetDetector"),
         "flow": (
             "Gate",
