@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 from trio.testing import MockClock
 
 from benchmarks.catalogue import make_table, replaced
@@ -21,6 +22,7 @@ from nodes.contract import Audio
 from nodes.registry import BUILTIN, FAMILIES
 from tests.cli.programs import invoke
 from tests.e2e.servers import ServerProcess
+from transport.auth import hash_token, new_token
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -83,6 +85,20 @@ def test_the_client_example_runs_against_a_server(tmp_path: Path) -> None:
         lines = run(f"{setup}\n{client}\ntrio.run(main)\n", tmp_path).splitlines()
     assert "AudioResample" in lines[0]
     assert float(lines[1]) == pytest.approx(-3.01, abs=0.1)
+
+
+def test_the_reconnecting_example_runs_with_tls_and_a_token(tmp_path: Path) -> None:
+    authority, token = trustme.CA(), new_token()
+    authority.cert_pem.write_to_path(tmp_path / "cert.pem")
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    (tmp_path / "call-centre.token").write_text(f"{token}\n")
+    (tmp_path / "tokens").write_text(f"call-centre:{hash_token(token)}\n")
+    names = ("--tls-cert", "server.pem", "--tls-key", "server.pem", "--auth-tokens", "tokens")
+    options = [name if name.startswith("--") else str(tmp_path / name) for name in names]
+    with ServerProcess(*options) as server:
+        setup = block("library").replace("trio.run(main)", "")
+        client = block("reconnecting").replace("localhost:50051", f"localhost:{server.address.rpartition(':')[2]}")
+        assert run(f"{setup}\n{client}\ntrio.run(main)\n", tmp_path) == "50 delivered\n"
 
 
 def test_the_grpcio_example_runs_against_a_server(tmp_path: Path) -> None:

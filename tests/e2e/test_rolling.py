@@ -16,7 +16,8 @@ from nodes.contract import Audio
 from tests.e2e.clients import Foreign
 from tests.e2e.servers import ServerProcess
 from tests.e2e.wire import chunk, final_metrics, ramp
-from transport.client import RemoteError, RemoteSession, RpcError, connect
+from transport.client import RemoteError, RemoteSession, RpcError
+from transport.reconnect import Backoff, reconnecting
 from transport.rpc_status import StatusCode
 
 MANIFEST = Manifest("v1", (NodeSpec("n", "PassThrough"),))
@@ -42,12 +43,12 @@ class Listener:
     broken: list[str] = attrs.field(factory=list)
 
     async def run(self) -> None:
-        while not (self.stop.is_set() and len(self.done) == self.sent):
-            with contextlib.suppress(RpcError, RemoteError):  # nobody there for a moment, or it ends: again
-                async with connect(self.address) as client, client.stream(MANIFEST) as session:
-                    self.sessions += 1
-                    await self._use(session)
-            await trio.lowlevel.checkpoint()
+        async with reconnecting(self.address, backoff=Backoff(attempts=100, first_s=0.01, most_s=0.1)) as service:
+            while not (self.stop.is_set() and len(self.done) == self.sent):
+                with contextlib.suppress(RpcError, RemoteError):  # it has ended: another
+                    async with service.stream(MANIFEST) as session:
+                        self.sessions += 1
+                        await self._use(session)
 
     async def _use(self, session: RemoteSession) -> None:
         """Send what is not done, then what is new; the base of a session is the first number that it sees."""
