@@ -37,6 +37,7 @@ from nodes.pitch import Pitch
 from nodes.player import Player
 from nodes.recorder import Recorder
 from nodes.silero_vad import SileroVAD
+from nodes.snr import SNR
 from nodes.spectrogram import Spectrogram
 from nodes.speech_gate import SpeechGate
 from nodes.speech_segmenter import SpeechSegmenter
@@ -81,6 +82,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "Player": Player,
         "Recorder": Recorder,
         "SileroVAD": SileroVAD,
+        "SNR": SNR,
         "Spectrogram": Spectrogram,
         "SpeechGate": SpeechGate,
         "SpeechSegmenter": SpeechSegmenter,
@@ -104,7 +106,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Compressor",
             "Limiter",
         ),
-        "levels and health": ("AudioLevel", "Loudness", "Gain"),
+        "levels and health": ("AudioLevel", "Loudness", "SNR", "Gain"),
         "features": ("Spectrogram", "MelSpectrogram", "MFCC", "Pitch", "OnsetDetector"),
         "flow": (
             "Gate",
