@@ -24,6 +24,7 @@ from nodes.denoise import Denoise
 from nodes.gain import Gain
 from nodes.gate import Gate
 from nodes.json_transform import JSONTransform
+from nodes.keyword_spotter import KeywordSpotter
 from nodes.limiter import Limiter
 from nodes.loudness import Loudness
 from nodes.mel_spectrogram import MelSpectrogram
@@ -41,6 +42,7 @@ from nodes.snr import SNR
 from nodes.spectrogram import Spectrogram
 from nodes.speech_gate import SpeechGate
 from nodes.speech_segmenter import SpeechSegmenter
+from nodes.speech_to_text import SpeechToText
 from nodes.switch import Switch
 from nodes.tone import Tone
 from nodes.vad import VAD
@@ -68,6 +70,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "Gate": Gate,
         "HighPass": HighPass,
         "JSONTransform": JSONTransform,
+        "KeywordSpotter": KeywordSpotter,
         "Limiter": Limiter,
         "Loudness": Loudness,
         "LowPass": LowPass,
@@ -86,6 +89,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "Spectrogram": Spectrogram,
         "SpeechGate": SpeechGate,
         "SpeechSegmenter": SpeechSegmenter,
+        "SpeechToText": SpeechToText,
         "Switch": Switch,
         "Tone": Tone,
         "VAD": VAD,
@@ -95,7 +99,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "speech": ("VAD", "SileroVAD", "SpeechGate", "SpeechSegmenter"),
+        "speech": ("VAD", "SileroVAD", "SpeechGate", "SpeechSegmenter", "SpeechToText", "KeywordSpotter"),
         "cleaning": (
             "Denoise",
             "NoiseSuppressAGC",

@@ -1,0 +1,146 @@
+"""SpeechToText: the words of English speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from nodes.contract import Audio, Data, InvalidInput, Item, Kind, parameter
+from nodes.listening import Listening, placed
+from nodes.recognition import Recognition
+from nodes.recognizer import Task
+from nodes.stream import split
+
+__all__ = ["SpeechToText"]
+
+
+@attrs.define
+class SpeechToText(Listening):
+    """Write down English speech, utterance by utterance, with pocketsphinx.
+
+    Source: D. Huggins-Daines et al., "PocketSphinx: A Free, Real-Time Continuous Speech Recognition System for
+    Hand-Held Devices", 2006, with the English model of its wheel (extra `asr`). Small and old: clear speech of one
+    voice gives most of the words, noise and accents few.
+
+    Takes audio of every rate, format and channel count; it is heard as 16 kHz mono. An utterance ends at a gap in the
+    audio, where the `segments` in the data of `SpeechSegmenter`, `VAD` or `SileroVAD` say that speech ends, at
+    `max_utterance_ms`, and at `finish`. So give it the output of `SpeechSegmenter`; or, for text while somebody
+    speaks, that of `VAD` with `forward_audio`. Audio alone is cut without regard to words. The data (`at` and `until`
+    are those of the utterance as far as it was heard):
+
+    * `text`: the words of an utterance that has ended, maybe none, and `words`: each `word` with its `start_ms` and
+      `end_ms`;
+    * `partial`: what is understood so far, as often as it changes, and it may still change; empty with `text`.
+
+    Works in a thread, at perhaps a third of real time: a long utterance may need a row's `max_timeout_ms` raised. The
+    model is loaded with the first utterance. A session has a recognizer of its own, of about 100 MB, while an
+    utterance goes on; two idle ones are kept for the next. They belong to the process, and are not counted to the
+    session's memory.
+    """
+
+    max_utterance_ms: float = parameter(
+        15_000.0, help="length at which an utterance is cut, in ms", at_least=1_000, at_most=60_000
+    )
+    partial_every_ms: float = parameter(
+        500.0, help="how often to tell what is understood so far, in ms; 0: never", at_least=0, at_most=60_000
+    )
+    max_active: int = parameter(
+        5_000,
+        help="HMM states followed in every frame: more are slower, and may be right",
+        at_least=100,
+        at_most=30_000,
+    )
+    _segment_end_ms: float = attrs.field(init=False, default=0.0, repr=False)
+    _partial: str = attrs.field(init=False, default="", repr=False)
+    _partial_ms: float = attrs.field(init=False, default=0.0, repr=False)
+
+    takes = Kind.BOTH
+
+    @property
+    def task(self) -> Task:
+        """Anything in English."""
+        return Task(self.max_active)
+
+    def process(self, item: Item) -> Iterable[Data]:
+        """Understand what one block of shape (n, channels) brings; learn from data where utterances end.
+
+        Raises:
+          InvalidInput: data have no segments, or audio has another rate or channel count than before, begins before
+            the end of the last block, holds NaN or infinity, or has a rate that cannot be converted to 16 kHz.
+        """
+        if isinstance(item, Audio):
+            return self.take(item)
+        self._segment_end_ms = max(self._segment_end_ms, _latest_end(item))
+        return list(self._end_if_over())
+
+    def hear(self, audio: Audio) -> Iterator[Data]:
+        """Partial text, and the text of every utterance that ends in this block."""
+        while len(audio.frames):
+            stretch = self.stretch_of(audio)
+            limit = round(self.max_utterance_ms * audio.sample_rate / 1000) - stretch.n_frames
+            head, audio = split(audio, audio.start + limit)
+            for _ in stretch.push(head):
+                yield from self._understood(stretch)
+            if len(head.frames) == limit:
+                yield from self.end()
+        yield from self._end_if_over()
+
+    def _understood(self, stretch: Recognition) -> Iterator[Data]:
+        if not self.partial_every_ms or stretch.heard_ms < self._partial_ms + self.partial_every_ms:
+            return
+        self._partial_ms = stretch.heard_ms
+        partial = " ".join(word.text for word in stretch.words())
+        if partial != self._partial:
+            self._partial = partial
+            heard_until = (stretch.start_ms + stretch.heard_ms) / 1000
+            yield Data({"text": "", "words": [], "partial": partial}, stretch.start_ms / 1000, heard_until)
+
+    def _end_if_over(self) -> Iterator[Data]:
+        """End the utterance if a speech segment ended in it."""
+        if self._stretch is not None and self._stretch.start_ms < self._segment_end_ms <= self._stretch.stop_ms:
+            yield from self.end()
+
+    def end(self) -> Iterator[Data]:
+        """The text of the utterance, if there is one."""
+        stretch = self._stretch
+        if stretch is None:
+            return
+        heard = self.end_stretch(stretch)
+        places = [placed(word, stretch) for word in heard]
+        words = [
+            {"word": word.text, "start_ms": start_ms, "end_ms": end_ms}
+            for word, (start_ms, end_ms) in zip(heard, places, strict=True)
+        ]
+        self._partial, self._partial_ms = "", 0.0
+        value = {"text": " ".join(word.text for word in heard), "words": words, "partial": ""}
+        yield Data(value, stretch.start_ms / 1000, stretch.stop_ms / 1000)
+
+    def close(self) -> None:
+        """Let go of the utterance and its recognizer."""
+        super().close()
+        self._segment_end_ms, self._partial, self._partial_ms = 0.0, "", 0.0
+
+    @property
+    def delay(self) -> float:
+        """The longest utterance, in seconds: its text comes with its end."""
+        return self.max_utterance_ms / 1000
+
+    def join(self, items: Sequence[Data]) -> Data:
+        """One item for several: all text, and the latest partial text."""
+        values = [item.value for item in items]
+        value = {
+            "text": " ".join(one["text"] for one in values if one["text"]),
+            "words": [word for one in values for word in one["words"]],
+            "partial": values[-1]["partial"],
+        }
+        return Data(value, items[0].at, items[-1].until)
+
+
+def _latest_end(item: Data) -> float:
+    """Where the last closed segment in a detector's data ends, in ms; 0 without one."""
+    segments: Any = item.value.get("segments")
+    if not isinstance(segments, list):
+        raise InvalidInput("the data have no speech segments")
+    return max((end_ms for _, end_ms in segments if end_ms is not None), default=0.0)
