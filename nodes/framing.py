@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nodes.contract import Audio, InvalidInput, Samples
 from nodes.stream import StreamFormat, continues, mono, require_finite, require_format
 
-__all__ = ["Framing", "MonoWindows", "Windows"]
+__all__ = ["ChannelWindows", "Framing", "MonoWindows", "Windows"]
 
 _LONGEST = 16_384
 """Frames of the longest window."""
@@ -65,7 +65,7 @@ class Windows:
     """Some windows of a stream, one after another.
 
     Attributes:
-      samples: float64, shape (count, size); the mean of the channels.
+      samples: float64, shape (count, size) of the mean of the channels, or (count, channels, size).
       position: of the first window's first frame.
       sample_rate: in Hz.
       is_fresh: they are the first after the beginning or a gap.
@@ -78,8 +78,8 @@ class Windows:
 
 
 @attrs.define
-class MonoWindows:
-    """The windows of a stream's mean over its channels. A gap begins the windows anew; what is left is dropped.
+class ChannelWindows:
+    """The windows of a stream, with all its channels. A gap begins the windows anew; what is left is dropped.
 
     Attributes:
       window_ms: length of a window; of at least 2 frames, whatever the rate.
@@ -112,12 +112,16 @@ class MonoWindows:
             self._framing = Framing(size, hop, audio.start)
             self._stop, self._is_fresh = audio.start, True
         self._stop += len(audio.frames)
-        position, samples, count = self._framing.push(mono(audio).astype(np.float64))
+        position, samples, count = self._framing.push(self._samples(audio))
         if not count:
             return iter(())
         fresh, self._is_fresh = self._is_fresh, False
-        windows = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop][:count]
+        windows = np.lib.stride_tricks.sliding_window_view(samples, size, axis=0)[::hop][:count]
         return _batches(Windows(windows, position, audio.sample_rate, fresh), hop)
+
+    def _samples(self, audio: Audio) -> NDArray[np.float64]:
+        """What is cut of a block, shape (n, ...)."""
+        return audio.as_float32().astype(np.float64)
 
     def sizes(self, rate: int) -> tuple[int, int]:
         """Frames of a window, and from one to the next."""
@@ -136,9 +140,17 @@ class MonoWindows:
         return 0 if self._framing is None else self._framing.memory_bytes
 
 
+@attrs.define
+class MonoWindows(ChannelWindows):
+    """The windows of a stream's mean over its channels."""
+
+    def _samples(self, audio: Audio) -> NDArray[np.float64]:
+        return mono(audio).astype(np.float64)
+
+
 def _batches(windows: Windows, hop: int) -> Iterator[Windows]:
     samples = windows.samples
-    step = max(1, _BATCH_SAMPLES // samples.shape[1])
+    step = max(1, _BATCH_SAMPLES // samples[0].size)
     for first in range(0, len(samples), step):
         start = windows.position + first * hop
         yield Windows(samples[first : first + step], start, windows.sample_rate, windows.is_fresh and not first)

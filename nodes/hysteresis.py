@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.speech import Segment, Segmenter
+from nodes.speech import Segment, Segmenter, milliseconds
 
 __all__ = ["Alarm"]
 
@@ -57,11 +57,11 @@ class Alarm:
 
     @property
     def duration_ms(self) -> float:
-        """For how long it has been on; 0 if it is off."""
+        """From its first high value to the last so far, if it is on; else 0."""
         segmenter = self._segmenter
         if segmenter is None or segmenter.open_ms is None:
             return 0.0
-        return segmenter.decided_ms - segmenter.open_ms
+        return milliseconds(segmenter.settled_ms) - milliseconds(segmenter.open_ms)
 
     def take(self) -> list[Segment]:
         """The segments that ended since the last call, and the open one, if any."""

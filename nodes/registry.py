@@ -16,6 +16,7 @@ from nodes.channel_merge import ChannelMerge
 from nodes.channel_mixer import ChannelMixer
 from nodes.channel_split import ChannelSplit
 from nodes.chunker import Chunker
+from nodes.clipping_detector import ClippingDetector
 from nodes.compressor import Compressor
 from nodes.crossfade import Crossfade
 from nodes.dc_block import DCBlock
@@ -61,6 +62,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "ChannelMixer": ChannelMixer,
         "ChannelSplit": ChannelSplit,
         "Chunker": Chunker,
+        "ClippingDetector": ClippingDetector,
         "Compressor": Compressor,
         "Crossfade": Crossfade,
         "DCBlock": DCBlock,
@@ -110,7 +112,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Compressor",
             "Limiter",
         ),
-        "levels and health": ("AudioLevel", "Loudness", "SNR", "Gain"),
+        "levels and health": ("AudioLevel", "Loudness", "SNR", "ClippingDetector", "Gain"),
         "features": ("Spectrogram", "MelSpectrogram", "MFCC", "Pitch", "OnsetDetector"),
         "flow": (
             "Gate",

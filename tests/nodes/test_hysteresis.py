@@ -38,7 +38,7 @@ def test_goes_on_after_the_hold_and_off_after_the_release() -> None:
         raised.push(np.array([value], float), hop * HOP_MS, HOP_MS)
         states.append((raised.is_on, raised.duration_ms))
     off, on = (False, 0.0), True
-    assert states == [off, off, off, (on, 30), (on, 40), (on, 50), off, off]
+    assert states == [off, off, off, (on, 30), (on, 40), (on, 40), off, off]
     assert raised.take() == [[10, 50]], "from the first high value to the last"
 
 
