@@ -38,6 +38,7 @@ from nodes.pass_through import PassThrough
 from nodes.pitch import Pitch
 from nodes.player import Player
 from nodes.recorder import Recorder
+from nodes.silence_detector import SilenceDetector
 from nodes.silero_vad import SileroVAD
 from nodes.snr import SNR
 from nodes.spectrogram import Spectrogram
@@ -86,6 +87,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "Pitch": Pitch,
         "Player": Player,
         "Recorder": Recorder,
+        "SilenceDetector": SilenceDetector,
         "SileroVAD": SileroVAD,
         "SNR": SNR,
         "Spectrogram": Spectrogram,
@@ -112,7 +114,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Compressor",
             "Limiter",
         ),
-        "levels and health": ("AudioLevel", "Loudness", "SNR", "ClippingDetector", "Gain"),
+        "levels and health": ("AudioLevel", "Loudness", "SNR", "SilenceDetector", "ClippingDetector", "Gain"),
         "features": ("Spectrogram", "MelSpectrogram", "MFCC", "Pitch", "OnsetDetector"),
         "flow": (
             "Gate",
