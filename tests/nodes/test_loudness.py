@@ -69,6 +69,7 @@ def test_integrated_loudness_is_pyloudnorms(rate: int, channels: int) -> None:
         ([(-36, 10), (-23, 60), (-36, 10)], -23),  # 3
         ([(-72, 10), (-36, 10), (-23, 60), (-36, 10), (-72, 10)], -23),  # 4
         ([(-26, 20), (-20, 20.1), (-26, 20)], -23),  # 5
+        ([(-65, 10), (-72, 40)], -65),  # not of them: what the gate at -70 keeps out, though the relative one would not
     ],
 )
 def test_stereo_tones_of_tech_3341(levels_dbfs: Sequence[tuple[float, float]], expected: float) -> None:
