@@ -29,7 +29,8 @@ class HopAnalyser(Node):
     that ends what is still on, of no length. What is less than a hop before a gap or the end is not looked at. An item
     has, besides what the class says, `timestamp_ms`, `duration_ms` and `frames` of its hops, as AudioLevel does.
 
-    In items, each bool is whether it was so at some time, and each list has segments: they are joined as such.
+    In items, each bool is whether it was so at some time, and each list has segments: they are joined as such, except
+    for what `joined` gives.
     """
 
     hop_ms: ClassVar[float] = 10.0
@@ -108,13 +109,14 @@ class HopAnalyser(Node):
         if len(items) == 1:
             return items[0]
         values = [item.value for item in items]
-        value = {name: _joined(name, values) for name in values[-1]}
+        value = dict(self.joined(values))
+        value |= {name: _joined(name, values) for name in values[-1] if name not in value}
         value |= {
             "timestamp_ms": values[0]["timestamp_ms"],
             "duration_ms": milliseconds(math.fsum(value["duration_ms"] for value in values)),
             "frames": sum(value["frames"] for value in values),
         }
-        return Data(value | dict(self.joined(values)), items[0].at, items[-1].until)
+        return Data(value, items[0].at, items[-1].until)
 
     @property
     def delay(self) -> float:
@@ -137,7 +139,7 @@ def _joined(name: str, values: Sequence[Value]) -> Any:
 
 def joined_mean(values: Sequence[Value], numbers: Iterable[float]) -> float:
     """The mean over several items, at least one of which has frames, of a number that each has."""
-    total = sum(value["frames"] for value in values)
+    total: int = sum(value["frames"] for value in values)
     return math.fsum(value["frames"] * number for value, number in zip(values, numbers, strict=True)) / total
 
 

@@ -20,6 +20,7 @@ from nodes.clipping_detector import ClippingDetector
 from nodes.compressor import Compressor
 from nodes.crossfade import Crossfade
 from nodes.dc_block import DCBlock
+from nodes.dc_offset import DCOffset
 from nodes.delay import Delay
 from nodes.denoise import Denoise
 from nodes.gain import Gain
@@ -67,6 +68,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "Compressor": Compressor,
         "Crossfade": Crossfade,
         "DCBlock": DCBlock,
+        "DCOffset": DCOffset,
         "Delay": Delay,
         "Denoise": Denoise,
         "Gain": Gain,
@@ -114,7 +116,15 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Compressor",
             "Limiter",
         ),
-        "levels and health": ("AudioLevel", "Loudness", "SNR", "SilenceDetector", "ClippingDetector", "Gain"),
+        "levels and health": (
+            "AudioLevel",
+            "Loudness",
+            "SNR",
+            "SilenceDetector",
+            "ClippingDetector",
+            "DCOffset",
+            "Gain",
+        ),
         "features": ("Spectrogram", "MelSpectrogram", "MFCC", "Pitch", "OnsetDetector"),
         "flow": (
             "Gate",
