@@ -12,6 +12,7 @@ from nodes.audio_level import AudioLevel
 from nodes.audio_resample import AudioResample
 from nodes.butterworth import BandPass, HighPass, LowPass
 from nodes.calculator import Calculator
+from nodes.channel_balance import ChannelBalance
 from nodes.channel_merge import ChannelMerge
 from nodes.channel_mixer import ChannelMixer
 from nodes.channel_split import ChannelSplit
@@ -60,6 +61,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         "AudioResample": AudioResample,
         "BandPass": BandPass,
         "Calculator": Calculator,
+        "ChannelBalance": ChannelBalance,
         "ChannelMerge": ChannelMerge,
         "ChannelMixer": ChannelMixer,
         "ChannelSplit": ChannelSplit,
@@ -123,6 +125,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "SilenceDetector",
             "ClippingDetector",
             "DCOffset",
+            "ChannelBalance",
             "Gain",
         ),
         "features": ("Spectrogram", "MelSpectrogram", "MFCC", "Pitch", "OnsetDetector"),
