@@ -20,6 +20,7 @@ from transport.connection import Connection, ResetCode, StreamGone
 from transport.dial import ClientTls, Target, dial
 from transport.driver import Driver
 from transport.events import Event, GoAway, ResponseEnded, ResponseStarted, SettingsReceived, StreamReset
+from transport.framing import FramingError
 from transport.limits import Limits
 from transport.listeners import TcpAddress
 from transport.rpc_errors import error_of, rpc_error
@@ -68,6 +69,9 @@ class ClientCall(Stream):
         reason = f"the server has taken nothing for {self._driver.stall_timeout_s:g} s"
         self._give_up(Status(StatusCode.UNAVAILABLE, reason))
         return rpc_error(StatusCode.UNAVAILABLE, reason)
+
+    def _spoilt(self, error: FramingError) -> Exception:
+        return rpc_error(error.code, str(error))
 
     async def initial_metadata(self) -> Metadata:
         """What the server sent before its first message; waits for it."""

@@ -6,10 +6,12 @@ Rules kept here:
 - Operations on a stream that is over raise `StreamGone`.
 """
 
+from collections.abc import Iterator
+
 from transport import events, heads
 from transport.dispatch import Dispatch, StreamGone
 from transport.events import Event, MessageReceived
-from transport.framing import FramingError
+from transport.framing import FramingError, inflating
 from transport.http2 import ResetCode
 from transport.rpc_status import Metadata, Status, StatusCode
 
@@ -160,6 +162,16 @@ class Connection(Dispatch):
             self._late += self._fail(message.stream_id, Status(error.code, str(error)))
             return True
         return self._tell_credit(message.stream_id, stream)
+
+    def inflating(self, message: MessageReceived) -> Iterator[bytes]:
+        """The slices of a compressed message; raises FramingError."""
+        assert message.encoding is not None
+        return inflating(message.data, message.encoding, self._limits.max_message_bytes)
+
+    def refuse(self, message: MessageReceived, error: FramingError) -> None:
+        """It cannot be inflated: its call ends, as `late_events` tell."""
+        if message.stream_id in self._streams:
+            self._late += self._fail(message.stream_id, Status(error.code, str(error)))
 
     def acknowledge(self, message: MessageReceived) -> bool:
         """Let the peer send as much again as this message held; tells the same."""

@@ -119,7 +119,9 @@ class Dispatch(GRPCConnection):
         except FramingError as error:
             return self._fail(stream_id, Status(error.code, str(error)))
         self._tell_credit(stream_id, stream)
-        return [MessageReceived(stream_id, data, held, self._received_at, packed) for data, held, packed in messages]
+        return [
+            MessageReceived(stream_id, data, held, self._received_at, encoding) for data, held, encoding in messages
+        ]
 
     def _stream_ended(self, event: Any) -> list[Event]:
         stream = self._streams.get(event.stream_id)

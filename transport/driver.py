@@ -150,11 +150,15 @@ class Driver:
             received_at = perf_counter()
             crowded = self._take(data, received_at)
             while crowded and self.end_reason is None:
-                async with self._turnstile:  # fair: one passes in each turn of the scheduler
-                    pass
+                await self.give_way()
                 crowded = connection.has_more and self._take(b"", received_at)
             while self.unsent_bytes > high_water and self.end_reason is None:
                 await self._room.park()
+
+    async def give_way(self) -> None:
+        """Wait behind all who, like the caller, have much to do; one of them goes on in each turn of the scheduler."""
+        async with self._turnstile:  # fair
+            pass
 
     async def _receive(self) -> bytes:
         """What has come, b"" at the end. Of a plain socket it is read when there is something, not tried before."""
@@ -286,7 +290,7 @@ class Driver:
         """Send without waking the writer, if the socket takes all now; False if there is something left for it."""
         if self._socket is None or not self._writer or self.end_reason is not None:
             return False
-        self._handle_late()
+        self.handle_late()
         data = self.connection.data_to_send()
         try:
             sent = os.write(self._socket.fileno(), data)
@@ -300,7 +304,7 @@ class Driver:
         with self._write_scope as scope:
             try:
                 while True:
-                    self._handle_late()
+                    self.handle_late()
                     if data := self._rest or self.connection.data_to_send():
                         self._rest = b""
                         await self._write(data)
@@ -315,7 +319,8 @@ class Driver:
             self._peer_gone = True
             self.finish(f"the peer accepted nothing for {self._write_timeout_s:g} s")
 
-    def _handle_late(self) -> None:
+    def handle_late(self) -> None:
+        """Do what has come of taking messages."""
         for event in self.connection.late_events():
             self._handle(event)
 

@@ -55,16 +55,17 @@ class MessageReceived(Event):
     """One whole message, unread until `Connection.take`.
 
     Attributes:
+      data: As it came, until somebody has inflated it.
       flow_length: What to acknowledge for it, in bytes of the stream's window.
       received_at: When its last byte was read from the socket, on `time.perf_counter`'s clock.
-      compressed: Whether it was, on its way.
+      encoding: What it was compressed with on its way; None for nothing.
     """
 
     stream_id: int
     data: bytes
     flow_length: int
     received_at: float = 0.0
-    compressed: bool = False
+    encoding: str | None = None
 
 
 @frozen

@@ -1,26 +1,39 @@
 """gRPC's length-prefixed messages: cutting a stream of bytes into them, compressing and inflating.
 
 Rules kept here:
-- A message is refused by its announced length, before its bytes are kept, and inflated only up to the limit.
+- A message is refused by its announced length, before its bytes are kept. It is kept as it came, and inflated by who
+  takes it: in slices, and only up to the limit.
 - A message that compressing does not make smaller goes as it is; the flag says so for each.
 - Nothing is copied twice; one frame that is one message (the usual case for audio) is cut once.
 """
 
 import zlib
+from collections.abc import Iterator
 
 from transport.rpc_status import StatusCode
 
-__all__ = ["ENCODINGS", "PREFIX_BYTES", "FramingError", "MessageReader", "pack", "prefix"]
+__all__ = [
+    "ENCODINGS",
+    "PREFIX_BYTES",
+    "FramingError",
+    "MessageReader",
+    "Part",
+    "beginning",
+    "inflating",
+    "pack",
+    "prefix",
+]
 
 PREFIX_BYTES = 5
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 ENCODINGS = frozenset(_WINDOW_BITS)
 _LEVEL = 6
+_SLICE_BYTES = 128 * 1024
+_GLANCE_BYTES = 256
 
-
-Part = tuple[bytes, int, bool]
-"""A message, its size as it was sent with its prefix, and whether it was compressed."""
+Part = tuple[bytes, int, str | None]
+"""A message, its size as it was sent with its prefix, and what it is compressed with."""
 
 
 class FramingError(Exception):
@@ -84,7 +97,7 @@ class MessageReader:
         if not self._buffer and len(data) >= PREFIX_BYTES:
             size = PREFIX_BYTES + self._announced(data)
             if size == len(data):
-                return [(self._content(data[0], data[PREFIX_BYTES:]), size, data[0] == 1)]
+                return [(data[PREFIX_BYTES:], size, self._encoding_of(data[0]))]
         self._buffer += data
         return self._cut() if len(self._buffer) >= self._needed else []
 
@@ -102,7 +115,7 @@ class MessageReader:
                     self._needed = size
                     break
                 content = bytes(view[start + PREFIX_BYTES : start + size])
-                messages.append((self._content(view[start], content), size, view[start] == 1))
+                messages.append((content, size, self._encoding_of(view[start])))
                 start += size
         del self._buffer[:start]
         return messages
@@ -113,31 +126,53 @@ class MessageReader:
             raise _too_large(self._max_bytes, f"{length} bytes")
         return length
 
-    def _content(self, flag: int, data: bytes) -> bytes:
+    def _encoding_of(self, flag: int) -> str | None:
         if flag == 0:
-            return data
+            return None
         if flag != 1:
             raise FramingError(StatusCode.INTERNAL, f"a message's compressed flag is {flag}")
         if self._encoding is None:
             raise FramingError(StatusCode.INTERNAL, "a message is compressed but no grpc-encoding was named")
         if self._encoding not in _WINDOW_BITS:
             raise FramingError(StatusCode.UNIMPLEMENTED, f"grpc-encoding {self._encoding[:20]!r} is not supported")
-        return _inflate(data, _WINDOW_BITS[self._encoding], self._max_bytes)
+        return self._encoding
 
 
-def _inflate(data: bytes, window_bits: int, max_bytes: int) -> bytes:
-    inflater = zlib.decompressobj(window_bits)
-    try:
-        content = inflater.decompress(data, max_bytes + 1)
-    except zlib.error as error:
-        raise FramingError(StatusCode.INTERNAL, f"a compressed message is damaged: {error}") from None
-    if len(content) > max_bytes:
-        raise _too_large(max_bytes, "more, inflated,")
+def inflating(data: bytes, encoding: str, max_bytes: int) -> Iterator[bytes]:
+    """Inflate a message slice by slice, so that others can have their turn in between.
+
+    Args:
+      data: It.
+      encoding: One of `ENCODINGS`.
+      max_bytes: Of all slices together.
+    Raises:
+      FramingError: it is more than that, or damaged.
+    """
+    inflater, size = zlib.decompressobj(_WINDOW_BITS[encoding]), 0
+    for start in range(0, len(data), _SLICE_BYTES):
+        rest, part = data[start : start + _SLICE_BYTES], b""
+        while rest or len(part) == _SLICE_BYTES:
+            try:
+                part = inflater.decompress(rest, _SLICE_BYTES)
+            except zlib.error as error:
+                raise FramingError(StatusCode.INTERNAL, f"a compressed message is damaged: {error}") from None
+            rest = inflater.unconsumed_tail
+            size += len(part)
+            if size > max_bytes:
+                raise _too_large(max_bytes, "more, inflated,")
+            yield part
     if not inflater.eof:
         raise FramingError(StatusCode.INTERNAL, "a compressed message is cut short")
     if inflater.unused_data:
         raise FramingError(StatusCode.INTERNAL, "a compressed message goes on after its end")
-    return content
+
+
+def beginning(data: bytes, encoding: str) -> bytes:
+    """The first bytes of a compressed message, all of it if it is small; nothing of one that is damaged."""
+    try:
+        return zlib.decompressobj(_WINDOW_BITS[encoding]).decompress(data[:_GLANCE_BYTES], _GLANCE_BYTES)
+    except zlib.error:
+        return b""
 
 
 def _too_large(max_bytes: int, announced: str) -> FramingError:

@@ -5,9 +5,8 @@ Rules kept here:
 - Bytes of an incomplete message that is larger than half the window are credited as they come, but only while no
   whole message waits before it: so a message may be larger than the window, and a stalled stream holds at most the
   window and one message.
-- Whatever is kept beyond the window (those bytes, and what messages are more than their compressed form) is drawn
-  from a budget that all connections share, and given back when the message is taken or the stream is over. Until
-  the stream may do so (`large`), nothing is.
+- Whatever is kept beyond the window, which is those bytes, is drawn from a budget that all connections share, and given
+  back when the message is taken or the stream is over. Until the stream may do so (`large`), nothing is.
 - Credit is told in steps of half a window: one WINDOW_UPDATE for many messages, and never a dead stop.
 """
 
@@ -32,8 +31,7 @@ class Inbound:
     """
 
     __slots__ = (
-        "_budget", "_credited", "_drawn", "_large", "_limits", "_reader", "_untold", "since", "unread_bytes",
-        "unread_messages",
+        "_budget", "_credited", "_drawn", "_large", "_limits", "_reader", "_untold", "since", "unread_messages",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, budget: Budget, encoding: str | None = None, *, large: bool = True) -> None:
@@ -46,7 +44,6 @@ class Inbound:
         self._untold = 0
         self.since: float | None = None
         self.unread_messages = 0
-        self.unread_bytes = 0
 
     @property
     def inside_message(self) -> bool:
@@ -65,15 +62,13 @@ class Inbound:
         """
         self._untold += flow_length - len(data)
         messages = []
-        for content, size, compressed in self._reader.feed(data):
-            held = size - self._credited
-            if (excess := _excess(content, held)) != self._credited:
-                self._draw(excess - self._credited)
+        for content, size, encoding in self._reader.feed(data):
+            messages.append((content, size - self._credited, encoding))
             self._credited = 0
-            messages.append((content, held, compressed))
             self.unread_messages += 1
-            self.unread_bytes += len(content)
-        self._check_unread()
+        if self.unread_messages > self._limits.max_unread_messages:
+            reason = f"more than {self._limits.max_unread_messages} messages wait to be read"
+            raise FramingError(StatusCode.RESOURCE_EXHAUSTED, reason)
         if not self._reader.partial_bytes:
             self.since = None
         else:
@@ -81,16 +76,6 @@ class Inbound:
                 self.since = at
             self._credit_incomplete()
         return messages
-
-    def _check_unread(self) -> None:
-        limits = self._limits
-        if self.unread_messages > limits.max_unread_messages:
-            reason = f"more than {limits.max_unread_messages} messages wait to be read"
-        elif self.unread_bytes > limits.stream_window_bytes + limits.max_message_bytes:
-            reason = "the compressed messages that wait are too large, inflated"
-        else:
-            return
-        raise FramingError(StatusCode.RESOURCE_EXHAUSTED, reason)
 
     def _draw(self, size: int) -> None:
         if size < 0:
@@ -109,9 +94,8 @@ class Inbound:
           FramingError: the budget has no room for the next one, which has begun.
         """
         self.unread_messages -= 1
-        self.unread_bytes -= len(data)
-        if excess := _excess(data, flow_length):
-            self._draw(-excess)
+        if credited := PREFIX_BYTES + len(data) - flow_length:
+            self._draw(-credited)
         self._credit_incomplete()
 
     def allow_large(self) -> None:
@@ -146,8 +130,3 @@ class Inbound:
         if self.since is not None and at is not None:
             self.since = at
         return due
-
-
-def _excess(content: bytes, held: int) -> int:
-    """What a message takes beyond the part of the window that it holds."""
-    return max(0, PREFIX_BYTES + len(content) - held)

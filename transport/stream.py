@@ -11,13 +11,15 @@ Rules kept here:
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import trio
+from attrs import evolve
 
 from transport.connection import StreamGone
 from transport.events import MessageReceived
-from transport.framing import PREFIX_BYTES, pack, prefix
+from transport.framing import PREFIX_BYTES, FramingError, beginning, pack, prefix
 
 if TYPE_CHECKING:
     from transport.driver import Driver
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Stream"]
 
 _BURST = 32
+_BURST_BYTES = 4096  # inflated, that count as much as one operation
 _PIECE_BYTES = 64 * 1024
 
 
@@ -61,15 +64,17 @@ class Stream:
           RpcError: on a client, the call ended with an error.
           trio.BrokenResourceError: on a server, the call was cancelled or its connection lost.
         """
-        if not self._unread or self._burst >= _BURST:
-            await self._wait_takeable()
-        return self.receive_nowait()
+        message = await self.take()
+        if message is None:
+            return None
+        self.acknowledge(message)
+        return message.data
 
     def receive_nowait(self) -> bytes | None:
         """`receive` for what is there already.
 
         Raises:
-          trio.WouldBlock: nothing is.
+          trio.WouldBlock: nothing is, or what is there has to be inflated first.
         """
         message = self.take_nowait()
         if message is None:
@@ -81,7 +86,34 @@ class Stream:
         """The next message, still holding its part of the window until `acknowledge`."""
         if not self._unread or self._burst >= _BURST:
             await self._wait_takeable()
+        if self._unread and self._unread[0].encoding is not None:
+            return await self._take_inflated(self._unread[0])
         return self.take_nowait()
+
+    async def _take_inflated(self, message: MessageReceived) -> MessageReceived:
+        """It stays unread until it is whole, so that a take that is cancelled loses nothing."""
+        try:
+            content = await self._inflate(message)
+        except FramingError as error:
+            self._connection.refuse(message, error)
+            self._driver.handle_late()
+            self._driver.wake_writer()
+            self._check_open()
+            raise self._spoilt(error) from None
+        if not self._unread:
+            self._check_open()
+        self._pop()
+        return evolve(message, data=content)
+
+    async def _inflate(self, message: MessageReceived) -> bytes:
+        content = BytesIO()  # gives what it holds without another copy
+        for part in self._connection.inflating(message):
+            content.write(part)
+            self._burst += 1 + len(part) // _BURST_BYTES
+            if self._burst >= _BURST:
+                self._burst = 0
+                await self._driver.give_way()
+        return content.getvalue()
 
     async def _wait_takeable(self) -> None:
         if self._burst >= _BURST:
@@ -91,17 +123,22 @@ class Stream:
             await self._arrivals.park()
 
     def take_nowait(self) -> MessageReceived | None:
-        """`take` for what is there already; raises trio.WouldBlock when nothing is."""
-        if self._unread:
+        """`take` for what is there already; raises trio.WouldBlock as `receive_nowait` does."""
+        if self.next_unread() is not None:
             self._burst += 1
-            message = self._unread.popleft()
-            if self._connection.take(message):
-                self._driver.wake_writer()
-            return message
+            return self._pop()
+        if self._unread:
+            raise trio.WouldBlock
         self._check_open()
         if self._input_ended:
             return None
         raise trio.WouldBlock
+
+    def _pop(self) -> MessageReceived:
+        message = self._unread.popleft()
+        if self._connection.take(message):
+            self._driver.wake_writer()
+        return message
 
     def acknowledge(self, message: MessageReceived) -> None:
         """Give the window back what this message held; once for each message taken."""
@@ -110,11 +147,17 @@ class Stream:
 
     def next_unread(self) -> MessageReceived | None:
         """What `take_nowait` would give now, left where it is."""
-        return self._unread[0] if self._unread else None
+        return self._unread[0] if self._unread and self._unread[0].encoding is None else None
 
     def unread(self) -> Iterator[bytes]:
-        """Look through what waits, oldest first, taking nothing. Not across an await."""
-        return (message.data for message in self._unread)
+        """Look through what waits, oldest first, taking nothing; of what is compressed, no further than its beginning.
+
+        Not across an await.
+        """
+        return (
+            message.data if message.encoding is None else beginning(message.data, message.encoding)
+            for message in self._unread
+        )
 
     async def wait_unread_changed(self) -> None:
         """Wait until another message has come, or the input has ended. Look at `unread` before, not after."""
@@ -140,7 +183,7 @@ class Stream:
 
     @property
     def unread_bytes(self) -> int:
-        """Their contents' size."""
+        """Their size, as they came."""
         return sum(len(message.data) for message in self._unread)
 
     # ---- sending
@@ -208,6 +251,10 @@ class Stream:
 
     def _stalled(self) -> Exception:
         return trio.BrokenResourceError("the peer has not read for too long")
+
+    def _spoilt(self, error: FramingError) -> Exception:
+        """What a message that cannot be read raises when its call is over already."""
+        return trio.BrokenResourceError(str(error))
 
     def _sendable(self) -> int:
         self._check_open()

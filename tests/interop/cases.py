@@ -227,7 +227,7 @@ async def server_compressed_unary(channel: Channel) -> None:
             call.half_close()
             message = await call.take()
             assert message is not None
-            assert message.compressed is compressed
+            assert (message.encoding is not None) is compressed
             assert SimpleResponse.FromString(message.data).payload.body == bytes(314_159)
 
 
@@ -241,7 +241,7 @@ async def server_compressed_streaming(channel: Channel) -> None:
             message = await call.take()
             assert message is not None
             call.acknowledge(message)
-            assert message.compressed is compressed
+            assert (message.encoding is not None) is compressed
             assert OutputResponse.FromString(message.data).payload.body == bytes(size)
         assert await call.receive() is None
 

@@ -104,8 +104,9 @@ def _check_status(request: Any) -> None:
 
 
 def _check_compressed(request: Any, message: MessageReceived) -> None:
-    if request.HasField("expect_compressed") and request.expect_compressed.value != message.compressed:
-        raise StatusError(StatusCode.INVALID_ARGUMENT, f"compressed is {message.compressed}")
+    compressed = message.encoding is not None
+    if request.HasField("expect_compressed") and request.expect_compressed.value != compressed:
+        raise StatusError(StatusCode.INVALID_ARGUMENT, f"compressed is {compressed}")
 
 
 async def _main() -> None:

@@ -1,17 +1,24 @@
+import random
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+import trio
 import trio.testing
 
 from tests.transport.links import RawClient, frame, message
-from tests.transport.test_driver import PATH, joined
+from tests.transport.test_driver import PATH, echo, joined
 from transport.calls import Call
-from transport.events import MessageReceived, RequestStarted, StreamFailed
-from transport.framing import FramingError, MessageReader, pack
+from transport.channel import Channel, channel_over
+from transport.connection import Connection
+from transport.events import RequestStarted
+from transport.framing import FramingError, MessageReader, beginning, inflating, pack
 from transport.guard import Budget
 from transport.inbound import Inbound
 from transport.limits import Limits
-from transport.rpc_status import StatusCode
+from transport.rpc_status import RpcError, StatusCode
+from transport.server import Server
 
 DATA = 0
 
@@ -21,12 +28,29 @@ def packed(data: bytes, bits: int = 31) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
+BITS = {"gzip": 31, "deflate": 15}
+
+
+def inflated(data: bytes, encoding: str = "gzip", most: int = 1 << 20) -> bytes:
+    return b"".join(inflating(data, encoding, most))
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_what_is_packed_is_read_back(encoding):
+@pytest.mark.parametrize("plain", [bytes(10_000), bytes(1 << 20), random.Random(1).randbytes(300_000), b""], ids=len)
+def test_what_is_compressed_is_read_back(encoding, plain):
+    content = packed(plain, BITS[encoding])
+    ((kept, size, named),) = MessageReader(1 << 20, encoding).feed(message(content, flag=1))
+    assert (kept, size, named) == (content, 5 + len(content), encoding)
+    assert inflated(kept, encoding) == plain
+    assert plain.startswith(beginning(kept, encoding))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_what_is_packed_is_smaller(encoding):
     head, content = pack(bytes(10_000), encoding)
     assert head[0] == 1
     assert len(content) < 100
-    assert MessageReader(10_000, encoding).feed(head + content) == [(bytes(10_000), 5 + len(content), True)]
+    assert inflated(content, encoding) == bytes(10_000)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
@@ -35,48 +59,32 @@ def test_what_gets_no_smaller_goes_as_it_is(encoding):
     assert (head, content) == (b"\0\0\0\0\5", b"short")
 
 
-def test_bytes_after_a_compressed_message_are_an_error():
-    with pytest.raises(FramingError, match="after its end"):
-        MessageReader(1000, "gzip").feed(message(packed(b"x") + b"y", flag=1))
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [(packed(b"x") + b"y", "after its end"), (packed(b"x")[:-1], "cut short"), (b"nonsense", "damaged")],
+)
+def test_what_is_not_one_compressed_message(content, fact):
+    with pytest.raises(FramingError, match=fact) as caught:
+        inflated(content)
+    assert caught.value.code is StatusCode.INTERNAL
 
 
 def test_inflating_stops_at_the_limit():
-    reader = MessageReader(1 << 20, "gzip")
+    done: list[int] = []
     with pytest.raises(FramingError) as caught:
-        reader.feed(message(packed(bytes(500 << 20)), flag=1))  # half a GB in half a MB
+        done.extend(len(part) for part in inflating(packed(bytes(50 << 20)), "gzip", 1 << 20))
     assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+    assert sum(done) <= 1 << 20
 
 
-class TestBombs:
-    """A window of compressed messages, none of them read."""
-
-    def test_what_they_are_inflated_is_drawn_from_the_budget(self):
-        budget = Budget(3_000_000)
-        limits = Limits(max_message_bytes=1 << 20)
-        one, two = Inbound(limits, budget, "gzip"), Inbound(limits, budget, "gzip")
-        bomb = message(packed(bytes(1_000_000)), flag=1)
-        ((content, held, compressed),) = one.feed(bomb, len(bomb))
-        assert compressed
-        assert budget.used_bytes == 5 + 1_000_000 - len(bomb)
-        two.feed(bomb, len(bomb))
-        with pytest.raises(FramingError) as caught:
-            two.feed(bomb * 2, 2 * len(bomb))
-        assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
-        assert budget.used_bytes <= budget.limit_bytes
-        one.take(content, held)
-        two.close()
-        assert budget.used_bytes == 0
-
-    def test_one_stream_holds_no_more_than_a_window_and_a_message(self):
-        client = RawClient(Limits(max_message_bytes=1 << 20))
-        sid, _ = client.open([*client.HEADERS, ("grpc-encoding", "gzip")])
-        bomb = message(packed(bytes(1_000_000)), flag=1)
-        (first,) = client.send(frame(DATA, 0, sid, bomb))
-        assert isinstance(first, MessageReceived)
-        (event,) = client.send(frame(DATA, 0, sid, bomb))
-        assert isinstance(event, StreamFailed)
-        assert event.status.code is StatusCode.RESOURCE_EXHAUSTED
-        assert client.works()
+def test_what_waits_is_kept_as_it_came():
+    """A window of bombs, none of them read, holds no more than a window, and nothing of what all share."""
+    budget = Budget(0)
+    inbound = Inbound(Limits(max_message_bytes=1 << 20), budget, "gzip")
+    bomb = message(packed(bytes(1_000_000)), flag=1)
+    for _ in range(200):
+        ((content, held, encoding),) = inbound.feed(bomb, len(bomb))
+        assert (len(content) + 5, held, encoding) == (len(bomb), len(bomb), "gzip")
 
 
 def test_an_unknown_encoding_is_told_the_known_ones():
@@ -112,7 +120,11 @@ class TestACall:
 
         async with joined(handler) as (channel, _), channel.call(PATH) as call:
             got = [await call.take() for _ in range(3)]
-            assert [(len(m.data), m.compressed) for m in got if m] == [(1000, True), (1000, False), (1_000_000, True)]
+            assert [(len(m.data), m.encoding) for m in got if m] == [
+                (1000, encoding),
+                (1000, None),
+                (1_000_000, encoding),
+            ]
             for message in got:
                 assert message is not None
                 call.acknowledge(message)
@@ -127,21 +139,21 @@ class TestACall:
         async with joined(handler) as (channel, _), channel.call(PATH) as call:
             message = await call.take()
             assert message is not None
-            assert not message.compressed
+            assert message.encoding is None
 
     async def test_compresses_nothing_unasked(self, autojump_clock):
         async with joined() as (channel, _), channel.call(PATH) as call:
             await call.send(bytes(1000))
             message = await call.take()
             assert message is not None
-            assert not message.compressed
+            assert message.encoding is None
 
     async def test_takes_what_a_client_compresses(self, autojump_clock):
         seen = []
 
         async def handler(call: Call) -> None:
             while (message := await call.take()) is not None:
-                seen.append((len(message.data), message.compressed))
+                seen.append((len(message.data), message.encoding))
                 call.acknowledge(message)
 
         async with joined(handler) as (channel, _):
@@ -152,4 +164,121 @@ class TestACall:
             connection.end_request(sid)
             channel.driver.wake_writer()
             await trio.testing.wait_all_tasks_blocked()
-        assert seen == [(5000, True)]
+        assert seen == [(5000, "gzip")]
+
+    async def test_is_failed_by_what_cannot_be_inflated(self, autojump_clock):
+        seen = []
+
+        async def handler(call: Call) -> None:
+            try:
+                seen.append(await call.receive())
+            except trio.BrokenResourceError as error:
+                seen.append(error)
+                raise
+
+        limits = Limits(max_message_bytes=100_000)
+        async with joined(handler, server_limits=limits) as (channel, server):
+            async with channel.call(PATH, encoding="gzip") as call:
+                await call.send(bytes(100_001))
+                status = await call.status()
+            assert status.code is StatusCode.RESOURCE_EXHAUSTED
+            assert "over the limit of 100000 bytes" in status.message
+            assert server.open_calls == 0
+        assert [type(each) for each in seen] == [trio.BrokenResourceError]
+
+    async def test_reads_what_its_server_cannot_have_meant_as_an_error(self, autojump_clock):
+        async def handler(call: Call) -> None:
+            call.compress("gzip")
+            await call.send(bytes(100_001))
+
+        limits = Limits(max_message_bytes=100_000)
+        async with joined(handler, client_limits=limits) as (channel, _), channel.call(PATH) as call:
+            with pytest.raises(RpcError) as caught:
+                await call.receive()
+            assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+
+    async def test_loses_nothing_when_receiving_is_cancelled(self, autojump_clock):
+        async def handler(call: Call) -> None:
+            call.compress("gzip")
+            await call.send(bytes(10_000_000))
+
+        async with joined(handler) as (channel, _), channel.call(PATH) as call, trio.open_nursery() as nursery:
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(call.receive)
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+            assert call.unread_messages == 1
+            nursery.cancel_scope.cancel()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            with trio.CancelScope(shield=True):
+                assert await call.receive() == bytes(10_000_000)
+
+    async def test_sees_a_compressed_message_before_its_turn(self, autojump_clock):
+        async def handler(call: Call) -> None:
+            while call.unread_messages < 2:
+                await call.wait_unread_changed()
+            first, second = call.unread()
+            assert (set(first), second) == ({0}, b"CANCEL" * 10)
+            assert len(first) < 1000
+            await call.send(b"seen")
+
+        async with joined(handler) as (channel, _), channel.call(PATH, encoding="gzip") as call:
+            await call.send(bytes(1_000_000))
+            await call.send(b"CANCEL" * 10)
+            assert await call.receive() == b"seen"
+
+
+class TestNeighbours:
+    """Between two messages of theirs, so much is inflated for others and no more."""
+
+    MOST_SLICES = 12
+    SLICE_BYTES = 128 * 1024
+
+    async def test_do_not_wait_for_what_others_have_inflated(self, autojump_clock, monkeypatch):
+        done: list[int] = []
+        inflate = Connection.inflating
+
+        def counting(connection, message):
+            for part in inflate(connection, message):
+                done.append(len(part))
+                yield part
+
+        monkeypatch.setattr(Connection, "inflating", counting)
+        server = Server({PATH: echo, "/t.T/Sink": sink}, Limits(), debug_errors=False)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(self.send_bombs, server)
+            async with connected(server, nursery) as channel, channel.call(PATH) as call:
+                while not done:
+                    await trio.lowlevel.checkpoint()
+                for _ in range(30):
+                    before = len(done)
+                    await call.send(b"x")
+                    assert await call.receive() == b"x"
+                    assert len(done) - before <= self.MOST_SLICES
+            assert len(done) > 100  # they did not wait either
+            assert max(done) <= self.SLICE_BYTES
+            nursery.cancel_scope.cancel()
+
+    async def send_bombs(self, server):
+        """A message of 16 MB, in as little as that takes."""
+        async with (
+            trio.open_nursery() as nursery,
+            connected(server, nursery) as channel,
+            channel.call("/t.T/Sink", encoding="gzip") as call,
+        ):
+            await call.send(bytes(16_000_000))
+            await call.receive()
+
+
+@asynccontextmanager
+async def connected(server: Server, nursery: trio.Nursery) -> AsyncIterator[Channel]:
+    near, far = trio.testing.memory_stream_pair()
+    nursery.start_soon(server.accept, far)
+    async with channel_over(near, "there") as channel:
+        yield channel
+
+
+async def sink(call: Call) -> None:
+    while await call.receive() is not None:
+        pass
