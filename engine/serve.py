@@ -3,12 +3,13 @@
 It prints a line `listening on ADDRESS` for each address once it is ready to answer. SIGINT or SIGTERM drains: no new
 calls, running ones get `--drain-timeout` to end, then sessions are closed, so that their tails are delivered, and what
 is left is cancelled. A second signal ends at once. Either way the exit code is 0. SIGHUP reads certificates and tokens
-again.
+again. SIGUSR1 prints a line of JSON: connections, calls, sessions by token's name, refusals.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -155,7 +156,7 @@ async def run_server(
 
 
 async def _serve_until_signal(settings: Settings, files: _Files) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1) as signals:
         async with trio.open_nursery() as watching:
             async with trio.open_nursery() as serving:
                 server: Server = await serving.start(run_server, settings, files)
@@ -176,6 +177,8 @@ async def _heed_signals(
         name = signal.Signals(number).name
         if number == signal.SIGHUP:
             files.reload()
+        elif number == signal.SIGUSR1:
+            print(json.dumps(_statistics(server)), flush=True)
         elif draining:
             log.info("%s again: ending at once", name)
             stop()
@@ -183,6 +186,11 @@ async def _heed_signals(
             draining = True
             log.info("%s: draining %d calls, for at most %g s", name, server.open_calls, timeout_s)
             server.drain(timeout_s)
+
+
+def _statistics(server: Server) -> dict[str, Any]:
+    counts = {"connections": len(server.connections), "calls": server.open_calls}
+    return {**counts, **attrs.asdict(server.doors.statistics())}
 
 
 def _warn_of_open_tokens(server: Server, files: _Files) -> None:

@@ -213,6 +213,16 @@ class TestTokens:
         assert "(friend)" in line
         assert token not in line + log
 
+    def test_the_server_tells_its_statistics(self, file: Path, token: str) -> None:
+        with ServerProcess("--auth-tokens", str(file)) as server:
+            ask("version", server.address, authorization=[f"Bearer {token}"])
+            ask("version", server.address)
+            server.process.send_signal(signal.SIGUSR1)
+            assert server.process.stdout is not None
+            told = json.loads(server.process.stdout.readline())
+        assert told.keys() == {"connections", "calls", "sessions", "sessions_by_token", "calls_by_token", "refused"}
+        assert (told["calls_by_token"], told["refused"]) == ({"friend": 1}, {"Unauthenticated": 1})
+
     def test_a_reload_lets_others_in(self, file: Path, token: str) -> None:
         other = new_token()
         with ServerProcess("--auth-tokens", str(file), log_level="INFO") as server:
