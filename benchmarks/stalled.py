@@ -87,7 +87,10 @@ def stalled(
                 figures = summarize(outcome)
                 unread = max(unread, outcome.beside_unread_bytes)
                 if figures["lost"] or figures["errors"]:
-                    raise click.ClickException(f"a run {name} it lost {figures['lost']} chunks: use fewer --sessions")
+                    raise click.ClickException(
+                        f"a run {name} it lost {figures['lost']:.0f} chunks, and the server waited"
+                        f" {figures['server_waited_percent']:.0f} % of the time for its core: use fewer --sessions"
+                    )
                 p99[name] = figures["p99_ms"]
             row = {"pair": pair + 1, "without_p99_ms": p99["without"], "with_p99_ms": p99["with"]}
             rows.append({**row, "ratio": p99["with"] / p99["without"], "unread_kb": unread / 1e3})
