@@ -60,6 +60,11 @@ class Call(Stream):
         self._started = False
         self._verdict: Status | None = None
 
+    def expect_message(self) -> None:
+        """The next message, or the end, has to come within the time for one message, or the call ends."""
+        if not self.input_ended and not self.unread_messages:
+            self._connection.expect_message(self.stream_id, trio.current_time())
+
     def compress(self, encoding: str) -> bool:
         """Send messages compressed (gzip or deflate), before the first; False if the client does not take it."""
         if self._started or encoding not in self.accepted_encodings:
@@ -141,9 +146,11 @@ def unary(function: Callable[[bytes, Call], Awaitable[bytes]]) -> Handler:
     """Make a handler of a function that answers one message with one."""
 
     async def handle(call: Call) -> None:
+        call.expect_message()
         request = await call.receive()
         if request is None:
             raise StatusError(StatusCode.INTERNAL, "the request has no message")
+        call.expect_message()
         if await call.receive() is not None:
             raise StatusError(StatusCode.UNIMPLEMENTED, "the request has more than one message")
         await call.send(await function(request, call))

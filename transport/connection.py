@@ -90,7 +90,7 @@ class Connection(Dispatch):
         found: list[Event] = []
         for stream_id, inbound in late:
             if self._h2.may_send(stream_id):
-                status = Status(StatusCode.DEADLINE_EXCEEDED, f"a message was not whole within {timeout_s:g} s")
+                status = Status(StatusCode.DEADLINE_EXCEEDED, f"no whole message came within {timeout_s:g} s")
                 found += self._fail(stream_id, status)
             else:
                 inbound.since = at  # it is us who hold it back
@@ -180,6 +180,12 @@ class Connection(Dispatch):
             return False
         stream.inbound.credit(message.flow_length)
         return self._tell_credit(message.stream_id, stream)
+
+    def expect_message(self, stream_id: int, at: float) -> None:
+        """From now on the next message, or the end of them, may take no longer than one that has begun."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.inbound.since is None:
+            stream.inbound.since = at
 
     def allow_large(self, stream_id: int) -> None:
         """Let a stream draw on the budget of large messages: its caller is known."""

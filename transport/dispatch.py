@@ -128,6 +128,7 @@ class Dispatch(GRPCConnection):
         if stream is None:
             return []
         if not self.client_side and not stream.inbound.inside_message:
+            stream.inbound.since = None
             return [events.HalfClosed(event.stream_id)]
         return self._fail(event.stream_id, Status(StatusCode.DATA_LOSS, "the stream ended before its time"))
 

@@ -27,7 +27,8 @@ class Inbound:
       large: Whether the stream may draw on the budget; `allow_large` says so later.
 
     Attributes:
-      since: When the incomplete message began, or half a window was last credited for it; None without one.
+      since: When the incomplete message began, or half a window was last credited for it; None without one. Who
+        has to have another message soon sets it before that.
     """
 
     __slots__ = (
@@ -69,12 +70,12 @@ class Inbound:
         if self.unread_messages > self._limits.max_unread_messages:
             reason = f"more than {self._limits.max_unread_messages} messages wait to be read"
             raise FramingError(StatusCode.RESOURCE_EXHAUSTED, reason)
-        if not self._reader.partial_bytes:
-            self.since = None
-        else:
+        if self._reader.partial_bytes:
             if messages or self.since is None:
                 self.since = at
             self._credit_incomplete()
+        elif messages:
+            self.since = None
         return messages
 
     def _draw(self, size: int) -> None:

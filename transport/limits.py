@@ -42,7 +42,8 @@ class Limits:
       settings_timeout_s: How long it may then take to acknowledge our SETTINGS.
       frame_timeout_s: How long one frame, or one block of headers, may take to come in.
       message_timeout_s: How long one message may take to come in, or half a window of it if it is larger; only
-        while the window is open.
+        while the window is open. A request that is one message is waited for from its call's start, then as long for
+        its end.
       idle_timeout_s: A server closes a connection that has had no call for so long.
       keepalive_interval_s: After so long without a byte a peer is pinged; a client does so only while it has
         calls. Servers that stand on gRPC's C core take a client's pings more often than every 300 s for a flood.

@@ -9,9 +9,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.transport.links import PREFACE, RawClient, frame, message
+from tests.transport.links import PREFACE, RawClient, frame, frames_of, message
 from tests.transport.test_driver import PATH, Recorder, echo
-from transport.calls import Call
+from transport.calls import Call, unary
 from transport.channel import channel_over
 from transport.connection import Connection, ResetCode
 from transport.doors import Doors, Rules
@@ -389,6 +389,39 @@ class TestSlowness:
             assert server.connections
             near.send_stream.close()
         assert server.connections == set()
+
+    @pytest.mark.parametrize(
+        "sent",
+        [b"", frame(DATA, 0, 1), frame(DATA, 0, 1, message(b"x"))],
+        ids=["nothing", "an empty frame", "a message and no end"],
+    )
+    async def test_a_unary_call_does_not_wait_for_ever(self, autojump_clock, sent):
+        """Its connection answers every ping: it is the call that is ended."""
+
+        async def never(request: bytes, call: Call) -> bytes:
+            raise AssertionError("there was no request")
+
+        async with trio.open_nursery() as nursery:
+            near, server = await self.start(nursery, Limits(keepalive_interval_s=0), unary(never))
+            await near.send_all(frame(HEADERS, END_HEADERS, 1, REQUEST) + sent)
+            await trio.sleep(125)
+            told = frames_of(bytes(await near.receive_some()), hpack.Decoder())
+            (answer,) = (headers for kind, _, _, headers in told if kind == HEADERS)
+            assert (answer["grpc-status"], answer["grpc-message"]) == ("4", "no whole message came within 60 s")
+            assert (len(server.connections), server.open_calls) == (1, 0)
+            nursery.cancel_scope.cancel()
+
+    async def test_a_stream_may_be_silent(self, autojump_clock):
+        handler = Recorder()
+        limits = Limits(keepalive_interval_s=0, idle_timeout_s=0)
+        async with trio.open_nursery() as nursery:
+            near, _ = await self.start(nursery, limits, handler)
+            await near.send_all(frame(HEADERS, END_HEADERS, 1, REQUEST) + frame(DATA, 0, 1, message(b"x")))
+            await near.send_all(frame(HEADERS, END_HEADERS | END_STREAM, 3, REQUEST))
+            await trio.sleep(3600)
+            assert len(handler.calls) == 2
+            assert not handler.ended.is_set()
+            nursery.cancel_scope.cancel()
 
     async def test_who_does_not_acknowledge_settings(self, autojump_clock):
         near, far = trio.testing.memory_stream_pair()
