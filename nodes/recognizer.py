@@ -194,7 +194,7 @@ class Recognizer:
         segment = library.ps_seg_iter(self._decoder)
         while segment:
             library.ps_seg_frames(segment, byref(start), byref(end))
-            text = library.ps_seg_word(segment).decode().split("(")[0]  # "and(2)" is a pronunciation of "and"
+            text = library.ps_seg_word(segment).decode().split("(")[0].strip()  # "and(2)": how "and" is pronounced
             if text[0] not in "<[+":
                 found.append(Word(text, start.value * _FRAME_MS, (end.value + 1) * _FRAME_MS))
             segment = library.ps_seg_next(segment)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import samplerate
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,3 +130,16 @@ def test_three_seconds_at_real_pace(foreign: Foreign) -> None:
     print(
         ", ".join(percentiles), f"max {metrics.max_latency_ms:.2f} ms over {times[-1] - times[0]:.2f} s"
     )  # pytest -rP
+
+
+def test_words_come_through_the_server(foreign: Foreign) -> None:
+    pytest.importorskip("pocketsphinx")
+    spoken, rate = soundfile.read(Path(__file__).parent.parent / "nodes/go_forward.flac", dtype="int16")
+    nodes = {
+        "vad": ("VAD", {"forward_audio": True}),
+        "utterances": "SpeechSegmenter",
+        "text": ("SpeechToText", {"max_active": 1_000}),
+    }
+    with foreign.session(pipeline(nodes, "vad>utterances", "utterances>text")) as talk:
+        responses = talk.finish(*cut(spoken, [1_600], rate), FLUSH)
+    assert "forward" in " ".join(told["text"] for told in joined_data(responses, "text"))

@@ -1,0 +1,108 @@
+"""SpeechToText and KeywordSpotter, on synthetic speech and against pocketsphinx's own Python interface.
+
+go_forward.flac is espeak-ng 1.51's `-v en-us -s 120 "Go forward ten meters."`, at 16 kHz and half its level.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from nodes.contract import Audio, Data, InvalidInput
+from nodes.keyword_spotter import KeywordSpotter
+from nodes.recognizer import USUAL_MEAN, Recognizer, Task
+from nodes.speech_to_text import SpeechToText
+from tests.kits import blocks_of, check_node, cut, run
+
+pocketsphinx = pytest.importorskip("pocketsphinx")
+
+RATE = 16_000
+SPEECH, _ = soundfile.read(Path(__file__).parent / "go_forward.flac", dtype="int16", always_2d=True)
+PHRASES = {"forward": 1e-50, "stop recording": 1e-50}
+
+
+def texts(outcome: Any) -> list[str]:
+    return [item.value["text"] for item in outcome.data if not item.value["partial"]]
+
+
+def test_conforms() -> None:
+    check_node(
+        lambda **params: SpeechToText(**{"max_active": 100, "partial_every_ms": 100, **params}),
+        formats=("f32",),
+        channels=(2,),
+        length=None,
+        findings=lambda value: value and [value["text"], value["words"]],
+        refuse=lambda block: Data({"rms_dbfs": -3.0}),
+        faults=[{"max_utterance_ms": 0}, {"max_active": 0}],
+    )
+
+
+def test_the_spotter_conforms() -> None:
+    check_node(
+        lambda **params: KeywordSpotter(**{"phrases": PHRASES, **params}),
+        formats=("i16",),
+        channels=(1,),
+        length=None,
+        findings=lambda value: value and value["keywords"],
+        refuse=lambda block: Audio(block.frames, 8_000, block.start),
+        faults=[{"phrases": phrases} for phrases in ({}, {"qwrtz": 0.1}, {"go\nforward": 0.1}, {"go": 0.0})],
+    )
+
+
+def test_words_are_those_of_the_library() -> None:
+    samples = SPEECH.tobytes()
+    theirs = pocketsphinx.Decoder(maxhmmpf=1_000, loglevel="FATAL", **model())
+    theirs.set_cmn(USUAL_MEAN.decode())
+    theirs.start_utt()
+    theirs.process_raw(samples, False, False)
+    theirs.end_utt()
+    ours = Recognizer(Task(max_active=1_000))
+    ours.begin(USUAL_MEAN)
+    ours.feed(samples)
+    ours.end()
+    assert " ".join(word.text for word in ours.words()) == theirs.hyp().hypstr
+
+
+def model() -> dict[str, str]:
+    root = Path(pocketsphinx.get_model_path()) / "en-us"
+    return {"hmm": str(root / "en-us"), "dict": str(root / "cmudict-en-us.dict"), "lm": str(root / "en-us.lm.bin")}
+
+
+def test_partial_text_comes_before_the_end_and_words_lie_in_the_utterance() -> None:
+    data = run(SpeechToText(max_active=1_000), cut(SPEECH, [320] * 500, RATE, start=RATE)).data
+    *before, last = data
+    assert before
+    assert all(item.value["partial"] and not item.value["text"] for item in before)
+    assert last.value["text"].startswith("go forward")
+    starts = [word["start_ms"] for word in last.value["words"]]
+    assert starts == sorted(starts)
+    assert 1_000 <= starts[0] < last.value["words"][-1]["end_ms"] <= last.until * 1_000 + 10
+
+
+def test_utterances_end_at_gaps_and_where_segments_end() -> None:
+    node = SpeechToText(max_active=100, partial_every_ms=0)
+    half = len(SPEECH) // 2
+    stretches = [(0, SPEECH[:half]), (half + RATE, SPEECH[half:])]
+    assert len(texts(run(node, blocks_of(stretches, [1_000] * 50, RATE)))) == 2
+    assert not list(node.process(Audio(SPEECH[:half], RATE)))
+    (told,) = node.process(Data({"segments": [[100.0, 900.0]]}))
+    assert (told.at, told.until) == (0.0, half / RATE)
+    with pytest.raises(InvalidInput, match="no speech segments"):
+        node.process(Data({"rms_dbfs": -3.0}))
+
+
+def test_a_long_utterance_is_cut() -> None:
+    node = SpeechToText(max_active=100, max_utterance_ms=1_000, partial_every_ms=0)
+    data = run(node, [Audio(SPEECH, RATE)]).data
+    assert [item.at for item in data] == [float(second) for second in range(len(data))]
+
+
+def test_a_phrase_is_found_where_it_is_said_and_no_other() -> None:
+    (hit,) = run(KeywordSpotter(phrases=PHRASES), cut(SPEECH, [320] * 500, RATE, start=RATE)).data
+    (told,) = hit.value["keywords"]
+    assert told["phrase"] == "forward"
+    assert 1_100 < told["start_ms"] < 1_500 < told["end_ms"] < 1_900
+    assert (hit.at, hit.until) == (told["start_ms"] / 1_000, told["end_ms"] / 1_000)
