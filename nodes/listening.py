@@ -85,6 +85,8 @@ class Listening(Node):
 
     def close(self) -> None:
         """Let go of the stretch and its recognizer."""
+        if self._stretch is not None:
+            self._stretch.abandon()
         self._format = self._mean = self._stretch = None
         self._stop = 0
 

@@ -54,6 +54,10 @@ class Recognition:
         """Where what was pushed ends."""
         return self._frames.stop_ms
 
+    def reaches(self, place_ms: float) -> bool:
+        """Whether what was pushed goes up to here; up to the frame before will do, since places are rounded."""
+        return round(place_ms * self._frames.source_rate / 1000) <= self._frames.stop + 1
+
     def push(self, audio: Audio) -> Iterator[None]:
         """Let the recognizer hear a block, and stop after every slice."""
         for piece in self._frames.push(audio):
@@ -102,6 +106,12 @@ class Recognition:
         RECOGNIZERS.give_back(self._recognizer)
         self._recognizer = None
         return words
+
+    def abandon(self) -> None:
+        """Let the recognizer go without hearing what is left."""
+        if self._recognizer is not None:
+            RECOGNIZERS.discard(self._recognizer)
+            self._recognizer = None
 
     def _placed(self, words: Iterable[Word]) -> Iterator[Word]:
         for word in words:

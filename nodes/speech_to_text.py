@@ -99,7 +99,8 @@ class SpeechToText(Listening):
 
     def _end_if_over(self) -> Iterator[Data]:
         """End the utterance if a speech segment ended in it."""
-        if self._stretch is not None and self._stretch.start_ms < self._segment_end_ms <= self._stretch.stop_ms:
+        stretch, end_ms = self._stretch, self._segment_end_ms
+        if stretch is not None and stretch.start_ms < end_ms and stretch.reaches(end_ms):
             yield from self.end()
 
     def end(self) -> Iterator[Data]:

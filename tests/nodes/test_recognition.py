@@ -1,0 +1,85 @@
+"""Where utterances end when positions were rounded, and who has the recognizers."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from nodes import recognition, recognizer
+from nodes.contract import Audio, Data
+from nodes.recognizer import Lender, Task
+from nodes.speech import milliseconds
+from nodes.speech_to_text import SpeechToText
+from tests.kits import signal
+
+pytest.importorskip("pocketsphinx")
+
+
+class Idle:
+    """A recognizer that understands nothing."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.mean = task, b""
+        self.closed = threading.Event()
+
+    def mean_of(self, samples: bytes) -> bytes:
+        return b"40"
+
+    def begin(self, mean: bytes) -> None: ...
+    def feed(self, samples: bytes) -> None: ...
+    def end(self) -> None: ...
+    def words(self) -> list[recognizer.Word]:
+        return []
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.fixture
+def lender(monkeypatch: pytest.MonkeyPatch) -> Lender:
+    lender = Lender(idle=2)
+    monkeypatch.setattr(recognizer, "Recognizer", Idle)
+    monkeypatch.setattr(recognition, "RECOGNIZERS", lender)
+    return lender
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("off", [-1, 0])
+def test_the_text_of_an_utterance_comes_with_its_audio(lender: Lender, rate: int, off: int) -> None:
+    node = SpeechToText()
+    for index in range(8):
+        block = Audio(signal(rate // 10 + index + off), rate, index * rate)
+        end_ms = milliseconds((block.stop - off) * 1000 / rate)
+        assert not list(node.process(Data({"segments": [[index * 1000.0, end_ms]]})))
+        (told,) = node.process(block)
+        assert (told.at, told.until) == (index, block.stop / rate)
+
+
+def test_a_recognizer_is_lent_to_one_utterance_at_a_time(lender: Lender) -> None:
+    first, second = lender.borrow(Task()), lender.borrow(Task())
+    assert first is not second
+    lender.give_back(first)
+    other = lender.borrow(Task(max_active=100))
+    assert other not in (first, second)
+    assert lender.borrow(Task()) is first
+    for each in (other, first, second):
+        lender.give_back(each)
+    assert isinstance(other, Idle)
+    assert other.closed.is_set()
+    assert {id(lender.borrow(Task())) for _ in range(2)} == {id(first), id(second)}
+
+
+def test_closing_in_an_utterance_frees_its_recognizer_in_another_thread(
+    lender: Lender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    borrowed: list[Idle] = []
+    freed_by: list[threading.Thread] = []
+    monkeypatch.setattr(recognizer, "Recognizer", lambda task: borrowed.append(Idle(task)) or borrowed[-1])
+    monkeypatch.setattr(Idle, "close", lambda self: (freed_by.append(threading.current_thread()), self.closed.set()))
+    node = SpeechToText()
+    assert not list(node.process(Audio(signal(32_000), 16_000)))
+    node.close()
+    assert borrowed[0].closed.wait(5)
+    assert freed_by != [threading.current_thread()]
+    assert lender.borrow(Task()) is not borrowed[0]
