@@ -42,6 +42,9 @@ SOXR_QUALITIES = ("QQ", "LQ", "MQ", "HQ", "VHQ")
 _SINC_REACH = {"sinc_fastest": 2464 / 128, "sinc_medium": 22438 / 491, "sinc_best": 340239 / 2381}
 """Half the length of libsamplerate's filters, in frames at the lower of the two rates (its *_coeffs.h)."""
 
+_SINC_STEPS = {"sinc_fastest": 128, "sinc_medium": 491, "sinc_best": 2381}
+"""Coefficients from one frame to the next, as they stand there."""
+
 LIBSAMPLERATE_CONVERTERS = (*_SINC_REACH, "zero_order_hold", "linear")
 
 
@@ -94,22 +97,67 @@ class _Filter:
 
 
 class SincStream(_Filter):
-    """libsamplerate's band-limited converters: equal to its one-shot call, with the tail that streaming drops."""
+    """libsamplerate's band-limited converters: equal to its one-shot call, with the tail that streaming drops.
+
+    The binding makes room for ⌈n · ratio⌉ frames of output. When that is full the library stops, also with the last
+    frames of the input not yet in its ring buffer, whose end came just there; the binding throws those away. So a block
+    that may fill the room is given in pieces: those that cannot fill it, and those so short that they always fit.
+    """
 
     def __init__(self, source: int, target: int, channels: int, converter: str = "sinc_fastest") -> None:
         super().__init__(source, target, channels)
+        reach = (_SINC_REACH[converter] + 2 / _SINC_STEPS[converter]) * max(1.0, source / target)
+        self._behind_frames = round(reach) + 1  # what the library holds back of its input (src_sinc.c)
+        self._fed_frames = 0
         self._ratio = target / source
         self._reach = _SINC_REACH[converter]
         self._resampler = samplerate.Resampler(converter, channels)
 
     def _convert(self, frames: Float32) -> Float32:
-        converted: Float32 = self._resampler.process(frames, self._ratio)
-        return converted
+        if self._target >= self._source or not len(frames):
+            converted: Float32 = self._resampler.process(frames, self._ratio)
+            return converted
+        parts, at = [], 0
+        for size in self._sizes(len(frames)):
+            parts.append(self._resampler.process(frames[at : at + size], self._ratio))
+            at += size
+        self._fed_frames += at
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _sizes(self, frames: int) -> tuple[int, ...]:
+        held = self._fed_frames - self._behind_frames
+        if held + frames <= 0:
+            return (frames,)
+        short = self._behind_frames - self._source // self._target - 2
+        if held < 0:
+            return (-held, *_pieces(0, frames + held, self._source, self._target, short))
+        return _pieces(held * self._target % self._source, frames, self._source, self._target, short)
 
     @property
     def memory_bytes(self) -> int:
         """The library's ring buffer, sized for the greatest ratio whatever the ratio is (src_sinc.c)."""
         return 4 * max(4096, 3 * round(self._reach * MAX_RATIO + 1)) * self._channels
+
+
+@functools.lru_cache(maxsize=4096)
+def _pieces(phase: int, frames: int, source: int, target: int, short: int) -> tuple[int, ...]:
+    """Cut a block so that each piece but short ones gives fewer frames than ⌈its length · target / source⌉.
+
+    Args:
+      phase: where the next frame of output lies, in 1/source of the distance between two.
+      frames: the block's length.
+      source: Hz, more than `target`.
+      target: Hz.
+      short: a piece of so many frames may fill its room.
+    """
+    pieces = []
+    while frames > short:
+        longest = (size for size in range(frames, frames - short, -1) if 0 < size * target % source <= source - phase)
+        size = next(longest, 1) if phase else 1
+        pieces.append(size)
+        frames -= size
+        phase = (phase + size * target) % source
+    return (*pieces, frames) if frames else tuple(pieces)
 
 
 def sinc_delay(source: int, target: int, converter: str = "sinc_fastest") -> float:

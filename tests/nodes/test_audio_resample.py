@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from nodes.audio_resample import AudioResample
 from nodes.contract import Audio, InvalidInput
+from nodes.resampling import SincStream
 from tests.kits import Outcome, blocks_of, check_node, cut, run, signal
 
 SINC = ("sinc_fastest", "sinc_medium", "sinc_best")
@@ -85,6 +87,27 @@ def test_chunked_equals_one_shot_libsamplerate(converter: str, source: int, targ
     assert start == 0
     assert common >= len(frames) * target // source - 1
     assert np.abs(given_frames[:common] - expected[:common]).max() <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "converter", "sizes"),
+    [
+        (32_000, 16_000, "sinc_medium", [1, 1, 1656, 2212, 1, 1, 2356]),
+        (96_000, 8_000, "sinc_fastest", [122, 371, 287]),
+    ],
+)
+def test_no_frame_is_lost_where_the_librarys_ring_buffer_ends(
+    source: int, target: int, converter: str, sizes: list[int]
+) -> None:
+    sent = np.random.default_rng(0).uniform(-0.5, 0.5, 200_000).astype(np.float32)
+    stream, at, parts = SincStream(source, target, 1, converter), 0, []
+    for size in itertools.cycle(sizes):
+        parts.append(stream.push(sent[at : at + size, None]))
+        at += size
+        if at >= len(sent):
+            break
+    ours, theirs = np.concatenate(parts)[:, 0], samplerate.resample(sent, target / source, converter)
+    np.testing.assert_allclose(ours, theirs[: len(ours)], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("quality", ["LQ", "HQ", "VHQ"])
