@@ -19,7 +19,7 @@ from transport.details import unpack
 from transport.rpc_status import StatusCode
 
 ROOT = Path(__file__).resolve().parents[2]
-CALL_SECONDS = 30.0
+CALL_SECONDS = 120.0
 
 _EXECUTION = "/remotemedia.v1.PipelineExecutionService/"
 

@@ -356,11 +356,12 @@ async def test_where_a_node_ran(stuck: type[Stuck]) -> None:  # in real time: vi
     stuck.opened.set()
     async with service() as channel, Client(channel).stream(one_node("Stuck")) as session:
         await session.send(block(0))
-        with trio.fail_after(10):
-            event = await session.receive()
-            while not isinstance(event, Result):
-                event = await session.receive()
-    assert json.loads(event.nodes[0].metadata)["placement"] == "thread"
+        await session.close()
+        with trio.fail_after(60):
+            got, ended = await events(session)
+    assert ended is None
+    ran = [json.loads(event.nodes[0].metadata) for event in got if isinstance(event, Result) and not event.flush]
+    assert [each["placement"] for each in ran] == ["thread"]
 
 
 def broken(*_: object) -> None:
