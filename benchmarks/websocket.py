@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 
-from benchmarks.wire import Call, ConnectionLost
+from benchmarks.wire import Call, ConnectionLost, send_ahead
 
 __all__ = ["WebSocketWire"]
 
@@ -34,7 +34,7 @@ class WebSocketWire:
         self._host = f"{host}:{port}"
         self._call = Call(0, 0)
         self._rest = b""
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
 
     @staticmethod
     def framed(message: bytes) -> bytes:
@@ -86,14 +86,7 @@ class WebSocketWire:
         Raises:
           ConnectionLost: it takes nothing any more.
         """
-        data = b"".join(self._out)
-        try:
-            sent = self.socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise ConnectionLost(str(error)) from None
-        self._out = [data[sent:]] if sent < len(data) else []
+        self._out = send_ahead(self.socket, self._out)
 
     def receive(self) -> list[tuple[Call, bytes | None]]:
         """What has come: messages, and None at the end.

@@ -79,6 +79,22 @@ class AnyWire(Protocol):
     def close(self) -> None: ...
 
 
+def send_ahead(connected: socket.socket, out: list[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Hand to a socket what it takes without waiting; gives what it did not take.
+
+    Raises:
+      ConnectionLost: it takes nothing any more.
+    """
+    data = b"".join(out)
+    try:
+        sent = connected.send(data)
+    except BlockingIOError:
+        sent = 0
+    except OSError as error:
+        raise ConnectionLost(str(error)) from None
+    return [data[sent:]] if sent < len(data) else []
+
+
 def connect(host: str, port: int) -> Wire:
     """Connect, over TCP in the clear.
 
@@ -201,14 +217,7 @@ class Wire:
         Raises:
           ConnectionLost: it takes nothing any more.
         """
-        data = b"".join(self._out)
-        try:
-            sent = self.socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise ConnectionLost(str(error)) from None
-        self._out = [data[sent:]] if sent < len(data) else []
+        self._out = send_ahead(self.socket, self._out)
 
     # ---- in
 

@@ -11,7 +11,7 @@ import attrs
 from nodes.alignment import SkewTooGreat
 from nodes.contract import Audio, Data, InvalidInput, Item
 from nodes.rows import of_kind, only_one
-from nodes.stream import StreamFormat, require_format, split
+from nodes.stream import StreamFormat, require_order, split
 
 __all__ = ["Judged", "Judgement"]
 
@@ -92,13 +92,7 @@ class Judged:
         return sum(block.frames.nbytes for block in self._blocks)
 
     def _check(self, blocks: Sequence[Audio], data: Sequence[Data]) -> None:
-        expected, stop = self._format, self._stop
-        for block in blocks:
-            expected = expected or (block.sample_rate, block.channels)
-            require_format(block, expected)
-            if block.start < stop:
-                raise InvalidInput(f"the block starts at frame {block.start}, the stream is at frame {stop}")
-            stop = block.stop
+        require_order(blocks, self._format, self._stop)
         for item in data:
             if item.at is None or item.until is None:
                 raise InvalidInput("the data say not what time they are about: use align 'arrival'")

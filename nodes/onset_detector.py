@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nodes.contract import Audio, Data, Kind, Node, parameter
 from nodes.framing import MonoWindows, Windows
+from nodes.joining import end_to_end
 from nodes.spectra import Spectra, mel_filters, power_spectra
 from nodes.speech import milliseconds
 
@@ -146,10 +147,7 @@ class OnsetDetector(Node):
 
     def join(self, items: Sequence[Data]) -> Data:
         """All onsets."""
-        if len(items) == 1:
-            return items[0]
-        value = {field: [each for item in items for each in item.value[field]] for field in ("onsets_ms", "strengths")}
-        return Data(value, items[0].at, items[-1].until)
+        return end_to_end(items, ("onsets_ms", "strengths"))
 
     @property
     def delay(self) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nodes.contract import Audio, Data, InvalidInput, Kind, Node, parameter
 from nodes.framing import MonoWindows, Windows
+from nodes.joining import end_to_end
 from nodes.speech import milliseconds
 
 __all__ = ["Pitch"]
@@ -82,10 +83,7 @@ class Pitch(Node):
 
     def join(self, items: Sequence[Data]) -> Data:
         """All estimates, one after another."""
-        if len(items) == 1:
-            return items[0]
-        value = {field: [each for item in items for each in item.value[field]] for field in _FIELDS}
-        return Data(value, items[0].at, items[-1].until)
+        return end_to_end(items, _FIELDS)
 
     @property
     def delay(self) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nodes.contract import Audio, Data, Kind, Node, parameter
 from nodes.framing import MonoWindows, Windows
+from nodes.joining import end_to_end
 from nodes.spectra import Spectra, power_spectra
 from nodes.speech import milliseconds
 
@@ -76,10 +77,7 @@ class SpectralFeature(Node):
 
     def join(self, items: Sequence[Data]) -> Data:
         """All frames and their times, one after another."""
-        if len(items) == 1:
-            return items[0]
-        value = {field: [each for item in items for each in item.value[field]] for field in ("frames", "times_ms")}
-        return Data(value, items[0].at, items[-1].until)
+        return end_to_end(items, ("frames", "times_ms"))
 
     @property
     def delay(self) -> float:

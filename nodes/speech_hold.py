@@ -11,7 +11,7 @@ import attrs
 from nodes.alignment import SkewTooGreat
 from nodes.contract import Audio, Data, InvalidInput, Item
 from nodes.rows import of_kind, only_one
-from nodes.stream import StreamFormat, require_format
+from nodes.stream import StreamFormat, require_order
 
 __all__ = ["SpeechHold"]
 
@@ -67,13 +67,7 @@ class SpeechHold:
     def _check_audio(self, given: Mapping[str, list[Audio]]) -> tuple[str | None, list[Audio]]:
         name, blocks = only_one(given, self._audio_from, "audio")
         blocks = [block for block in blocks if len(block.frames)]
-        expected, stop = self._format, self._stop
-        for block in blocks:
-            expected = expected or (block.sample_rate, block.channels)
-            require_format(block, expected)
-            if block.start < stop:
-                raise InvalidInput(f"the block starts at frame {block.start}, the stream is at frame {stop}")
-            stop = block.stop
+        require_order(blocks, self._format, self._stop)
         return name, blocks
 
     def _check_data(self, given: Mapping[str, list[Data]]) -> tuple[str | None, list[Data]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -9,7 +10,17 @@ from numpy.typing import NDArray
 
 from nodes.contract import Audio, Float32, InvalidInput
 
-__all__ = ["StreamFormat", "bounded", "continues", "mono", "require_finite", "require_format", "scaled", "split"]
+__all__ = [
+    "StreamFormat",
+    "bounded",
+    "continues",
+    "mono",
+    "require_finite",
+    "require_format",
+    "require_order",
+    "scaled",
+    "split",
+]
 
 _LARGEST = np.finfo(np.float32).max
 
@@ -44,6 +55,25 @@ def continues(audio: Audio, expected: int) -> bool:
     if audio.start < expected - 1:
         raise InvalidInput(f"the block starts at frame {audio.start}, the stream is at frame {expected}")
     return audio.start <= expected + 1
+
+
+def require_order(blocks: Iterable[Audio], expected: StreamFormat | None, stop: int) -> None:
+    """Refuse blocks that are not all of one format, or of which one begins before the end of the one before.
+
+    Args:
+      blocks: what came together.
+      expected: the stream's format; None before its first block.
+      stop: the position where the stream stood.
+
+    Raises:
+      InvalidInput: they are not.
+    """
+    for block in blocks:
+        expected = expected or (block.sample_rate, block.channels)
+        require_format(block, expected)
+        if block.start < stop:
+            raise InvalidInput(f"the block starts at frame {block.start}, the stream is at frame {stop}")
+        stop = block.stop
 
 
 def require_finite(audio: Audio) -> None:
