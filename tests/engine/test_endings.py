@@ -254,7 +254,8 @@ async def test_of_several_failures_the_lowest_row_counts(first: int, second: int
     assert [result.sequence for result in results(events)] == list(range(lowest))
     (failure,) = errors(events)
     assert failure.sequence == lowest
-    assert failure.node_id == ("near" if first <= second else "far")
+    may_be_named = {node for node, at in (("near", first), ("far", second)) if at == lowest}
+    assert failure.node_id in may_be_named, "of two that fail at one row, the one that came to it first"
 
 
 async def test_a_node_may_fail_when_it_finishes(autojump_clock: MockClock) -> None:

@@ -18,6 +18,12 @@ from tests.engine.rig import Kinds, errors, note, numbers, opened, receive_all, 
 CHAIN = wire("a > b > c > d, a > d")
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No turn is too long here, however busy the machine."""
+    monkeypatch.setattr("engine.turn.TURN_SECONDS", 3600.0)
+
+
 def packet(sequence: int) -> Packet:
     return Packet(Row(sequence), (), 0.0, 0, 1)
 
@@ -43,6 +49,7 @@ def test_an_edge_holds_no_more_than_its_capacity() -> None:
         inbox.put(0, packet(2))
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_chunk_offered_at_once_has_been_through_the_graph_before_any_other_task_runs(
     autojump_clock: MockClock,
 ) -> None:
@@ -53,6 +60,7 @@ async def test_a_chunk_offered_at_once_has_been_through_the_graph_before_any_oth
         session.cancel()
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_result_is_shown_at_once_to_a_user_that_waits_for_it(autojump_clock: MockClock) -> None:
     shown: list[Event] = []
 
