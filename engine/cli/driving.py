@@ -177,6 +177,8 @@ class _Driver:
             if output.data is not None:
                 for segment in tally.speech.hear(node, output.data.value):
                     self._report.segment(tally, segment)
+                if (text := output.data.value.get("text")) and isinstance(text, str):
+                    self._report.text(tally, node, text)
         if self._files is not None:
             self._files.write(result)
 

@@ -95,6 +95,13 @@ class PersonReport:
             line.append(f"   ({printable(segment.node)})")
         self._say(line)
 
+    def text(self, tally: Tally, node: str, text: str) -> None:
+        """Say what was understood, how far the stream was then, and by which node."""
+        line = Text(f"  at {tally.heard_s:7.2f} s   ", style="dim")
+        line.append(printable(text), style="not dim bold")
+        line.append(f"   ({printable(node)})")
+        self._say(line)
+
     def error(self, tally: Tally, error: EngineError) -> None:
         """Show the first few; the summary counts them all."""
         self._errors += 1

@@ -31,6 +31,9 @@ class Report(Protocol):
     def segment(self, tally: Tally, segment: Segment) -> None:
         """Speech has been found, or has ended."""
 
+    def text(self, tally: Tally, node: str, text: str) -> None:
+        """A node has understood words: its data have a `text` that is not empty."""
+
     def error(self, tally: Tally, error: EngineError) -> None:
         """An error has come; it may or may not be the session's end."""
 
@@ -64,7 +67,7 @@ def latency_figures(tally: Tally) -> dict[str, float]:
 
 
 class JsonReport:
-    """Lines of JSON: `ready`, `result`, `segment`, `error`, `metrics`, `summary`, told apart by `type`.
+    """Lines of JSON: `ready`, `result`, `segment`, `text`, `error`, `metrics`, `summary`, told apart by `type`.
 
     Args:
       about: what the `ready` line says besides: file, source, pipeline.
@@ -104,6 +107,10 @@ class JsonReport:
     def segment(self, tally: Tally, segment: Segment) -> None:
         """One `segment` line; `end_ms` is null while it is open."""
         print_json({"type": "segment", **attrs.asdict(segment)})
+
+    def text(self, tally: Tally, node: str, text: str) -> None:
+        """One `text` line."""
+        print_json({"type": "text", "node": node, "text": text})
 
     def error(self, tally: Tally, error: EngineError) -> None:
         """One `error` line."""

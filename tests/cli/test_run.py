@@ -58,6 +58,18 @@ def test_chunks_have_every_frame_once_in_the_format_asked_for(tmp_path: Path) ->
     np.testing.assert_array_equal(copy.read(dtype="int16"), soundfile.read(stereo, dtype="int16")[0])
 
 
+def test_text_is_shown_as_it_comes(tone: Path, tmp_path: Path) -> None:
+    expression = "{text: timestamp_ms < `60` && 'a\x1bb' || ''}"
+    telling = {"node_type": "JSONTransform", "params": {"expression": expression}}
+    manifest = write_manifest(tmp_path / "m.json", {"vad": "VAD", "text": telling}, [("vad", "text")])
+    machine = invoke("run", tone, "-m", manifest, "--chunk-ms", "30", "--json")
+    assert of_type(lines_of(machine.stdout), "text") == [{"type": "text", "node": "text", "text": "a\x1bb"}] * 2
+    person = invoke("run", tone, "-m", manifest, "--chunk-ms", "30")
+    assert [line.split(" s   ")[-1] for line in person.stdout.splitlines() if "(text)" in line] == [
+        "a\ufffdb   (text)"
+    ] * 2
+
+
 def test_json_lines_tell_the_whole_story(tone: Path, tmp_path: Path) -> None:
     done = invoke("run", tone, "--json", "--out-dir", tmp_path / "out")
     lines = lines_of(done.stdout)
