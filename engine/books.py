@@ -8,7 +8,7 @@ from engine.errors import MemoryLimitExceeded
 from engine.latency import LatencyHistogram
 from engine.ledger import Ledger, MemoryAccount
 from engine.packet import SessionMetrics
-from engine.pipeline import Pipeline
+from engine.pipeline import RunningPipeline
 from engine.row import Row
 
 __all__ = ["Books"]
@@ -61,7 +61,7 @@ class Books:
             )
         memory.add(nbytes)
 
-    def metrics(self, session_id: str, pipeline: Pipeline, *, final: bool) -> SessionMetrics:
+    def metrics(self, session_id: str, pipeline: RunningPipeline, *, final: bool) -> SessionMetrics:
         """The account as it stands."""
         ledger, latencies = self.ledger, self.latencies
         pipeline.poll_memory()

@@ -27,7 +27,7 @@ from engine.watchdog import Holds
 from nodes.contract import Audio, Data, InvalidInput, Item, Join, Kind, To
 
 if TYPE_CHECKING:
-    from engine.pipeline import Pipeline
+    from engine.pipeline import RunningPipeline
 
 __all__ = ["BATCH_ROWS", "NodeTask"]
 
@@ -59,7 +59,7 @@ class NodeTask:
       abandoned: a thread call of it was given up; see `engine.placement`.
     """
 
-    def __init__(self, planned: PlannedNode, pipeline: Pipeline, capacity: int) -> None:
+    def __init__(self, planned: PlannedNode, pipeline: RunningPipeline, capacity: int) -> None:
         self.planned = planned
         self.inbox = Inbox(len(planned.inbound) or 1, capacity)
         self.outlets: list[Callable[[Packet], None]] = []

@@ -23,12 +23,12 @@ from engine.row import Packet, Row
 from engine.turn import Turns
 from engine.watchdog import Watchdog
 
-__all__ = ["Pipeline"]
+__all__ = ["RunningPipeline"]
 
 log = logging.getLogger("headrace.engine")
 
 
-class Pipeline:
+class RunningPipeline:
     """The running graph of one session.
 
     Args:

@@ -35,7 +35,7 @@ from engine.limits import ResourceLimits, SessionOptions, clamp_options
 from engine.manifest import Manifest
 from engine.outbox import Entry, Event, Marker, Outbox
 from engine.packet import BadChunk, Chunk, Ready, SessionMetrics
-from engine.pipeline import Pipeline
+from engine.pipeline import RunningPipeline
 from engine.results import ResultMaker
 from engine.row import Row
 
@@ -117,7 +117,7 @@ class Session:
         self._admission = Admission(takes, options, self.books.ledger, self.books.memory)
         self._intake = Intake(plan.sources, limits)
         self._outbox = Outbox(self._admission.capacity, events_of=self._events_of, handed_over=self._handed_over)
-        self.pipeline = Pipeline(
+        self.pipeline = RunningPipeline(
             plan,
             capacity=self._admission.capacity,
             memory=self.books.memory,
