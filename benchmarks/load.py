@@ -107,11 +107,6 @@ class Load:
     beside_reads_per_s: float = 0.0
     grace_s: float = 5.0
 
-    @property
-    def expected_s(self) -> float:
-        """How long it lasts at real pace; 0 when nobody can tell."""
-        return self.period_s * len(self.script.chunks)
-
 
 @attrs.frozen(kw_only=True)
 class Share:

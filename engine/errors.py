@@ -1,7 +1,7 @@
 """What can go wrong, one class per mistake, each carrying its facts.
 
-The classes say what happened; their `category` says what a client may do about it, and `ends_session` whether the
-session goes on. `transport.status` has the one table that turns a category into what the wire says.
+The classes say what happened; their `category` says what a client may do about it. `transport.status` has the one
+table that turns a category into what the wire says.
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ class EngineError(Exception):
     """
 
     category: ClassVar[Category] = Category.INTERNAL
-    ends_session: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -130,14 +129,12 @@ class SessionClosed(EngineError):
     """A chunk or command was offered to a session that takes no more."""
 
     category = Category.VALIDATION
-    ends_session = False
 
 
 class ChunkRefused(EngineError):
     """A chunk is not taken: the answer names the fact, and the session goes on."""
 
     category = Category.VALIDATION
-    ends_session = False
 
 
 class UnknownSource(ChunkRefused):
@@ -176,7 +173,6 @@ class NodeRefused(EngineError):
     """A node refused a chunk; other branches kept theirs and the session goes on."""
 
     category = Category.NODE_EXECUTION
-    ends_session = False
 
 
 class NodeFailed(EngineError):

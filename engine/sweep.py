@@ -32,7 +32,6 @@ class Sweep:
 
     def __init__(self) -> None:
         self.clock = 0.0
-        self.is_running = False
         self._swept: dict[Swept, None] = {}
         self._wake = trio.Event()
 
@@ -47,19 +46,15 @@ class Sweep:
 
     async def run(self) -> None:
         """Tick until cancelled."""
-        self.is_running = True
-        try:
-            while True:
-                if not self._swept:
-                    self._wake = trio.Event()
-                    await self._wake.wait()
-                before = trio.current_time()
-                await trio.sleep(TICK_SECONDS)
-                step = min(trio.current_time() - before, MAX_STEP_SECONDS)
-                self.clock += step
-                self._tick_all(step)
-        finally:
-            self.is_running = False
+        while True:
+            if not self._swept:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            before = trio.current_time()
+            await trio.sleep(TICK_SECONDS)
+            step = min(trio.current_time() - before, MAX_STEP_SECONDS)
+            self.clock += step
+            self._tick_all(step)
 
     def _tick_all(self, step: float) -> None:
         """In a frame of its own, which does not keep the last one alive while `run` sleeps."""

@@ -51,11 +51,6 @@ class Alarm:
         return high
 
     @property
-    def is_on(self) -> bool:
-        """The state after the last value."""
-        return self._segmenter is not None and self._segmenter.open_ms is not None
-
-    @property
     def duration_ms(self) -> float:
         """From its first high value to the last so far, if it is on; else 0."""
         segmenter = self._segmenter

@@ -38,7 +38,6 @@ class Call(Stream):
       accepted_encodings: Compressions that it takes.
       deadline: On trio's clock; infinite when the client set none.
       peer: Where the client is, for logs.
-      token_name: Who is calling, where tokens are asked for.
       is_open_to_all: No token was asked for, and no drain waits for it.
       trailing_metadata: Sent with the status, whatever it is; the handler sets it.
     """
@@ -49,7 +48,6 @@ class Call(Stream):
         self.metadata = request.metadata
         self.accepted_encodings = request.accepted_encodings
         self.peer = peer
-        self.token_name = ""
         self.is_open_to_all = False
         self.on_close: Callable[[EngineError], None] | None = None  # set by a handler that can end in order
         self.trailing_metadata: Metadata = ()

@@ -31,21 +31,18 @@ class Health:
     """What is told of each service; "", the server as a whole, is always among them.
 
     Args:
-      services: Their full names; all are serving.
+      services: Their full names; all are serving until `shut_down`.
     """
 
     def __init__(self, services: Iterable[str] = ()) -> None:
-        self._serving = dict.fromkeys(("", *services), True)
+        self._services = frozenset(("", *services))
+        self._serving = True
         self._watchers = 0
         self._changes = trio.lowlevel.ParkingLot()
 
-    def set_serving(self, service: str, serving: bool) -> None:
-        self._serving[service] = serving
-        self._changes.unpark_all()
-
     def shut_down(self) -> None:
         """Nothing serves any more."""
-        self._serving = dict.fromkeys(self._serving, False)
+        self._serving = False
         self._changes.unpark_all()
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -53,9 +50,9 @@ class Health:
         return {f"/{HEALTH_SERVICE}/Check": self._check, f"/{HEALTH_SERVICE}/Watch": self._watch}
 
     def _status(self, service: str) -> pb.HealthCheckResponse.ServingStatus.ValueType:
-        if service not in self._serving:
+        if service not in self._services:
             return _SERVICE_UNKNOWN
-        return _SERVING if self._serving[service] else _NOT_SERVING
+        return _SERVING if self._serving else _NOT_SERVING
 
     async def _check(self, call: Call) -> None:
         service = await _asked(call)

@@ -60,7 +60,6 @@ class RemoteError(EngineError):
     """
 
     category: Category  # type: ignore[misc]
-    ends_session = False
 
     def __init__(
         self,

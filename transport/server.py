@@ -295,7 +295,6 @@ class ServerConnection:
             self._refuse(request.stream_id, status)
             return
         call = Call(self.driver, request, self._peer)
-        call.token_name = passed.name
         call.is_open_to_all = passed.is_open
         self.driver.streams[request.stream_id] = call
         if not passed.is_open:

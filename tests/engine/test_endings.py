@@ -223,7 +223,7 @@ async def test_a_failed_node_ends_the_session_after_the_rows_below(autojump_cloc
     assert [result.sequence for result in results(events)] == [10, 11, 12]
     (failure,) = errors(events)
     assert failure is session.failure
-    assert (failure.node_id, failure.sequence, failure.ends_session) == ("bomb", 13, True)
+    assert (failure.node_id, failure.sequence) == ("bomb", 13)
     assert failure.context == {"node_type": "Bomb", "params": {"at": 3}, "inputs": ["7x1 f32 at 16000 Hz"]}
     assert "RuntimeError: boom" in failure.message
     assert "in treat" in failure.stack_trace

@@ -21,25 +21,25 @@ from transport.status import (
     in_unary_status,
 )
 
-# error, its type in band, whether the session ends, the status then, whether a unary call tells it by its status
+# error, its type in band, the status that the session ends with, whether a unary call tells it by its status
 DESIGN = [
-    ("ManifestInvalid", "VALIDATION", True, "INVALID_ARGUMENT", False),
-    ("ProtocolMisuse", "VALIDATION", True, "INVALID_ARGUMENT", False),
-    ("ChunkRefused", "VALIDATION", False, None, False),
-    ("UnknownSource", "VALIDATION", False, None, False),
-    ("DuplicateChunk", "VALIDATION", False, None, False),
-    ("LateChunk", "VALIDATION", False, None, False),
-    ("SequenceJump", "VALIDATION", False, None, False),
-    ("SourceTooFarAhead", "VALIDATION", False, None, False),
-    ("SessionClosed", "VALIDATION", False, None, False),
-    ("NodeRefused", "NODE_EXECUTION", False, None, False),
-    ("NodeFailed", "NODE_EXECUTION", True, "INTERNAL", False),
-    ("SamplesLimitExceeded", "RESOURCE_LIMIT", False, None, False),
-    ("MemoryLimitExceeded", "RESOURCE_LIMIT", False, None, False),
-    ("TimeLimitExceeded", "RESOURCE_LIMIT", True, "DEADLINE_EXCEEDED", False),
-    ("VersionNotSupported", "VERSION_MISMATCH", True, "FAILED_PRECONDITION", False),
-    ("AtCapacity", "RESOURCE_LIMIT", True, "RESOURCE_EXHAUSTED", True),
-    ("InternalFault", "INTERNAL", True, "INTERNAL", False),
+    ("ManifestInvalid", "VALIDATION", "INVALID_ARGUMENT", False),
+    ("ProtocolMisuse", "VALIDATION", "INVALID_ARGUMENT", False),
+    ("ChunkRefused", "VALIDATION", None, False),
+    ("UnknownSource", "VALIDATION", None, False),
+    ("DuplicateChunk", "VALIDATION", None, False),
+    ("LateChunk", "VALIDATION", None, False),
+    ("SequenceJump", "VALIDATION", None, False),
+    ("SourceTooFarAhead", "VALIDATION", None, False),
+    ("SessionClosed", "VALIDATION", None, False),
+    ("NodeRefused", "NODE_EXECUTION", None, False),
+    ("NodeFailed", "NODE_EXECUTION", "INTERNAL", False),
+    ("SamplesLimitExceeded", "RESOURCE_LIMIT", None, False),
+    ("MemoryLimitExceeded", "RESOURCE_LIMIT", None, False),
+    ("TimeLimitExceeded", "RESOURCE_LIMIT", "DEADLINE_EXCEEDED", False),
+    ("VersionNotSupported", "VERSION_MISMATCH", "FAILED_PRECONDITION", False),
+    ("AtCapacity", "RESOURCE_LIMIT", "RESOURCE_EXHAUSTED", True),
+    ("InternalFault", "INTERNAL", "INTERNAL", False),
 ]
 
 # those that the transport raises without a class of the engine's
@@ -71,11 +71,10 @@ def test_no_category_is_missing() -> None:
     assert {make(row[0]).category for row in DESIGN} | {row[0] for row in OTHERS} == set(Category)
 
 
-@pytest.mark.parametrize(("name", "error_type", "ends", "code", "as_status"), DESIGN)
-def test_the_table(name: str, error_type: str, ends: bool, code: str | None, as_status: bool) -> None:
+@pytest.mark.parametrize(("name", "error_type", "code", "as_status"), DESIGN)
+def test_the_table(name: str, error_type: str, code: str | None, as_status: bool) -> None:
     error = make(name)
     assert error_response(error).error_type == pb.ErrorType.Value(f"ERROR_TYPE_{error_type}")
-    assert error.ends_session is ends
     if code is not None:
         assert end_status(error).code.name == code
     assert in_unary_status(error) is as_status
