@@ -1,7 +1,8 @@
 """What a hop through the engine costs, in process, against the same graph of bare trio tasks and channels.
 
-A hop is a packet's way over one channel: one for each edge, one into the source and one out of each sink; feeding and
-draining are included on both sides. Engine and relay take turns, so that whatever else the machine does falls on both.
+A hop is a packet's way to the next task, or into or out of the graph: one for each edge, one into the source and one
+out of each sink; feeding and draining are included on both sides. Engine and relay take turns, so that whatever else
+the machine does falls on both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A plan at work: one task per node, one bounded channel per edge, and what happens when a row is done or fails.
+"""A plan at work: one task per node, one bounded queue per edge, and what happens when a row is done or fails.
 
-A channel holds as many packets as the session has credits, so a send inside the graph never waits, and branches of
-unlike speed cannot deadlock. Because every edge carries one packet for every row, in order, rows are done in order.
+A queue holds as many packets as the session has credits, so to put one there never waits, and branches of unlike
+speed cannot deadlock. Because every edge carries one packet for every row, in order, rows are done in order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RunningPipeline:
 
     Args:
       plan: what to run; its nodes are this pipeline's to close.
-      capacity: packets that a channel holds; no more rows may be inside at once.
+      capacity: packets that an edge holds; no more rows may be inside at once.
       memory: where buffers in flight are accounted.
       timeout_seconds: what a row may take.
       threads: where nodes placed in threads run.

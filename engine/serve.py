@@ -245,7 +245,7 @@ _OPTIONS = (
     click.option("--port", type=click.IntRange(0, 65535), help=f"Port; 0 is a free one.  [default: {DEFAULT_PORT}]"),
     click.option(
         "--listen", multiple=True, metavar="ADDRESS", show_default=False,
-        help="HOST:PORT, [IPV6]:PORT or unix:PATH, instead of --host and --port; may be repeated.",
+        help="HOST:PORT, [IPV6]:PORT, :PORT (all interfaces) or unix:PATH, in place of --host and --port; repeatable.",
     ),
     click.option(
         "--fd", "fds", multiple=True, type=click.IntRange(0), metavar="N", show_default=False,
@@ -260,7 +260,7 @@ _OPTIONS = (
     _count("--max-timeout-ms", 30_000, "Most that a session may ask for."),
     _count("--max-audio-samples", 100_000_000, "Most in one chunk or input."),
     _count("--max-message-mb", 32, "Largest gRPC message."),
-    _count("--max-large-messages-mb", 256, "What all messages may hold beyond their windows, together.", 0),
+    _count("--max-large-messages-mb", 256, "What all messages larger than their windows may hold together.", 0),
     _count("--max-sessions", 2000, "Sessions at a time; 0 is any number.", 0),
     _count("--max-sessions-per-token", 0, "Sessions at a time for one token's name; 0 is any number.", 0),
     _count("--max-connections", _LIMITS.max_connections, "Connections at a time."),

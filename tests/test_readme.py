@@ -14,6 +14,7 @@ import trustme
 from trio.testing import MockClock
 
 from benchmarks.catalogue import make_table, replaced
+from engine import serve
 from engine.graph import make_plan
 from engine.manifest import manifest_from_dict, manifest_from_json
 from engine.packet import Chunk, NodeStatus, Result
@@ -137,6 +138,15 @@ def test_the_catalogue_is_up_to_date() -> None:
     table = make_table()
     assert replaced(README, table) == README, "python -m benchmarks catalogue --write"
     assert all(cells[4].strip() for cells in rows(table)), "python -m benchmarks nodes NEW_NODE"
+
+
+def test_the_flags_of_the_server_are_told_with_their_defaults() -> None:
+    table = README.partition("| flag | default | what |\n")[2].partition("\n\n")[0]
+    told = {flag: cells[1] for cells in rows(table) for flag in re.findall(r"`(--[a-z-]+)`", cells[0])}
+    defaults = {option.opts[0]: option.default for option in serve.main.params}
+    assert told.keys() == {*defaults, "--no-reflection"}
+    numbers = {flag: default for flag, default in defaults.items() if type(default) in (int, float)}
+    assert {flag: float(told[flag].split()[0]) for flag in numbers} == numbers
 
 
 def rows(table: str) -> list[list[str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import trio
 
-from engine.cli.commands import Command
+from engine.cli.commands import STREAM_EXITS, Command
 from engine.cli.driving import Interruption, run_command
 from engine.cli.feeding import Pace
 from engine.cli.files import open_audio
@@ -31,6 +31,7 @@ __all__ = ["demo"]
     cls=Command,
     short_help="Watch speech stream through a pipeline.",
     example="headrace demo --out-dir out",
+    exits=STREAM_EXITS,
 )
 @click.option("--realtime/--fast", default=True, help="At the pace of a microphone (10 s), or as fast as it goes.")
 @click.option("--chunk-ms", default=20.0, type=click.FloatRange(1, 10_000), help="Length of a chunk.")

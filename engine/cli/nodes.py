@@ -28,6 +28,7 @@ __all__ = ["find_type", "nodes"]
     cls=Command,
     short_help="List node types, or describe one.",
     example="headrace nodes AudioResample",
+    exits="0; 2 there is no such node type.",
 )
 @click.argument("name", required=False)
 @plugin_options
