@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import attrs
@@ -18,12 +19,16 @@ SLICE_MS = 100
 PRIMING_MS = 1_000
 """How much audio the first cepstral mean is taken of."""
 
+_CATCH_UP = 2
+"""Slices that are heard for each that comes, while some are held back: so no short block has much to do."""
+
 
 class Recognition:
     """Feeds a recognizer with a stretch of audio, and tells the words with their places in the stretch.
 
     A recognizer subtracts the cepstral mean of what it has heard, to be independent of voice and microphone. Where
-    nothing was heard yet, the first second is held back until it is complete, and its own mean is taken.
+    nothing was heard yet, the first second is held back until it is complete, and its own mean is taken; then the
+    recognizer catches up.
 
     Attributes:
       heard_ms: how much of the stretch the recognizer has heard.
@@ -37,7 +42,7 @@ class Recognition:
         self._frames = SpeechFrames(first, SAMPLE_RATE, SAMPLE_RATE * SLICE_MS // 1000)
         self._recognizer: Recognizer | None = None
         self._begun_ms = 0
-        self._held: list[bytes] = []
+        self._held: deque[bytes] = deque()
 
     @property
     def start_ms(self) -> float:
@@ -65,23 +70,28 @@ class Recognition:
 
     def _hear(self, piece: bytes) -> Iterator[None]:
         self._held.append(piece)
+        self._borrow()  # it may have to be loaded, which is enough for one block
         if self.mean is not None or len(self._held) == PRIMING_MS // SLICE_MS:
-            yield from self._release()
+            yield from self._release(_CATCH_UP)
 
-    def _release(self) -> Iterator[None]:
+    def _borrow(self) -> Recognizer:
         if self._recognizer is None:
             self._recognizer = RECOGNIZERS.borrow(self._task)
-            self.mean = self.mean or self._recognizer.mean_of(b"".join(self._held))
-            self._recognizer.begin(self.mean)
-        for piece in self._held:
-            self._recognizer.feed(piece)
+        return self._recognizer
+
+    def _release(self, most: int) -> Iterator[None]:
+        recognizer = self._borrow()
+        if not self.heard_ms:
+            self.mean = self.mean or recognizer.mean_of(b"".join(self._held))
+            recognizer.begin(self.mean)
+        for _ in range(min(most, len(self._held))):
+            recognizer.feed(self._held.popleft())
             self.heard_ms += SLICE_MS
             yield
-        self._held.clear()
 
     def words(self) -> list[Word]:
         """What was understood since the beginning, or since `restart`; the last of it may still change."""
-        return [] if self._recognizer is None else list(self._placed(self._recognizer.words()))
+        return list(self._placed(self._recognizer.words())) if self._recognizer and self.heard_ms else []
 
     def restart(self) -> list[Word]:
         """Settle what was understood, and begin again here."""
@@ -95,8 +105,8 @@ class Recognition:
 
     def end(self) -> list[Word]:
         """Hear what is left, settle what was understood, and let the recognizer go."""
-        self._held += [piece for piece in (*self._frames.flush(), self._frames.rest) if piece]
-        for _ in self._release() if self._held else ():
+        self._held.extend(piece for piece in (*self._frames.flush(), self._frames.rest) if piece)
+        for _ in self._release(len(self._held)) if self._held else ():
             pass
         if self._recognizer is None:
             return []

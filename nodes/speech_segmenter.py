@@ -16,8 +16,26 @@ __all__ = ["SpeechSegmenter"]
 
 
 @attrs.define
+class _Utterance:
+    """One that goes on: its place, in frames, and its audio, if that is held."""
+
+    sample_rate: int
+    start: int
+    stop: int
+    held: list[Audio] = attrs.field(factory=list)
+
+    @property
+    def milliseconds(self) -> tuple[float, float]:
+        """Its place in ms since the session began."""
+        return milliseconds(self.start * 1000 / self.sample_rate), milliseconds(self.stop * 1000 / self.sample_rate)
+
+
+@attrs.define
 class SpeechSegmenter(Join):
     """Give each utterance as one block of audio, when it is complete, with its times as data before it.
+
+    Or, unless `whole`, its audio as soon as it is settled to be speech, and its times as data after it: for nodes that
+    have much to do, such as `SpeechToText`, and for whoever cannot wait.
 
     Takes audio from one upstream node and the data of `VAD` or `SileroVAD` from one, which may be the same
     (`forward_audio`), and goes by positions as `SpeechGate` does. An utterance is a speech segment, from `pre_roll_ms`
@@ -28,8 +46,8 @@ class SpeechSegmenter(Join):
     * `utterances`: `start_ms`, `end_ms` and `duration_ms` of each, and `continues`: it was cut, the next one goes on;
     * `segments`: the same as `[start_ms, end_ms]`, for nodes that take VAD's data, such as `SpeechToText`.
 
-    Held are the utterance that goes on, and audio until the data settle what it is: at most `max_skew_ms` of it, or the
-    node fails (`SkewTooGreat`). At `finish` what no segment covers is dropped.
+    Held are the utterance that goes on, if `whole`, and audio until the data settle what it is: at most `max_skew_ms`
+    of it, or the node fails (`SkewTooGreat`). At `finish` what no segment covers is dropped.
     """
 
     pre_roll_ms: float = parameter(200.0, help="audio before a segment, in ms", at_least=0, at_most=10_000)
@@ -37,11 +55,12 @@ class SpeechSegmenter(Join):
     max_utterance_ms: float = parameter(
         15_000.0, help="length at which an utterance is cut, in ms", at_least=100, at_most=600_000
     )
+    whole: bool = parameter(True, help="hold an utterance until it is complete, and give it as one block")
     max_skew_ms: float = parameter(
         5_000.0, help="how far the data may be behind the audio or before it, in ms", above=0, at_most=600_000
     )
     _hold: SpeechHold = attrs.field(init=False, repr=False)
-    _utterance: list[Audio] = attrs.field(init=False, factory=list, repr=False)
+    _utterance: _Utterance | None = attrs.field(init=False, default=None, repr=False)
 
     takes = Kind.BOTH
     gives = Kind.BOTH
@@ -50,7 +69,7 @@ class SpeechSegmenter(Join):
         self.close()
 
     def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[Item]:
-        """Give the utterances that a row completes, in the order of positions.
+        """Give the utterances that a row completes, in the order of positions; unless `whole`, the audio of others too.
 
         Raises:
           InvalidInput: audio or data come from two nodes, the data have no segments, the audio changes its rate or
@@ -58,28 +77,30 @@ class SpeechSegmenter(Join):
           SkewTooGreat: data or audio are too far behind.
         """
         given = [item for block in self._hold.take(row) for item in self._add(block)]
-        if self._utterance and self._hold.decided > self._utterance[-1].stop:
-            given.extend(self._end())
+        if self._utterance and self._hold.decided > self._utterance.stop:
+            given.extend(self._end(self._utterance))
         return given
 
     def _add(self, block: Audio) -> Iterator[Item]:
         """Let the utterance go on with a block of speech, or a new one begin with it."""
-        if self._utterance and block.start != self._utterance[-1].stop:
-            yield from self._end()
+        if self._utterance and block.start != self._utterance.stop:
+            yield from self._end(self._utterance)
         while len(block.frames):
-            first = self._utterance[0] if self._utterance else block
-            limit = first.start + round(self.max_utterance_ms * first.sample_rate / 1000)
+            utterance = self._utterance = self._utterance or _Utterance(block.sample_rate, block.start, block.start)
+            limit = utterance.start + round(self.max_utterance_ms * utterance.sample_rate / 1000)
             if block.start == limit:
-                yield from self._end(continues=True)
+                yield from self._end(utterance, continues=True)
                 continue
             head, block = split(block, limit)
-            self._utterance.append(head)
+            utterance.stop = head.stop
+            if self.whole:
+                utterance.held.append(head)
+            else:
+                yield head
 
-    def _end(self, *, continues: bool = False) -> Iterator[Item]:
-        utterance = _joined(self._utterance)
-        self._utterance = []
-        rate = utterance.sample_rate
-        start_ms, end_ms = milliseconds(utterance.start * 1000 / rate), milliseconds(utterance.stop * 1000 / rate)
+    def _end(self, utterance: _Utterance, *, continues: bool = False) -> Iterator[Item]:
+        self._utterance = None
+        start_ms, end_ms = utterance.milliseconds
         about = {
             "start_ms": start_ms,
             "end_ms": end_ms,
@@ -88,30 +109,32 @@ class SpeechSegmenter(Join):
         }
         value = {"utterances": [about], "segments": [[start_ms, end_ms]]}
         yield Data(value, start_ms / 1000, end_ms / 1000)
-        yield utterance
+        if self.whole:
+            yield _joined(utterance.held)
 
     def finish(self) -> Iterable[Item]:
         """Give the utterances that segments cover, drop the rest."""
         given = [item for block in self._hold.rest() for item in self._add(block)]
         if self._utterance:
-            given.extend(self._end())
+            given.extend(self._end(self._utterance))
         self.close()
         return given
 
     def close(self) -> None:
         """Let go of what is held."""
         self._hold = SpeechHold(self.pre_roll_ms, self.post_roll_ms, self.max_skew_ms)
-        self._utterance = []
+        self._utterance = None
 
     @property
     def delay(self) -> float:
-        """The longest utterance and its pre-roll, in seconds; what VAD needs to settle its end comes on top."""
-        return (self.max_utterance_ms + self.pre_roll_ms) / 1000
+        """Of the audio: the pre-roll and, if `whole`, the longest utterance, in seconds; the VAD's comes on top."""
+        return (self.pre_roll_ms + (self.max_utterance_ms if self.whole else 0)) / 1000
 
     @property
     def memory_bytes(self) -> int:
         """The utterance that goes on, the audio held, and the segments that are not behind it yet."""
-        return sum(block.frames.nbytes for block in self._utterance) + self._hold.memory_bytes
+        held = self._utterance.held if self._utterance else ()
+        return sum(block.frames.nbytes for block in held) + self._hold.memory_bytes
 
     def join(self, items: Sequence[Data]) -> Data:
         """One item for several: all utterances."""

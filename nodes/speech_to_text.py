@@ -26,18 +26,19 @@ class SpeechToText(Listening):
 
     Takes audio of every rate, format and channel count; it is heard as 16 kHz mono. An utterance ends at a gap in the
     audio, where the `segments` in the data of `SpeechSegmenter`, `VAD` or `SileroVAD` say that speech ends, at
-    `max_utterance_ms`, and at `finish`. So give it the output of `SpeechSegmenter`; or, for text while somebody
-    speaks, that of `VAD` with `forward_audio`. Audio alone is cut without regard to words. The data (`at` and `until`
+    `max_utterance_ms`, and at `finish`. So give it the output of `SpeechSegmenter`, best with `whole` false: then most
+    of the work is done when the utterance ends. Audio alone is cut without regard to words. The data (`at` and `until`
     are those of the utterance as far as it was heard):
 
     * `text`: the words of an utterance that has ended, maybe none, and `words`: each `word` with its `start_ms` and
       `end_ms`;
     * `partial`: what is understood so far, as often as it changes, and it may still change; empty with `text`.
 
-    Works in a thread, at perhaps a third of real time: a long utterance may need a row's `max_timeout_ms` raised. The
-    model is loaded with the first utterance. A session has a recognizer of its own, of about 100 MB, while an
-    utterance goes on; two idle ones are kept for the next. They belong to the process, and are not counted to the
-    session's memory.
+    Works in a thread. A second of speech takes about 0.3 s of CPU time, the end of an utterance 0.1 s more for each of
+    its seconds, and the model, which is loaded with the first one, 0.4 s: long utterances that come in one block may
+    need a row's `max_timeout_ms` raised. A session has a recognizer of its own, of about 100 MB, while an utterance
+    goes on; two idle ones are kept for the next. They belong to the process, and are not counted to the session's
+    memory.
     """
 
     max_utterance_ms: float = parameter(

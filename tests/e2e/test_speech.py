@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from difflib import SequenceMatcher
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.manifest import manifest_from_json
 from protos import common_pb2 as pb
-from tests.e2e.clients import Foreign, sequences
+from tests.e2e.clients import ROOT, Foreign, sequences
 from tests.e2e.sounds import as_float, direct_decisions, speech
 from tests.e2e.wire import (
     FLUSH,
@@ -26,9 +28,11 @@ from tests.e2e.wire import (
     pipeline,
     results,
 )
+from transport.mirror import encode_manifest
 
 RATES = (8_000, 16_000, 32_000, 48_000)
 SINC = ("sinc_fastest", "sinc_medium", "sinc_best")
+SAID = "go forward ten meters turn to the left and wait for me at the door"
 SPEECH = {rate: speech(rate, 1.7) for rate in RATES}
 
 
@@ -132,14 +136,15 @@ def test_three_seconds_at_real_pace(foreign: Foreign) -> None:
     )  # pytest -rP
 
 
+@pytest.mark.skipif(
+    not all(map(find_spec, ("pocketsphinx", "pyrnnoise"))), reason="needs the extras `asr` and `denoise`"
+)
 def test_words_come_through_the_server(foreign: Foreign) -> None:
-    pytest.importorskip("pocketsphinx")
-    spoken, rate = soundfile.read(Path(__file__).parent.parent / "nodes/go_forward.flac", dtype="int16")
-    nodes = {
-        "vad": ("VAD", {"forward_audio": True}),
-        "utterances": "SpeechSegmenter",
-        "text": ("SpeechToText", {"max_active": 1_000}),
-    }
-    with foreign.session(pipeline(nodes, "vad>utterances", "utterances>text")) as talk:
-        responses = talk.finish(*cut(spoken, [1_600], rate), FLUSH)
-    assert "forward" in " ".join(told["text"] for told in joined_data(responses, "text"))
+    """A sentence, through the catalogue's example: denoise, VAD, segmenter, text."""
+    spoken, rate = soundfile.read(ROOT / "tests/nodes/go_forward.flac", dtype="int16")
+    manifest = manifest_from_json((ROOT / "nodes/examples/SpeechToText.json").read_text())
+    with foreign.session(encode_manifest(manifest)) as talk:
+        responses = talk.finish(*cut(spoken, [320], rate))
+    heard = " ".join(told["text"] for told in joined_data(responses, "text"))
+    alike = SequenceMatcher(None, heard.split(), SAID.split()).get_matching_blocks()
+    assert sum(block.size for block in alike) >= 8

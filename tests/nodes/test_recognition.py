@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -11,7 +12,7 @@ from nodes.contract import Audio, Data
 from nodes.recognizer import Lender, Task
 from nodes.speech import milliseconds
 from nodes.speech_to_text import SpeechToText
-from tests.kits import signal
+from tests.kits import cut, signal
 
 pytest.importorskip("pocketsphinx")
 
@@ -22,12 +23,15 @@ class Idle:
     def __init__(self, task: Task) -> None:
         self.task, self.mean = task, b""
         self.closed = threading.Event()
+        self.heard: list[bytes] = []
 
     def mean_of(self, samples: bytes) -> bytes:
         return b"40"
 
     def begin(self, mean: bytes) -> None: ...
-    def feed(self, samples: bytes) -> None: ...
+    def feed(self, samples: bytes) -> None:
+        self.heard.append(samples)
+
     def end(self) -> None: ...
     def words(self) -> list[recognizer.Word]:
         return []
@@ -54,6 +58,21 @@ def test_the_text_of_an_utterance_comes_with_its_audio(lender: Lender, rate: int
         assert not list(node.process(Data({"segments": [[index * 1000.0, end_ms]]})))
         (told,) = node.process(block)
         assert (told.at, told.until) == (index, block.stop / rate)
+
+
+def test_a_short_block_has_never_much_to_do_and_all_is_heard_in_order(lender: Lender) -> None:
+    recognizer = lender.borrow(Task())
+    assert isinstance(recognizer, Idle)
+    lender.give_back(recognizer)
+    node, samples = SpeechToText(), signal(50_000, sample_format="i16")
+    heard = [0]
+    for block in cut(samples, [320] * 200, 16_000):
+        assert not list(node.process(block))
+        heard.append(len(recognizer.heard))
+    assert max(now - before for before, now in pairwise(heard)) == 2
+    assert heard[-1] == 31  # whole slices: it has caught up
+    list(node.finish())
+    assert b"".join(recognizer.heard) == samples.tobytes()
 
 
 def test_a_recognizer_is_lent_to_one_utterance_at_a_time(lender: Lender) -> None:

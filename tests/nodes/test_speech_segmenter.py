@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,20 +22,33 @@ RATE = 8_000
 
 
 def outcome(node: SpeechSegmenter, rows: Sequence[Any]) -> list[tuple[Data, Audio]]:
-    """The utterances, each with the data before it."""
+    """The utterances, each with the data before it or, if it is given piece by piece, after it."""
     items = [item for row in rows for item in node.process(row)] + list(node.finish())
-    return list(zip(items[::2], items[1::2], strict=True))
+    if node.whole:
+        return list(zip(items[::2], items[1::2], strict=True))
+    found, pieces = [], list[Audio]()
+    for item in items:
+        if isinstance(item, Audio):
+            pieces.append(item)
+            continue
+        assert all(one.stop == other.start for one, other in pairwise(pieces))
+        frames = np.concatenate([piece.frames for piece in pieces])
+        found.append((item, Audio(frames, pieces[0].sample_rate, pieces[0].start)))
+        pieces = []
+    assert not pieces
+    return found
 
 
 def spoken(*segments: list[float | None], until_ms: float) -> Data:
     return Data({"segments": list(segments)}, 0.0, until_ms / 1000)
 
 
-def test_conforms() -> None:
+@pytest.mark.parametrize(("whole", "rates"), [(True, (16_000, 44_100)), (False, (16_000,))])
+def test_conforms(whole: bool, rates: tuple[int, ...]) -> None:
     check_node(
-        lambda **params: SpeechSegmenter(**{"pre_roll_ms": 50, "max_utterance_ms": 100, **params}),
+        lambda **params: SpeechSegmenter(**{"pre_roll_ms": 50, "max_utterance_ms": 100, "whole": whole, **params}),
         feed=with_vad,
-        rates=(16_000, 44_100),
+        rates=rates,
         length=None,
         findings=lambda value: value,
         faults=[{"pre_roll_ms": -1}, {"max_utterance_ms": 99}, {"max_skew_ms": 0}],
@@ -50,9 +64,10 @@ def test_conforms() -> None:
     st.integers(100, 500),
     st.lists(st.integers(100, 4_000), min_size=1, max_size=6),
     st.integers(0, 3),
+    st.booleans(),
 )
 def test_utterances_are_the_segments_with_their_rolls(
-    pattern: list[tuple[int, int]], pre: int, post: int, longest: int, sizes: list[int], lateness: int
+    pattern: list[tuple[int, int]], pre: int, post: int, longest: int, sizes: list[int], lateness: int, whole: bool
 ) -> None:
     segments, at = [], 0
     for silence, speech in pattern:
@@ -81,7 +96,9 @@ def test_utterances_are_the_segments_with_their_rolls(
         heard_ms = until_ms
         late = min(index + lateness, len(rows) - 1)
         rows[late]["vad"].append(spoken(*told, until_ms=until_ms))  # type: ignore[arg-type]
-    node = SpeechSegmenter(pre_roll_ms=pre, post_roll_ms=post, max_utterance_ms=longest, max_skew_ms=60_000)
+    node = SpeechSegmenter(
+        pre_roll_ms=pre, post_roll_ms=post, max_utterance_ms=longest, max_skew_ms=60_000, whole=whole
+    )
     found = outcome(node, rows)
     assert [(audio.start, audio.stop, data.value["utterances"][0]["continues"]) for data, audio in found] == pieces
     for data, audio in found:
@@ -97,6 +114,16 @@ def test_an_utterance_comes_as_soon_as_its_end_is_settled() -> None:
     told, audio = node.process({"a": [], "v": [spoken(until_ms=101)]})
     assert (audio.start, audio.stop) == (320, 720)
     assert told.value["utterances"] == [{"start_ms": 40.0, "end_ms": 90.0, "duration_ms": 50.0, "continues": False}]
+
+
+def test_unless_whole_the_audio_comes_as_soon_as_it_is_settled_and_the_times_at_the_end() -> None:
+    node = SpeechSegmenter(pre_roll_ms=10, post_roll_ms=0, whole=False)
+    (audio,) = node.process({"a": [Audio(signal(800), RATE)], "v": [spoken([50.0, None], until_ms=70)]})
+    assert (audio.start, audio.stop) == (320, 559)
+    assert node.memory_bytes < 800 * 4 + 200
+    rest, told = node.process({"a": [], "v": [spoken([50.0, 90.0], until_ms=101)]})
+    assert (rest.start, rest.stop) == (559, 720)
+    assert told.value["segments"] == [[40.0, 90.0]]
 
 
 def test_a_gap_in_the_audio_parts_utterances() -> None:
