@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,10 @@ import click
 from engine.cli.commands import Command
 from engine.cli.failures import BadInput
 from engine.cli.manifests import read_manifest
-from engine.cli.plugins import directory_options, find_nodes, plugin_options
+from engine.cli.plugins import registry_options
 from engine.drawing import Drawing, draw, to_dot, to_mermaid
-from engine.graph import make_plan
+from engine.graph import Registry, make_plan
 from engine.packet import NodeFigures
-from engine.serve import allowed_nodes
 from engine.svg import to_svg
 
 __all__ = ["graph"]
@@ -37,24 +36,12 @@ _FORMATS: Mapping[str, Callable[[Drawing], str]] = {"mermaid": to_mermaid, "dot"
     "--report", metavar="FILE", type=click.Path(path_type=Path),
     help="Show what nodes cost in a run: what `headrace run … --json` or `stream … --json` has printed.",
 )  # fmt: skip
-@plugin_options
-@directory_options
-def graph(
-    manifest: str,
-    language: str,
-    report: Path | None,
-    node_files: Sequence[Path],
-    strict_plugins: bool,
-    recordings: Path | None,
-    max_recordings_mb: int,
-    media: Path | None,
-) -> None:
+@registry_options
+def graph(manifest: str, language: str, report: Path | None, registry: Registry) -> None:
     """Draw a MANIFEST, a JSON file or - for standard input, as Mermaid, Graphviz's DOT or SVG.
 
     Sources have round ends; nodes whose output is returned have double or thick borders.
     """
-    allowed = allowed_nodes(recordings, max_recordings_mb, media)
-    registry = find_nodes(node_files, strict_plugins, allowed).registry
     plan = make_plan(read_manifest(manifest), registry)
     plan.close()
     summary = None if report is None else _read_summary(report)

@@ -1,8 +1,9 @@
-"""The options by which commands take nodes that do not come with Headrace."""
+"""The options that say which nodes there are: those that do not come with Headrace, and what those that do may open."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +13,10 @@ from engine.cli.failures import BadInput
 from engine.cli.terminal import printable
 from engine.discovery import Discovered, discover
 from engine.graph import Registry
-from engine.serve import DIRECTORY_OPTIONS, PLUGIN_OPTIONS
+from engine.serve import DIRECTORY_OPTIONS, PLUGIN_OPTIONS, allowed_nodes
 from nodes.registry import BUILTIN
 
-__all__ = ["directory_options", "find_nodes", "plugin_options"]
+__all__ = ["find_nodes", "plugin_options", "registry_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,11 +28,24 @@ def plugin_options(command: F) -> F:
     return command
 
 
-def directory_options(command: F) -> F:
-    """Give a command the options that `engine.serve.allowed_nodes` takes."""
-    for option in reversed(DIRECTORY_OPTIONS):
-        command = option(command)
-    return command
+def registry_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that pipelines' nodes depend on; it is called with the `registry` that they give."""
+
+    @wraps(command)
+    def call(
+        node_files: Sequence[Path],
+        strict_plugins: bool,
+        recordings: Path | None,
+        max_recordings_mb: int,
+        media: Path | None,
+        **others: Any,
+    ) -> None:
+        allowed = allowed_nodes(recordings, max_recordings_mb, media)
+        command(registry=find_nodes(node_files, strict_plugins, allowed).registry, **others)
+
+    for option in reversed((*PLUGIN_OPTIONS, *DIRECTORY_OPTIONS)):
+        call = option(call)
+    return call
 
 
 def find_nodes(node_files: Sequence[Path], strict_plugins: bool, builtin: Registry = BUILTIN) -> Discovered:

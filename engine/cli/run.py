@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 
 from engine.cli.commands import STREAM_EXITS, Command
 from engine.cli.options import job_options, make_job
-from engine.cli.plugins import directory_options, find_nodes, plugin_options
+from engine.cli.plugins import registry_options
 from engine.cli.sessions import AnySession, LocalSession
 from engine.cli.streaming import stream_job
-from engine.serve import allowed_nodes
+from engine.graph import Registry
 from engine.session import open_session
 
 __all__ = ["run"]
@@ -28,22 +27,12 @@ __all__ = ["run"]
     exits=STREAM_EXITS,
 )
 @job_options
-@plugin_options
-@directory_options
-def run(
-    node_files: Sequence[Path],
-    strict_plugins: bool,
-    recordings: Path | None,
-    max_recordings_mb: int,
-    media: Path | None,
-    **chosen: Any,
-) -> None:
+@registry_options
+def run(registry: Registry, **chosen: Any) -> None:
     """Run an audio FILE through a pipeline in this process, without a server.
 
     The same as `headrace stream` but for the network: the same session, options, outputs and report.
     """
-    allowed = allowed_nodes(recordings, max_recordings_mb, media)
-    registry = find_nodes(node_files, strict_plugins, allowed).registry
     job = make_job(registry, **chosen)
 
     @asynccontextmanager

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
 from engine.cli.commands import Command
 from engine.cli.manifests import read_manifest
-from engine.cli.plugins import directory_options, find_nodes, plugin_options
+from engine.cli.plugins import registry_options
 from engine.cli.report import print_json
 from engine.cli.terminal import printable
 from engine.errors import ManifestInvalid
-from engine.graph import Plan, make_plan
-from engine.serve import allowed_nodes
+from engine.graph import Plan, Registry, make_plan
 
 __all__ = ["validate"]
 
@@ -28,24 +25,13 @@ __all__ = ["validate"]
     exits="0 valid; 1 not; 2 it cannot be read.",
 )
 @click.argument("manifest")
-@plugin_options
-@directory_options
+@registry_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def validate(
-    manifest: str,
-    node_files: Sequence[Path],
-    strict_plugins: bool,
-    recordings: Path | None,
-    max_recordings_mb: int,
-    media: Path | None,
-    as_json: bool,
-) -> None:
+def validate(manifest: str, as_json: bool, registry: Registry) -> None:
     """Check a MANIFEST, a JSON file or - for standard input, against the node types that there are here.
 
     Says what the pipeline is, or lists every fault with its path.
     """
-    allowed = allowed_nodes(recordings, max_recordings_mb, media)
-    registry = find_nodes(node_files, strict_plugins, allowed).registry
     try:
         plan = make_plan(read_manifest(manifest), registry)
     except ManifestInvalid as error:
