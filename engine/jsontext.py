@@ -1,4 +1,4 @@
-"""JSON text from outside, made into Python values or into a message that says what is wrong and where.
+"""JSON: values of text from outside, or a message that says what is wrong with it and where; and text of values.
 
 What `json.loads` lets through or trips over is refused here in words: NaN and Infinity, numbers too large for a
 float, integers too long, nesting too deep, doubled keys, lone surrogates, text too long.
@@ -10,7 +10,9 @@ import json
 import math
 from typing import Any, NoReturn
 
-__all__ = ["MAX_DEPTH", "MAX_INTEGER_DIGITS", "BadJson", "load_json", "load_json_object"]
+import orjson
+
+__all__ = ["MAX_DEPTH", "MAX_INTEGER_DIGITS", "BadJson", "dump_json", "load_json", "load_json_object"]
 
 MAX_DEPTH = 64
 MAX_INTEGER_DIGITS = 100
@@ -117,3 +119,24 @@ def load_json_object(text: str, *, max_bytes: int) -> dict[str, Any]:
 def _name(value: Any) -> str:
     names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+_STRICT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
+def dump_json(value: Any) -> str:
+    """The text of a value, which NaN and Infinity have none of.
+
+    By orjson, in a tenth of the time, unless that would tell something else than `json` does: null for NaN, or nothing
+    at all for a NumPy scalar, an integer of more than 64 bits, a key that is no str.
+
+    Raises:
+      ValueError, TypeError, RecursionError: as `json.dumps` does.
+    """
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME)
+    except orjson.JSONEncodeError:
+        return _STRICT.encode(value)
+    if b"null" in text and orjson.loads(text) != value:
+        return _STRICT.encode(value)
+    return text.decode()

@@ -6,7 +6,6 @@ Samples are viewed where they lie in the message, and copied once on their way o
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from time import perf_counter
@@ -17,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from engine.errors import ChunkRefused, EngineError, Fault, ManifestInvalid, NodeFailed, ProtocolMisuse
 from engine.intake import MAX_DATA_BYTES
-from engine.jsontext import BadJson, load_json_object
+from engine.jsontext import BadJson, dump_json, load_json_object
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import MAX_MANIFEST_BYTES, Capabilities, Connection, Cpu, Gpu, Manifest, NodeSpec
 from engine.packet import BadChunk, Chunk, NodeFigures, NodeOutcome, NodeStatus, Ready, Result, SessionMetrics, Status
@@ -300,12 +299,9 @@ def execution_result(result: Result, wire: pb.ExecutionResult, nodes: NodeResult
     metrics.serialization_time_ms = result.parse_ms + built
 
 
-_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-
-
 def _json(data: Data, node: str, sequence: int | None) -> str:
     try:
-        return _JSON.encode(data.value)
+        return dump_json(data.value)
     except (ValueError, TypeError, RecursionError) as error:
         raise NodeFailed(
             f"the data that node {node!r} gave is not JSON: {error}", node_id=node, sequence=sequence

@@ -1,17 +1,20 @@
-"""JSON from outside: whatever the text, it gives plain values or a message that says what is wrong and where."""
+"""JSON: whatever the text, plain values or a message that says what is wrong and where; of values, the text."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
+from datetime import datetime
 from typing import Any
 
+import attrs
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.jsontext import MAX_DEPTH, MAX_INTEGER_DIGITS, BadJson, load_json, load_json_object
+from engine.jsontext import MAX_DEPTH, MAX_INTEGER_DIGITS, BadJson, dump_json, load_json, load_json_object
 
 AMPLE = 1 << 20
 
@@ -112,3 +115,39 @@ def test_any_text_gives_a_value_or_a_message(text: str) -> None:
 def test_the_parser_never_meets_its_own_recursion_limit() -> None:
     """64 levels have to fit, however deep the caller stands."""
     assert sys.getrecursionlimit() > MAX_DEPTH * 4
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4) | st.tuples(inner, inner),
+    max_leaves=12,
+)
+
+
+@given(JSON_VALUES)
+def test_dumped_json_says_what_the_standard_library_says(value: Any) -> None:
+    """Infinite, long, half of a surrogate pair: whatever comes, the same value or the same error."""
+    try:
+        expected = json.loads(json.dumps(value, allow_nan=False))
+    except ValueError:
+        with pytest.raises(ValueError, match="JSON compliant"):
+            dump_json(value)
+    else:
+        assert json.loads(dump_json(value)) == expected
+
+
+@attrs.frozen
+class _Thing:
+    size: int = 1
+
+
+@pytest.mark.parametrize("value", [{"at": _Thing()}, {"at": datetime(2026, 1, 1)}, {"at": {1, 2}}, {"at": b"x"}])
+def test_what_json_cannot_say_is_an_error(value: Any) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        dump_json(value)
+
+
+def test_numpy_scalars_and_odd_keys_are_dumped_as_the_standard_library_does() -> None:
+    assert dump_json({"rms": np.float64(0.5), 3: None}) == '{"rms":0.5,"3":null}'
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dump_json({"rms": np.float64("nan"), "none": None})
