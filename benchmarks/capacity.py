@@ -15,12 +15,10 @@ import click
 
 from benchmarks.figures import summarize
 from benchmarks.load import Load, Outcome
-from benchmarks.options import workload_options
-from benchmarks.pipelines import pipeline_script
+from benchmarks.options import Streamed, streamed_options
 from benchmarks.progress import progress
 from benchmarks.report import Report, Table, publish, report_options
 from benchmarks.runs import run_load
-from engine.manifest import Manifest
 
 __all__ = ["CAPACITY_COLUMNS", "Capacity", "capacity", "find_capacity", "largest"]
 
@@ -133,8 +131,7 @@ def _limit(figures: dict[str, float], limit_ms: float) -> str:
 
 
 @click.command(context_settings={"show_default": True})
-@workload_options("speech")
-@click.option("--seconds", default=5.0, type=click.FloatRange(0.1), help="Audio that each session sends in a run.")
+@streamed_options(seconds=5.0)
 @click.option("--start", default=8, type=click.IntRange(1), help="Sessions to begin with.")
 @click.option("--most", default=2000, type=click.IntRange(1), help="Sessions to try at most.")
 @click.option("--resolution", default=0.05, type=click.FloatRange(0, 1), help="How exact, as a share.")
@@ -142,11 +139,7 @@ def _limit(figures: dict[str, float], limit_ms: float) -> str:
 @click.option("--limit-ms", type=click.FloatRange(0), help="What p99 has to be below.  [default: a chunk's length]")
 @report_options
 def capacity(
-    manifest: tuple[str, Manifest],
-    chunk_ms: float,
-    sample_rate: int,
-    lean: bool,
-    seconds: float,
+    streamed: Streamed,
     start: int,
     most: int,
     resolution: float,
@@ -156,13 +149,13 @@ def capacity(
     out: Path | None,
 ) -> None:
     """The largest number of sessions at real pace for which p99 stays below the chunk length."""
-    limit_ms = limit_ms or chunk_ms
-    chunks = max(2, round(seconds * 1000 / chunk_ms))
-    script = pipeline_script(manifest[1], chunk_ms=chunk_ms, chunks=chunks, sample_rate=sample_rate, lean=lean)
+    limit_ms = limit_ms or streamed.chunk_ms
+    script = streamed.script()
+    warm_up = min(len(script.chunks) // 5, 50)
     with progress() as bars:
         found = find_capacity(
             lambda sessions: run_load(
-                Load(script=script, sessions=sessions, period_s=chunk_ms / 1000, warm_up=min(chunks // 5, 50)), bars
+                Load(script=script, sessions=sessions, period_s=streamed.period_s, warm_up=warm_up), bars
             ),
             limit_ms=limit_ms,
             start=start,
@@ -170,7 +163,7 @@ def capacity(
             resolution=resolution,
             repeats=repeats,
         )
-    title = f"{manifest[0]}, {chunk_ms:g} ms chunks: {found.sessions} sessions with p99 < {limit_ms:g} ms"
+    title = f"{streamed}: {found.sessions} sessions with p99 < {limit_ms:g} ms"
     publish(Report("capacity", [Table(title, CAPACITY_COLUMNS, found.rows)], [_note(found)]), as_json, out)
 
 

@@ -10,12 +10,11 @@ import click
 from benchmarks.account import account
 from benchmarks.figures import LOAD_COLUMNS, summarize
 from benchmarks.load import Load
-from benchmarks.options import numbers_option, workload_options
-from benchmarks.pipelines import pipeline_script, troubles
+from benchmarks.options import Streamed, numbers_option, streamed_options
+from benchmarks.pipelines import troubles
 from benchmarks.progress import progress
 from benchmarks.report import Report, Table, publish, report_options
 from benchmarks.runs import run_load
-from engine.manifest import Manifest
 
 __all__ = ["latency"]
 
@@ -24,19 +23,14 @@ _STAGES = {"name": "stage", "mean_ms": "mean ms", "longest_ms": "longest ms"}
 
 @click.command(context_settings={"show_default": True})
 @numbers_option("--sessions", "1,10,50", "Numbers of sessions, one run for each.")
-@workload_options("speech")
-@click.option("--seconds", default=10.0, type=click.FloatRange(0.1), help="Audio that each session sends.")
+@streamed_options(seconds=10.0)
 @click.option("--warm-up", default=10, type=click.IntRange(0), help="First chunks of a session that do not count.")
 @click.option("--pace", default="real", type=click.Choice(["real", "back-to-back"]), help="How chunks follow.")
 @click.option("--connections", default=0, type=click.IntRange(0), help="To share; 0 is one for 25 sessions.")
 @report_options
 def latency(
     sessions: tuple[int, ...],
-    manifest: tuple[str, Manifest],
-    chunk_ms: float,
-    sample_rate: int,
-    lean: bool,
-    seconds: float,
+    streamed: Streamed,
     warm_up: int,
     pace: str,
     connections: int,
@@ -44,19 +38,16 @@ def latency(
     out: Path | None,
 ) -> None:
     """Latency per chunk, over a real socket, of one to many sessions."""
-    chunks = max(1, round(seconds * 1000 / chunk_ms))
-    script = pipeline_script(
-        manifest[1], chunk_ms=chunk_ms, chunks=chunks, sample_rate=sample_rate, lean=lean, sample_every=10
-    )
-    nodes = [node.id for node in manifest[1].nodes]
+    script = streamed.script(sample_every=10)
+    nodes = [node.id for node in streamed.manifest.nodes]
     rows, stages, notes = [], [], []
     with progress() as bars:
         for count in sessions:
             load = Load(
                 script=script,
                 sessions=count,
-                period_s=chunk_ms / 1000 if pace == "real" else 0.0,
-                warm_up=min(warm_up, chunks - 1),
+                period_s=streamed.period_s if pace == "real" else 0.0,
+                warm_up=min(warm_up, len(script.chunks) - 1),
                 connections=connections,
             )
             outcome = run_load(load, bars)
@@ -65,5 +56,5 @@ def latency(
             ways = [attrs.asdict(stage) for stage in account(outcome.kept, figures["mean_ms"], nodes)]
             notes += troubles(outcome)
             stages.append(Table(f"where a chunk's time goes, {count} sessions", _STAGES, ways))
-    title = f"{manifest[0]}, {chunk_ms:g} ms chunks, pace {pace}"
+    title = f"{streamed}, pace {pace}"
     publish(Report("latency", [Table(title, LOAD_COLUMNS, rows), *stages], notes), as_json, out)

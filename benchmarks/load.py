@@ -1,8 +1,8 @@
-"""The load that every comparison uses: sessions of ready-made messages, from client processes of their own.
+"""The load that every comparison uses: sessions of ready-made messages.
 
 A `Script` is what one session says, in bytes, so that any gRPC server can be driven: Headrace through
 `benchmarks.pipelines`, another one with messages of its own. A `Load` is how many sessions follow it, and at what pace.
-`drive` runs a load and gives an `Outcome`.
+`benchmarks.driving` runs a load, from client processes of their own, and gives an `Outcome`.
 
 At real pace a chunk's clock starts when the chunk was *due*, not when the client got round to sending it, so that a
 stall is charged to every chunk that it delayed (this corrects for coordinated omission). Back to back, one chunk is
@@ -13,32 +13,16 @@ one clock for all processes.
 from __future__ import annotations
 
 import enum
-import multiprocessing
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from time import perf_counter
-from typing import Any
+from collections.abc import Callable
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.machine import Usage, client_cores, deaf_to_interrupts, usage
-from benchmarks.progress import Advance, no_progress
+from benchmarks.machine import Usage
 from benchmarks.wire import AnyWire, connect
 
-__all__ = ["Kind", "Load", "LoadFailed", "Outcome", "Script", "drive", "every_message", "outcome_of"]
-
-START_S = 0.05
-OPENING_S = 60.0
-SESSIONS_PER_CONNECTION = 25
-MOST_PROCESSES = 4
-
-
-class LoadFailed(Exception):
-    """A client process could not do its work; the server refused a session, or was lost."""
+__all__ = ["Kind", "Load", "Outcome", "Report", "Script", "Share", "every_message", "outcome_of"]
 
 
 class Kind(enum.Enum):
@@ -178,110 +162,6 @@ class Outcome:
     def server_cpu_us_per_chunk(self) -> float:
         """CPU time of the server over the chunks it answered."""
         return self.server.cpu_s / self.chunks * 1e6 if self.chunks else float("nan")
-
-
-def drive(load: Load, host: str, port: int, server: int, advance: Advance = no_progress) -> Outcome:
-    """Run a load against a server.
-
-    Args:
-      load: what to do.
-      host: where.
-      port: the same.
-      server: the process id, whose use of the machine is measured.
-      advance: told of answered chunks as they come.
-
-    Raises:
-      LoadFailed: the sessions could not be opened, or a client process died.
-    """
-    with _client_processes(_shares(load, host, port)) as pipes:
-        for pipe in pipes:
-            _expect(pipe, "opened", timeout_s=OPENING_S)
-        before = usage(server)
-        begin = perf_counter() + START_S
-        for pipe in pipes:
-            pipe.send(begin)
-        _await_all(pipes, "answered", advance)
-        after = usage(server)
-        for pipe in pipes:
-            pipe.send("close")
-        reports = [_expect(pipe, "report", timeout_s=OPENING_S) for pipe in pipes]
-    return outcome_of(load, reports, before, after)
-
-
-def _shares(load: Load, host: str, port: int) -> list[Share]:
-    cores = sorted(client_cores())
-    processes = min(load.processes or min(len(cores), MOST_PROCESSES), load.sessions)
-    return [
-        Share(
-            load=load,
-            host=host,
-            port=port,
-            sessions=(sessions := tuple(range(i, load.sessions, processes))),
-            connections=_connections(load, len(sessions), processes),
-            cores=frozenset({cores[i % len(cores)]}),
-        )
-        for i in range(processes)
-    ]
-
-
-def _connections(load: Load, sessions: int, processes: int) -> int:
-    """Of one process that has so many of the sessions."""
-    if most := load.script.calls_per_connection:
-        return -(-sessions // most)
-    return max(1, (load.connections or -(-load.sessions // SESSIONS_PER_CONNECTION)) // processes)
-
-
-@contextmanager
-def _client_processes(shares: list[Share]) -> Iterator[list[Connection]]:
-    from benchmarks.load_process import run  # which knows this module
-
-    context = multiprocessing.get_context("spawn")
-    started: list[tuple[BaseProcess, Connection]] = []
-    try:
-        for share in shares:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=run, args=(share, theirs), daemon=True)
-            with deaf_to_interrupts():
-                process.start()
-            theirs.close()
-            started.append((process, ours))
-        yield [pipe for _, pipe in started]
-    finally:
-        for each, pipe in started:
-            each.terminate()
-            each.join()
-            pipe.close()
-
-
-def _expect(pipe: Connection, what: str, timeout_s: float) -> Any:
-    """Wait for a word of a client process; its value."""
-    if not pipe.poll(timeout_s):
-        raise LoadFailed(f"a client process did not get to {what!r} within {timeout_s:g} s")
-    try:
-        word, value = pipe.recv()
-    except EOFError:
-        raise LoadFailed("a client process has died") from None
-    if word == "failed":
-        raise LoadFailed(value)
-    assert word == what
-    return value
-
-
-def _await_all(pipes: list[Connection], what: str, advance: Advance) -> None:
-    waiting = list(pipes)
-    while waiting:
-        for pipe in wait(waiting):
-            assert isinstance(pipe, Connection)
-            try:
-                word, value = pipe.recv()
-            except EOFError:
-                raise LoadFailed("a client process has died") from None
-            if word == "failed":
-                raise LoadFailed(value)
-            if word == what:
-                waiting.remove(pipe)
-            else:
-                advance(value)
 
 
 def outcome_of(load: Load, reports: list[Report], before: Usage, after: Usage) -> Outcome:

@@ -9,12 +9,10 @@ import click
 import numpy as np
 
 from benchmarks.load import Load, Outcome
-from benchmarks.options import numbers_option, workload_options
-from benchmarks.pipelines import pipeline_script
+from benchmarks.options import Streamed, numbers_option, streamed_options
 from benchmarks.progress import progress
 from benchmarks.report import Report, Table, publish, report_options
 from benchmarks.runs import run_load
-from engine.manifest import Manifest
 from protos import streaming_pb2 as streaming
 
 __all__ = ["memory"]
@@ -47,28 +45,22 @@ def _accounted_mb(outcome: Outcome) -> float:
 
 @click.command(context_settings={"show_default": True})
 @numbers_option("--sessions", "1,125,250,375,500", "Sessions at once.")
-@workload_options("speech", chunk_ms=200.0)
-@click.option("--seconds", default=3.0, type=click.FloatRange(0.1), help="Audio that each active session sends.")
+@streamed_options(seconds=3.0, chunk_ms=200.0)
 @report_options
 def memory(
     sessions: tuple[int, ...],
-    manifest: tuple[str, Manifest],
-    chunk_ms: float,
-    sample_rate: int,
-    lean: bool,
-    seconds: float,
+    streamed: Streamed,
     as_json: bool,
     out: Path | None,
 ) -> None:
     """Resident memory per idle and per active session, and accounted bytes."""
     if len(set(sessions)) < 2:
         raise click.UsageError("--sessions must have two different numbers: memory per session is a slope")
-    chunks = max(1, round(seconds * 1000 / chunk_ms))
-    script = pipeline_script(manifest[1], chunk_ms=chunk_ms, chunks=chunks, sample_rate=sample_rate, lean=lean)
+    script = streamed.script()
     runs = []
     with progress() as bars:
         for count in sessions:
-            outcome = run_load(Load(script=script, sessions=count, period_s=chunk_ms / 1000), bars)
+            outcome = run_load(Load(script=script, sessions=count, period_s=streamed.period_s), bars)
             rss = {"idle_mb": outcome.idle_rss_bytes / 1e6, "active_mb": outcome.server.rss_bytes / 1e6}
             runs.append({"sessions": count, **rss, "accounted_mb": _accounted_mb(outcome)})
     slopes = {
@@ -76,5 +68,6 @@ def memory(
         "active_kb": _slope(runs, "active_mb") * 1e3,
         "accounted_mb": max(run["accounted_mb"] for run in runs),
     }
-    title = f"{manifest[0]}, {chunk_ms:g} ms chunks"
-    publish(Report("memory", [Table(title, SLOPES, [slopes]), Table("runs", RUNS, runs)], [_NOTE]), as_json, out)
+    publish(
+        Report("memory", [Table(str(streamed), SLOPES, [slopes]), Table("runs", RUNS, runs)], [_NOTE]), as_json, out
+    )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
+import attrs
 import click
 
+from benchmarks.load import Script
+from benchmarks.pipelines import pipeline_script
 from benchmarks.workloads import WORKLOADS, workload
 from engine.errors import EngineError
 from engine.manifest import Manifest
 
-__all__ = ["numbers_option", "workload_options"]
+__all__ = ["Streamed", "numbers_option", "streamed_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,18 +42,67 @@ def _manifest(context: click.Context, option: click.Parameter, value: str) -> tu
         raise click.BadParameter(str(error)) from None
 
 
-def workload_options(default: str, chunk_ms: float = 20.0) -> Callable[[F], F]:
-    """Options for what is streamed: `manifest` (its name and the manifest), `chunk_ms`, `sample_rate` and `lean`."""
+@attrs.frozen
+class Streamed:
+    """What each session streams, through what.
+
+    Attributes:
+      name: of the manifest.
+      seconds: of audio; two chunks at least.
+      lean: ask for results without per-node maps.
+    """
+
+    name: str
+    manifest: Manifest
+    seconds: float
+    chunk_ms: float
+    sample_rate: int
+    lean: bool
+
+    @property
+    def period_s(self) -> float:
+        """From chunk to chunk, at real pace."""
+        return self.chunk_ms / 1000
+
+    def script(self, *, sample_every: int = 0) -> Script:
+        """A session, every so many of whose results are kept."""
+        return pipeline_script(
+            self.manifest,
+            chunk_ms=self.chunk_ms,
+            chunks=max(2, round(self.seconds / self.period_s)),
+            sample_rate=self.sample_rate,
+            lean=self.lean,
+            sample_every=sample_every,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.chunk_ms:g} ms chunks"
+
+
+def streamed_options(*, seconds: float, chunk_ms: float = 20.0) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options for what sessions stream; the command is called with the `Streamed` that they give, as `streamed`."""
     options = (
-        click.option("--manifest", default=default, callback=_manifest, help=f"A file, or {', '.join(WORKLOADS)}."),
+        click.option("--manifest", default="speech", callback=_manifest, help=f"A file, or {', '.join(WORKLOADS)}."),
+        click.option("--seconds", default=seconds, type=click.FloatRange(0.1), help="Audio of a session, in a run."),
         click.option("--chunk-ms", default=chunk_ms, type=click.FloatRange(1, 10_000), help="Length of a chunk."),
         click.option("--sample-rate", default=48_000, type=click.IntRange(1000, 192_000), help="Of the audio, Hz."),
         click.option("--lean/--full", default=True, help="Results without or with per-node maps."),
     )
 
-    def decorate(command: F) -> F:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def call(
+            manifest: tuple[str, Manifest],
+            seconds: float,
+            chunk_ms: float,
+            sample_rate: int,
+            lean: bool,
+            **others: Any,
+        ) -> None:
+            command(streamed=Streamed(*manifest, seconds, chunk_ms, sample_rate, lean), **others)
+
         for option in reversed(options):
-            command = option(command)
-        return command
+            call = option(call)
+        return call
 
     return decorate

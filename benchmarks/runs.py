@@ -9,7 +9,8 @@ from typing import TypeVar
 import click
 import trio
 
-from benchmarks.load import Load, LoadFailed, Outcome, drive
+from benchmarks.driving import LoadFailed, drive
+from benchmarks.load import Load, Outcome
 from benchmarks.progress import Bars
 from benchmarks.servers import HEADRACE, running_server
 from engine.errors import EngineError, leaves

@@ -12,13 +12,12 @@ import click
 
 from benchmarks.figures import interval, spread, summarize
 from benchmarks.load import Load, Script
-from benchmarks.options import workload_options
+from benchmarks.options import Streamed, streamed_options
 from benchmarks.pipelines import pipeline_script
 from benchmarks.progress import progress
 from benchmarks.report import Report, Table, publish, report_options
 from benchmarks.runs import run_load
 from benchmarks.workloads import workload
-from engine.manifest import Manifest
 
 __all__ = ["stalled"]
 
@@ -47,32 +46,26 @@ def _beside() -> Script:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--sessions", default=100, type=click.IntRange(1), help="The others, at real pace.")
-@workload_options("speech", chunk_ms=50.0)
-@click.option("--seconds", default=5.0, type=click.FloatRange(0.1), help="Audio that each sends in a run.")
+@streamed_options(seconds=5.0, chunk_ms=50.0)
 @click.option("--pairs", default=12, type=click.IntRange(1), help="Of a run without and a run with the session.")
 @click.option("--reads-per-s", default=0.0, type=click.FloatRange(0), help="Bytes that it reads; 0: it has stalled.")
 @report_options
 def stalled(
     sessions: int,
-    manifest: tuple[str, Manifest],
-    chunk_ms: float,
-    sample_rate: int,
-    lean: bool,
-    seconds: float,
+    streamed: Streamed,
     pairs: int,
     reads_per_s: float,
     as_json: bool,
     out: Path | None,
 ) -> None:
     """The p99 of many sessions, with and without one beside them that stalls or reads slowly."""
-    chunks = max(2, round(seconds * 1000 / chunk_ms))
-    script = pipeline_script(manifest[1], chunk_ms=chunk_ms, chunks=chunks, sample_rate=sample_rate, lean=lean)
+    script = streamed.script()
     loads = {
         name: Load(
             script=script,
             sessions=sessions,
-            period_s=chunk_ms / 1000,
-            warm_up=chunks // 5,
+            period_s=streamed.period_s,
+            warm_up=len(script.chunks) // 5,
             beside=beside,
             beside_reads_per_s=reads_per_s,
         )
@@ -98,5 +91,5 @@ def stalled(
     medians = {key: spread([row[key] for row in rows])[0] for key in ("without_p99_ms", "with_p99_ms", "ratio")}
     summary = {**medians, "low": low, "high": high, "holds_1": "yes" if low <= 1 <= high else "no"}
     kind = f"reads {reads_per_s:g} bytes/s" if reads_per_s else "has stalled"
-    title = f"{sessions} sessions of {manifest[0]}, {chunk_ms:g} ms chunks, beside one whose client {kind}"
+    title = f"{sessions} sessions of {streamed}, beside one whose client {kind}"
     publish(Report("stalled", [Table(title, SUMMARY, [summary]), Table("pairs", PAIRS, rows)]), as_json, out)
