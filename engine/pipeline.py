@@ -69,7 +69,7 @@ class RunningPipeline:
         self._stopped = self._closed = False
         self._scope = trio.CancelScope()
         self._finished: list[Row] = []
-        self.turns = Turns(self._tell_finished)
+        self.turns = Turns(self._tell_finished, watchdog)
         self.tasks = [NodeTask(planned, self, capacity) for planned in plan.nodes]
         self._sinks = sum(planned.is_sink for planned in plan.nodes)
         self._sources = [task for task in self.tasks if task.planned.is_source]

@@ -139,20 +139,21 @@ async def run_server(
         max_sessions=settings.max_sessions,
         max_sessions_per_token=settings.max_sessions_per_token,
     )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(engine.sweep.run)
-        await serve(
-            {**service, **health.handlers(), **reflection},
-            listen=settings.listen,
-            reuse_port=settings.reuse_port,
-            limits=settings.limits,
-            doors=Doors(rules, files.tokens),
-            tls=files.tls,
-            on_drain=health.shut_down,
-            debug_errors=settings.debug_errors,
-            task_status=task_status,
-        )
-        nursery.cancel_scope.cancel()
+    with engine.watchdog.watching():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.sweep.run)
+            await serve(
+                {**service, **health.handlers(), **reflection},
+                listen=settings.listen,
+                reuse_port=settings.reuse_port,
+                limits=settings.limits,
+                doors=Doors(rules, files.tokens),
+                tls=files.tls,
+                on_drain=health.shut_down,
+                debug_errors=settings.debug_errors,
+                task_status=task_status,
+            )
+            nursery.cancel_scope.cancel()
 
 
 async def _serve_until_signal(settings: Settings, files: _Files) -> None:

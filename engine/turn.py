@@ -13,6 +13,7 @@ from time import perf_counter, thread_time
 from typing import TYPE_CHECKING
 
 from engine.row import Row
+from engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from engine.node_task import NodeTask
@@ -27,10 +28,12 @@ class Turns:
 
     Args:
       on_end: called when a turn is over, its CPU time accounted for.
+      watchdog: may see which node is running.
     """
 
-    def __init__(self, on_end: Callable[[], None]) -> None:
+    def __init__(self, on_end: Callable[[], None], watchdog: Watchdog) -> None:
         self._due: deque[NodeTask] = deque()
+        self._watchdog = watchdog
         self._on_end = on_end
         self._working = False
         self._cpu = 0.0
@@ -48,6 +51,7 @@ class Turns:
             self._do_due()
         finally:
             self._working = False
+            self._watchdog.running = None
         self._on_end()
 
     def leave(self) -> None:
@@ -75,6 +79,7 @@ class Turns:
             if row is not packets[0].row:
                 self._charge(row)
                 row = packets[0].row
+            self._watchdog.running = task.planned, packets
             if task.do(packets) > ends:
                 break
         self._charge(row)

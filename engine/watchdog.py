@@ -1,20 +1,30 @@
 """Names the inline nodes that hold the event loop: while one runs, no other session of the process gets its turn.
 
-A node's run time is measured anyway; this only looks at those that were long.
+A node's run time is measured anyway; this only looks at those that were long. One that does not return at all has no
+run time, so a thread of its own looks once a second at what is running.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
+from typing import Any
 
 import attrs
+
+from engine.graph import PlannedNode
 
 __all__ = ["Holds", "Watchdog"]
 
 log = logging.getLogger("headrace.engine")
 
 LOG_INTERVAL_S = 10.0
+LOOK_INTERVAL_S = 1.0
 
 
 @attrs.define
@@ -45,10 +55,12 @@ class Watchdog:
     Attributes:
       limit_ms: a run of a node that takes longer is noted; 0 notes none.
       holds: by node type, so no more than there are in the registry.
+      running: the node that holds the event loop now, and something that no other run of a node has.
     """
 
     limit_ms: float = 20.0
     holds: dict[str, _Told] = attrs.field(factory=dict)
+    running: tuple[PlannedNode, Any] | None = None
 
     @property
     def limit_seconds(self) -> float:
@@ -75,3 +87,37 @@ class Watchdog:
             node_id, node_type, run * 1e3, cpu * 1e3, self.limit_ms, told.untold,
         )  # fmt: skip
         told.at, told.untold = now, 0
+
+    @contextmanager
+    def watching(self, interval_s: float = LOOK_INTERVAL_S) -> Iterator[None]:
+        """Until the block is left, look now and then whether a node still runs that did so at the look before.
+
+        To be entered in the thread of the event loop. Nobody is watched if there is no limit.
+        """
+        over = threading.Event()
+        arguments = (threading.get_ident(), over, interval_s)
+        thread = threading.Thread(target=self._watch, args=arguments, name="headrace-watchdog", daemon=True)
+        if self.limit_ms:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _watch(self, loop_thread: int, over: threading.Event, interval_s: float) -> None:
+        seen = told = None
+        while not over.wait(interval_s):
+            running = self.running
+            if running is not None and running is seen and running is not told:
+                node, _ = told = running
+                log.error(
+                    "node %r (%s) has held the event loop for more than %g s, and still does; no session goes on."
+                    " It is at:\n%s",
+                    node.id, node.node_type, interval_s, _place(loop_thread),
+                )  # fmt: skip
+            seen = running
+
+
+def _place(thread: int) -> str:
+    """Where a thread is now: the innermost calls of its stack."""
+    return "".join(traceback.format_stack(sys._current_frames()[thread], limit=5)).rstrip()

@@ -7,6 +7,7 @@ unless a test moves it, so a blocked thread takes no time.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -286,6 +287,34 @@ async def test_an_inline_node_that_holds_the_loop_is_named(
     assert set(engine.watchdog.holds) == ({"Pass"} if named else set())
     assert caplog.text.count("held the event loop") == named, "once, however often"
     assert ("node 'a' (Pass)" in caplog.text) == named
+
+
+async def test_a_node_that_still_holds_the_loop_is_named_with_the_line_that_it_is_at(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Endless(Probe):
+        def treat(self, item: Item) -> Iterable[Item]:
+            assert named.wait(10), "nobody has named it while it ran"
+            return [item]
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "still does" in record.getMessage():
+                named.set()
+
+    named = threading.Event()
+    engine = Engine(Kinds(Endless))
+    logging.getLogger("headrace.engine").addHandler(told := Told())
+    try:
+        with engine.watchdog.watching(interval_s=0.01):
+            async with open_session(wire("a > b", b="Endless"), engine=engine) as session:
+                await session.send(note(0))
+                await session.close()
+                assert not errors(await receive_all(session))
+    finally:
+        logging.getLogger("headrace.engine").removeHandler(told)
+    assert "node 'b' (Endless) has held the event loop for more than 0.01 s" in caplog.text
+    assert "in treat\n    assert named.wait" in caplog.text
 
 
 async def test_nodes_in_threads_keep_order_state_and_tails(mock_clock: MockClock) -> None:
