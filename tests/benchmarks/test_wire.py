@@ -84,7 +84,7 @@ def turn(wire: Wire, server: Server) -> list[tuple[Call, bytes | None]]:
 
 @given(sizes=st.lists(st.lists(st.integers(0, 150_000), max_size=4), min_size=1, max_size=3))
 @example(sizes=[[150_000] * 4, [], [70_000, 0, 20_000]])  # past every window, both ways
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_every_message_comes_back_whole_and_in_order(sizes: list[list[int]]) -> None:
     for wire, server in make_ends():
         calls = [wire.call(PATH) for _ in sizes]

@@ -70,7 +70,7 @@ sizes = st.lists(st.integers(1, 2_500), min_size=1, max_size=8).filter(lambda dr
 
 
 @pytest.mark.parametrize("rate", RATES)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     sizes=sizes, converter=st.sampled_from(SINC), aggressiveness=st.integers(0, 3), frame=st.sampled_from([10, 20, 30])
 )

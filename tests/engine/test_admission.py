@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.arrivals import MAX_JUMP
@@ -263,7 +263,6 @@ def test_a_change_of_rate_keeps_the_moment() -> None:
     assert starts(gate) == [0, 16_000, 32_000, round(Fraction(32_001 * 44_100, 16_000))]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([8_000, 11_025, 44_100, 48_000]), st.integers(0, 5)), min_size=1))
 def test_changes_of_rate_do_not_add_up_to_a_drift(stretches: list[tuple[int, int]]) -> None:
     gate = Gate("a")

@@ -106,7 +106,7 @@ EVENT = st.one_of(
 
 
 @example("ab", 2, [("time", 2), ("offer", "a", 0, 0), ("time", 2), ("flush",), ("offer", "a", 0, 0), ("time", 2)])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(["a", "ab", "abc"]), st.integers(1, 6), st.lists(EVENT, max_size=60))
 def test_agrees_with_the_naive_model(sources: str, window: int, events: list[Any]) -> None:
     """Rows, positions, refusals and missing numbers, for any schedule."""
@@ -292,4 +292,4 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 
 TestAdmissionMachine = AdmissionMachine.TestCase
-TestAdmissionMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAdmissionMachine.settings = settings(max_examples=150, stateful_step_count=40)

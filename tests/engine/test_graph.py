@@ -407,7 +407,7 @@ GARBAGE = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(GARBAGE)
 def test_garbage_is_a_fault_and_never_an_exception(garbage: Any) -> None:
     """Nothing but `ManifestInvalid` comes of any dict, and then with at least one fault; its message can be sent."""

@@ -396,7 +396,7 @@ PLAIN = {"input_capacity": 0, "reorder_window": 0, "overflow": Overflow.BLOCK, "
 @example(DIAMOND, Client([("row",)] * 5, "cancel", 2, PLAIN))
 @example(DIAMOND, Client([("row",)] * 5, "scope", 2, PLAIN))
 @example(DIAMOND, Client([("row",), ("chunk", 0, 40), ("flush",), ("chunk", 0, -3)], "close", None, PLAIN))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(manifests(), CLIENT)
 def test_what_always_holds(manifest: Manifest, client: Client) -> None:
     run = Run(manifest, client)

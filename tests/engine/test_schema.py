@@ -138,7 +138,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_what_the_schema_refuses_the_validator_refuses_too(data: st.DataObject) -> None:
     samples = [*EXAMPLES.values(), wants(count=2, level=2, maybe=1, rows=[[1.5]], gains={"a": 1}, way="down")]
     manifest = copy.deepcopy(data.draw(st.sampled_from(samples)))

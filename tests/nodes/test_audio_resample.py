@@ -58,7 +58,7 @@ sizes = st.lists(st.integers(0, 2_000), max_size=12)
 rates = st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 7_919])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes,
     rates,

@@ -53,7 +53,7 @@ def static_curve(level: float, threshold: float, ratio: float, knee: float) -> f
     return threshold + (level - threshold) / ratio
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(-60, 0), st.floats(-50, 0), st.floats(1, 100), st.floats(0, 30), st.floats(-20, 20))
 def test_steady_levels_follow_the_static_curve(
     level: float, threshold: float, ratio: float, knee: float, makeup: float

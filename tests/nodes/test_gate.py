@@ -95,7 +95,7 @@ def test_switch_conforms() -> None:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32), st.integers(1, 12 * TILE))
 def test_every_frame_goes_where_its_moment_says(seed: int, n_frames: int) -> None:
     random, frames = Random(seed), signal(n_frames)

@@ -34,7 +34,7 @@ def test_conforms() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(1, 90), st.floats(-120, 90)), min_size=1, max_size=12),
     st.floats(-60, 0),

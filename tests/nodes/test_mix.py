@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.alignment import Alignment, SkewTooGreat
@@ -92,7 +92,6 @@ stretches = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40)), max_size
 cuts = st.lists(st.integers(1, 25), max_size=12)
 
 
-@settings(deadline=None)
 @given(st.tuples(stretches, stretches, stretches), cuts, st.integers(0, 2**32))
 def test_any_cuts_gaps_and_lateness_give_the_sum_by_position(given_stretches: Any, sizes: list[int], seed: int) -> None:
     random, names = Random(seed), ("a", "b", "c")

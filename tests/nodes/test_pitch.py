@@ -36,7 +36,7 @@ def test_conforms() -> None:
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(65, 480), st.sampled_from([8_000, 16_000, 44_100]))
 def test_finds_the_fundamental(frequency_hz: float, rate: int) -> None:
     found = estimates(voice(frequency_hz, 0.2, rate), rate)

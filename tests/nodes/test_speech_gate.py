@@ -128,7 +128,7 @@ def test_audio_and_data_may_come_from_one_node() -> None:
 patterns = st.lists(st.tuples(st.booleans(), st.integers(1, 9)), min_size=1, max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     patterns,
     st.sampled_from([8_000, 11_025, 44_100]),

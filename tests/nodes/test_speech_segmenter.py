@@ -56,7 +56,7 @@ def test_conforms(whole: bool, rates: tuple[int, ...]) -> None:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(1, 400), st.integers(1, 900)), min_size=1, max_size=6),
     st.integers(0, 150),

@@ -239,7 +239,7 @@ def modelled(decisions: list[bool], frame_ms: int, min_speech: int, min_silence:
     return segments
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(1, 12)), max_size=12),
     st.sampled_from([10, 20, 30]),

@@ -395,10 +395,10 @@ def results(draw: Callable[..., Any]) -> Result:
     return Result(
         sequence=draw(st.none() | uint64),
         flush=draw(st.booleans()),
-        outputs=draw(st.dictionaries(names, outputs, max_size=3)),
+        outputs=draw(st.dictionaries(names, outputs, max_size=2)),
         status=draw(st.sampled_from(Status)),
         nodes=draw(st.lists(st.builds(NodeOutcome, names, st.sampled_from(NodeStatus), metadata=names), max_size=3)),
-        figures=draw(st.dictionaries(names, figures, max_size=3)),
+        figures=draw(st.dictionaries(names, figures, max_size=2)),
         wall_ms=draw(st.floats(0, 1e6)),
         cpu_ms=draw(st.floats(0, 1e6)),
         memory_bytes=draw(uint64),

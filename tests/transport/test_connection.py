@@ -130,7 +130,7 @@ RequestHeads = (("user-agent", "headrace"), ("k", "v"), ("k", "w"))
     sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=8),
     steps=st.lists(st.integers(1, 700), min_size=1, max_size=20),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bytes_may_be_cut_anywhere(sizes, steps):
     def cut(data: bytes) -> Iterator[bytes]:
         at, turn = 0, 0
@@ -173,7 +173,7 @@ class TestWindows:
         assert len(messages(link.at_server)) == 500
 
     @given(sizes=st.lists(st.integers(0, 40_000), min_size=1, max_size=30), lag=st.integers(0, 3), pad=st.booleans())
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_the_window_stays_exact(self, sizes, lag, pad):
         """May send + held + credited but not told = the window, whatever is taken when."""
         client = RawClient(SMALL)
@@ -551,7 +551,7 @@ class TestEnds:
         assert isinstance(event, ConnectionFailed)
 
     @given(noise=st.binary(min_size=1, max_size=200), after=st.integers(0, 3))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_noise_never_raises(self, noise, after):
         client = RawClient()
         for _ in range(after):

@@ -31,9 +31,7 @@ LIMITS = Limits(
     broken_streams_burst=50,
 )
 MOST_UNSENT = 400_000
-RUNS = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", 500)), deadline=None, suppress_health_check=list(HealthCheck)
-)
+RUNS = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", 500)), suppress_health_check=list(HealthCheck))
 
 
 class Role:
