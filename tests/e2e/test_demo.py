@@ -21,7 +21,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
 
 def test_every_chunk_is_answered_in_order_and_accounted_for(demo: tuple[Finished, Path]) -> None:
     done, _ = demo
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.complaints) == (0, [])
     sequences = [line["sequence"] for line in of_type(done.lines, "result") if not line["flush"]]
     assert sequences == list(range(487))
     summary = done.lines[-1]
