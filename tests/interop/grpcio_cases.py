@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import sys
 import threading
 import traceback
@@ -330,3 +331,4 @@ if __name__ == "__main__":
         run_sync(sys.argv[1])
     else:
         asyncio.run(run_aio(sys.argv[1]))
+    os._exit(0)  # see tests/e2e/prober.py

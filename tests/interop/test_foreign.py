@@ -206,7 +206,7 @@ def open_files(process: ServerProcess) -> int:
 
 
 @pytest.mark.parametrize(
-    ("requests", "connections", "streams"), [(5000, 1000, 1), (5000, 1, 1000)], ids=["connections", "streams"]
+    ("requests", "connections", "streams"), [(2000, 1000, 1), (2000, 1, 1000)], ids=["connections", "streams"]
 )
 def test_h2load(loaded: ServerProcess, tmp_path: Path, requests: int, connections: int, streams: int) -> None:
     """Every request gets its whole answer, and the server then holds no file more than before."""
@@ -214,9 +214,9 @@ def test_h2load(loaded: ServerProcess, tmp_path: Path, requests: int, connection
     before = open_files(loaded)
     body = tmp_path / "request"
     body.write_bytes(bytes(5))
-    amount = (f"-n{requests}", f"-c{connections}", f"-m{streams}", "-T60", "-N60")
+    amount = (f"-n{requests}", f"-c{connections}", f"-m{streams}")
     headers = ("-H", "content-type: application/grpc", "-H", "te: trailers")
-    told = run(tools.h2load(), *amount, *headers, "-d", body, f"http://{loaded.address}{VERSION}", timeout_s=120)
+    told = run(tools.h2load(), *amount, *headers, "-d", body, f"http://{loaded.address}{VERSION}", timeout_s=300)
     assert f"{requests} succeeded, 0 failed, 0 errored, 0 timeout" in told, told
     traffic = re.search(r"\((\d+)\) data", told)
     assert traffic is not None

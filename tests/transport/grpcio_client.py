@@ -1,5 +1,6 @@
 """A foreign client, run in a process of its own: `python -m tests.transport.grpcio_client PORT SCENARIO`."""
 
+import os
 import sys
 import threading
 import time
@@ -103,3 +104,4 @@ if __name__ == "__main__":
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(f"127.0.0.1:{sys.argv[1]}", options) as opened:
         globals()[sys.argv[2]](opened)
+    os._exit(0)  # see tests/e2e/prober.py
