@@ -14,78 +14,23 @@ import contextlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
-from nodes.contract import AnyNode, Audio, Data, InvalidInput, Item, Join, Samples, To, from_float32
+from nodes.contract import AnyNode, Audio, InvalidInput, Item, Join, Samples
+from nodes.footprint import footprint_bytes
+from nodes.trial import FRAMES, Feed, Outcome, block_at, blocks_of, checked, cut, outcome_of, run, signal, taken_by
 
-__all__ = ["Outcome", "Report", "blocks_of", "check_node", "cut", "run", "same_length", "signal"]
+__all__ = ["HOUR_S", "Outcome", "Report", "blocks_of", "check_node", "cut", "run", "same_length", "signal"]
 
-FRAMES = 4_001
-"""Length of the test stream per stretch: prime, so that no block size divides it."""
+HOUR_S = 3_600.0
 
-Feed = Callable[[Audio | None], Any]
-"""Makes what `process` takes of a block (for a Join a row), and of the end (None) what is left, if any."""
 
 Report = Callable[[str, Callable[[], None]], None]
 """Is given a check's name, and the check to run, which raises if the node fails it."""
-
-
-@attrs.frozen
-class Outcome:
-    """All that a node gave for one stream, with the audio joined into runs of contiguous frames.
-
-    Attributes:
-      runs: (start, frames) of every unbroken run of output audio.
-      rate: of the output audio in Hz, 0 if there was none.
-      data: every data item in order.
-      lag: the most, in seconds, that audio and `Data.until` were behind the input after a block.
-    """
-
-    runs: list[tuple[int, Samples]]
-    rate: int
-    data: list[Data]
-    lag: float
-
-    @property
-    def n_frames(self) -> int:
-        """Frames of output audio in all."""
-        return sum(len(frames) for _, frames in self.runs)
-
-
-def signal(
-    n_frames: int = FRAMES, channels: int = 1, sample_format: Any = "f32", rate: int = 16_000, seed: int = 7
-) -> Samples:
-    """A test signal, shape (n_frames, channels): tone, noise, silence, full scale, unlike in each channel."""
-    rng = np.random.default_rng(seed)
-    seconds = np.arange(n_frames)[:, None] / rate
-    tones = 0.4 * np.sin(2 * np.pi * (300 + 70 * np.arange(channels)) * seconds)
-    noise = rng.uniform(-0.3, 0.3, (n_frames, channels))
-    frames = (tones + noise).astype(np.float32)
-    frames[n_frames // 3 : n_frames // 2] = 0.0
-    frames[n_frames // 2 : n_frames // 2 + 40 : 2] = 1.0
-    frames[n_frames // 2 + 1 : n_frames // 2 + 40 : 2] = -1.0
-    return from_float32(frames, sample_format)
-
-
-def cut(frames: Samples, sizes: Iterable[int], rate: int, start: int = 0) -> Iterator[Audio]:
-    """Blocks of the given sizes at their positions, then the rest; over memory that nobody can write to."""
-    at = 0
-    for size in sizes:
-        if at >= len(frames):
-            break
-        yield _block(frames[at : at + size], rate, start + at)
-        at += size
-    if at < len(frames):
-        yield _block(frames[at:], rate, start + at)
-
-
-def _block(frames: Samples, rate: int, start: int) -> Audio:
-    copy = np.frombuffer(frames.tobytes(), frames.dtype).reshape(frames.shape)
-    return Audio(copy, rate, start)
 
 
 def _cuttings() -> Iterator[list[int]]:
@@ -94,83 +39,6 @@ def _cuttings() -> Iterator[list[int]]:
     rng = np.random.default_rng(11)
     yield [0, 1, 1, 1, 0, *rng.choice([1, 2, 7, 0, 333, 480, 901], 60).tolist()]
     yield [1] * 64 + [1_500]
-
-
-def blocks_of(stretches: Sequence[tuple[int, Samples]], sizes: list[int], rate: int) -> list[Audio]:
-    """The blocks of a stream with gaps: `stretches` are (start, frames), each of them cut anew by `sizes`."""
-    return [block for start, frames in stretches for block in cut(frames, sizes, rate, start)]
-
-
-def run(node: AnyNode, blocks: Iterable[Audio], feed: Feed | None = None) -> Outcome:
-    """Feed a stream, finish, and collect what came; the node stays open."""
-    taken = _taken(feed)
-    items: list[Item] = []
-    progress = _Progress()
-    for block in blocks:
-        given = _checked(node.process(taken(block)))
-        progress.note(block, given)
-        items.extend(given)
-    if feed is not None and (rest := feed(None)) is not None:
-        items.extend(_checked(node.process(rest)))
-    items.extend(_checked(node.finish()))
-    return _outcome(items, progress.lag)
-
-
-def _taken(feed: Feed | None) -> Callable[[Audio | None], Any]:
-    return feed or (lambda block: block)
-
-
-def _checked(items: Iterable[Item | To]) -> list[Item]:
-    given = [item.item if isinstance(item, To) else item for item in items]
-    for item in given:
-        if isinstance(item, Audio):
-            assert np.isfinite(item.as_float32()).all(), "samples that are not finite"
-            assert not item.frames.flags.writeable
-        else:
-            assert isinstance(item, Data), f"neither Audio nor Data: {item!r}"
-            json.dumps(dict(item.value), allow_nan=False)
-    return given
-
-
-@attrs.define
-class _Progress:
-    """How far the output is behind the input; a gap in the input is not lag."""
-
-    lag: float = 0.0
-    _stop: int = -1
-    _stretch_seconds: float = 0.0
-    _ends: dict[type, float] = attrs.field(factory=dict)
-
-    def note(self, block: Audio, given: Sequence[Item]) -> None:
-        if block.start != self._stop:
-            self._stretch_seconds = block.start / block.sample_rate
-        self._stop = block.stop
-        for item in given:
-            if isinstance(item, Audio):
-                self._ends[Audio] = item.stop / item.sample_rate
-            elif item.until is not None:
-                self._ends[Data] = item.until
-        reached = max(min(self._ends.values(), default=0.0), self._stretch_seconds)
-        self.lag = max(self.lag, block.stop / block.sample_rate - reached)
-
-
-def _outcome(items: Sequence[Item], lag: float) -> Outcome:
-    runs: list[tuple[int, list[Samples]]] = []
-    rates = {item.sample_rate for item in items if isinstance(item, Audio)}
-    assert len(rates) <= 1, f"several output rates: {rates}"
-    stop = -math.inf
-    for item in items:
-        if isinstance(item, Audio):
-            assert item.start >= stop, f"output goes back from frame {stop} to {item.start}"
-            if not len(item.frames):
-                continue
-            if item.start == stop:
-                runs[-1][1].append(item.frames)
-            else:
-                runs.append((item.start, [item.frames]))
-            stop = item.stop
-    joined = [(start, np.concatenate(parts)) for start, parts in runs]
-    return Outcome(joined, max(rates, default=0), [item for item in items if isinstance(item, Data)], lag)
 
 
 def _same(first: Outcome, second: Outcome, node: AnyNode, tolerance: float, settled: Any) -> None:
@@ -198,6 +66,23 @@ def _joined(outcome: Outcome, node: AnyNode) -> Mapping[str, Any] | None:
     return value
 
 
+_BLOCK_S, _LOOP_S = 0.1, 3.0
+_SLACK_BYTES, _SLACK_FRAMES = 512, 8
+"""By how much the most that a node holds may waver: numbers grow digits, lists grow in steps, hops drift."""
+
+
+@attrs.define
+class _Held:
+    """The most that a node has held: by its own account, and by what can be reached from it."""
+
+    told: int = 0
+    found: int = 0
+
+    def note(self, node: AnyNode) -> None:
+        self.told = max(self.told, node.memory_bytes)
+        self.found = max(self.found, footprint_bytes(node))
+
+
 @attrs.frozen
 class _Case:
     """One node kind under one format; each check is a method."""
@@ -212,6 +97,10 @@ class _Case:
     length: Callable[[int, int], int] | None
     keeps_format: bool
     waits: bool
+
+    @property
+    def form(self) -> str:
+        return f"{self.sample_format}, {self.rate} Hz, {self.channels} channels"
 
     def feed(self) -> Feed | None:
         return self.make_feed() if self.make_feed else None
@@ -228,6 +117,7 @@ class _Case:
             "cut anyhow": lambda: self.check_cuts(start=0, gap=None),
             "cut anyhow with a gap": lambda: self.check_cuts(start=480, gap=1_234),
             "nothing and one frame": self.check_small,
+            "silence and full scale": self.check_extremes,
             "fresh after finish": self.check_fresh,
             "closed at any time": self.check_close,
         }
@@ -275,7 +165,7 @@ class _Case:
         assert not list(node.finish()), "a fresh node has nothing to finish"
         empty = self.run(node, [], [])
         assert not empty.n_frames
-        nothing = _block(self.frames(0), self.rate, 0)
+        nothing = block_at(self.frames(0), self.rate, 0)
         assert not run(node, [nothing], self.feed()).n_frames
         one = self.run(node, [(5, self.frames(1))], [])
         if one.rate and self.length is not None:
@@ -294,8 +184,8 @@ class _Case:
     def check_close(self) -> None:
         """`close` works on a new node and in the middle of a stream; figures can be asked at any time."""
         self.make_node().close()
-        node, feed = self.make_node(), _taken(self.feed())
-        list(node.process(feed(_block(self.frames(700), self.rate, 0))))
+        node, feed = self.make_node(), taken_by(self.feed())
+        list(node.process(feed(block_at(self.frames(700), self.rate, 0))))
         assert math.isfinite(node.delay)
         assert node.delay >= 0
         assert isinstance(node.memory_bytes, int)
@@ -308,14 +198,55 @@ class _Case:
         frames = self.frames(700)
         poisoned = frames.copy()
         poisoned[350] = np.nan
-        node, feed = self.make_node(), _taken(self.feed())
+        node, feed = self.make_node(), taken_by(self.feed())
         with contextlib.suppress(InvalidInput):
-            list(node.process(feed(_block(poisoned, self.rate, 0))))
+            list(node.process(feed(block_at(poisoned, self.rate, 0))))
         list(node.finish())
         _same(
             self.run(self.make_node(), [(0, frames)], []), self.run(node, [(0, frames)], []), node, 0.0, self.findings
         )
         node.close()
+
+    def check_extremes(self) -> None:
+        """Silence throughout and full scale throughout give finite output, as long as any other."""
+        full = self.frames()
+        largest = 1.0 if full.dtype == np.float32 else np.iinfo(full.dtype).max
+        lowest = -1.0 if full.dtype == np.float32 else np.iinfo(full.dtype).min
+        alternating = np.where(np.arange(FRAMES)[:, None] // 7 % 2, lowest, largest)
+        for frames in (np.zeros_like(full), np.broadcast_to(alternating, full.shape).astype(full.dtype)):
+            node = self.make_node()
+            stretches = [(0, frames)]
+            self.check_places(self.run(node, stretches, [160] * 30), stretches)
+            node.close()
+
+    def check_memory(self, settles_s: float, total_s: float) -> None:
+        """At the end of a long stream the node holds no more than when it had settled.
+
+        Both times the most is taken over `settles_s` seconds, block by block.
+        """
+        node, feed = self.make_node(), taken_by(self.feed())
+        settled, last = _Held(), _Held()
+        for block in self.unbroken(total_s, loop_s=min(_LOOP_S, settles_s)):
+            list(node.process(feed(block)))
+            if 1 <= block.stop / self.rate / settles_s < 2:
+                settled.note(node)
+            elif block.stop / self.rate > total_s - settles_s:
+                last.note(node)
+        node.close()
+        slack = _SLACK_BYTES + self.frames(_SLACK_FRAMES).nbytes
+        assert last.told <= settled.told + slack, f"memory_bytes grew from {settled.told} to {last.told}"
+        assert last.found <= settled.found + slack, (
+            f"what the node leads to grew from {settled.found} to {last.found} bytes"
+        )
+
+    def unbroken(self, total_s: float, loop_s: float) -> Iterator[Audio]:
+        """A long stream without a gap: `loop_s` seconds in blocks of many lengths, again and again."""
+        shares = np.random.default_rng(5).uniform(0, 2, math.ceil(2 * loop_s / _BLOCK_S))
+        sizes = [max(1, round(share * _BLOCK_S * self.rate)) for share in shares]
+        loop = list(cut(self.frames(round(loop_s * self.rate)), sizes, self.rate))
+        for turn in range(math.ceil(total_s / loop_s)):
+            for block in loop:
+                yield block.placed(turn * loop[-1].stop + block.start)
 
     def check_refusal(self, refuse: Callable[[Audio], Any]) -> None:
         """An item that is refused in the middle of the stream leaves no trace."""
@@ -323,16 +254,16 @@ class _Case:
         plain = self.make_node()
         expected = run(plain, blocks, self.feed())
         node = self.make_node()
-        feed = _taken(self.feed())
+        feed = taken_by(self.feed())
         items: list[Item] = []
         for index, block in enumerate(blocks):
             if index == 4:
                 _expect(InvalidInput, lambda block=block: list(node.process(refuse(block))))  # type: ignore[misc]
-            items.extend(_checked(node.process(feed(block))))
+            items.extend(checked(node.process(feed(block))))
         if self.make_feed and (rest := feed(None)) is not None:
-            items.extend(_checked(node.process(rest)))
-        items.extend(_checked(node.finish()))
-        _same(expected, _outcome(items, 0.0), node, 0.0, self.findings)
+            items.extend(checked(node.process(rest)))
+        items.extend(checked(node.finish()))
+        _same(expected, outcome_of(items, 0.0), node, 0.0, self.findings)
 
 
 def _expect(error: type[Exception], call: Callable[[], Any]) -> None:
@@ -363,6 +294,8 @@ def check_node(
     waits: bool = False,
     faults: Sequence[Mapping[str, Any]] = (),
     refuse: Callable[[Audio], Any] | None = None,
+    settles_s: float = 10.0,
+    hour: bool = False,
     report: Report | None = None,
 ) -> None:
     """Run the battery over every format, rate and channel count.
@@ -382,6 +315,9 @@ def check_node(
       waits: the feed itself is late, so the output may lag by more than the node's delay.
       faults: parameters that `make_node` must refuse with ValueError.
       refuse: makes of a block in the middle of a stream something that the node has to refuse.
+      settles_s: seconds of audio after which the node holds as much as it ever will. That it does is seen over four
+        times as long, of the first rate, channel count and format alone.
+      hour: see it over an hour instead.
       report: runs each check itself, given its name; without one, the first that fails ends the battery.
 
     Raises:
@@ -391,7 +327,12 @@ def check_node(
     for fault in faults:
         run_check("faulty parameters", lambda fault=fault: _expect(ValueError, lambda: make_node(**fault)))  # type: ignore[misc]
     assert not isinstance(make_node(), Join) or feed is not None, "a Join needs a feed"
-    for rate, count, sample_format in itertools.product(rates, channels, formats):
-        case = _Case(make_node, feed, rate, count, sample_format, tolerance, findings, length, keeps_format, waits)
+    cases = [
+        _Case(make_node, feed, rate, count, sample_format, tolerance, findings, length, keeps_format, waits)
+        for rate, count, sample_format in itertools.product(rates, channels, formats)
+    ]
+    for case in cases:
         for name, check in case.checks(refuse).items():
-            run_check(f"{name}: {sample_format}, {rate} Hz, {count} channels", check)
+            run_check(f"{name}: {case.form}", check)
+    total_s = HOUR_S if hour else 4 * settles_s
+    run_check(f"bounded memory: {cases[0].form}", lambda: cases[0].check_memory(settles_s, total_s))

@@ -73,6 +73,8 @@ class _Claims:
     tolerance: float
     any_length: bool
     any_format: bool
+    settles_s: float
+    hour: bool
 
 
 @node.command(
@@ -92,6 +94,13 @@ class _Claims:
 @click.option("--tolerance", default=1e-6, help="How far samples may differ between cuts; 1 is full scale.")
 @click.option("--any-length", is_flag=True, help="It may give more or fewer frames than it takes.")
 @click.option("--any-format", is_flag=True, help="It may give another sample format than it takes.")
+@click.option(
+    "--settles-s",
+    default=10.0,
+    type=click.FloatRange(0.1),
+    help="Audio after which it holds as much as ever, s.",
+)
+@click.option("--hour", is_flag=True, help="See over an hour of audio that it holds no more, not over 4 x --settles-s.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each check.")
 def check(path: Path, params: str | None, as_json: bool, **claims: Any) -> None:
     """Run the conformance kit on every node of a Python file, PATH, and tell how each check ended.
@@ -156,6 +165,8 @@ def _check_all(node_class: type[AnyNode], params: Mapping[str, Any], claims: _Cl
         tolerance=claims.tolerance,
         length=None if claims.any_length else same_length,
         keeps_format=not claims.any_format,
+        settles_s=claims.settles_s,
+        hour=claims.hour,
         report=report,
     )
     return outcomes

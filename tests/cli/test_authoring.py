@@ -43,7 +43,7 @@ def test_a_new_node_passes_its_own_test_and_all_checks(tmp_path: Path) -> None:
     ran = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True)
     assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
     code, statuses = check(folder / "soft_noise2.py", "--rate", "8000", "--channels", "1")
-    assert (code, set(statuses.values()), len(statuses)) == (0, {"passed"}, 7)
+    assert (code, set(statuses.values()), len(statuses)) == (0, {"passed"}, 9)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_conforms(target: int, rates: tuple[int, ...], params: dict[str, Any]) -
         lambda **others: AudioResample(**{"target_sample_rate": target, **params, **others}),
         rates=rates,
         tolerance=1e-6,
+        settles_s=2.0,
         length=lambda n_frames, rate: n_frames * target // rate,
         refuse=lambda block: Audio(np.zeros((10, block.channels + 1), np.float32), block.sample_rate, block.start),
         faults=[

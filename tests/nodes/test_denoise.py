@@ -49,6 +49,7 @@ def test_conforms(rate: int, channels: int, formats: Sequence[str], tolerance: f
         channels=(channels,),
         formats=formats,
         tolerance=tolerance,
+        settles_s=0.5,
         refuse=lambda block: Audio(np.full((3, block.channels), np.nan, np.float32), block.sample_rate, block.start),
     )
 

@@ -51,6 +51,7 @@ def test_conforms() -> None:
     check_node(
         SileroVAD,
         rates=(16_000, 44_100),
+        settles_s=2.0,
         findings=lambda value: value and [value[key] for key in ("decisions", "segments", "probabilities")],
         refuse=lambda block: Audio(np.full((10, block.channels), np.nan, np.float32), block.sample_rate, block.start),
         faults=[{"threshold": 0}, {"threshold": 0.3}, {"end_threshold": -0.1}, {"padding_ms": 301}],
