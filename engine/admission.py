@@ -24,11 +24,8 @@ from time import perf_counter
 
 import attrs
 
-from engine.arrivals import MAX_SEQUENCE, Held, Source, begin_late, check_beside, check_number
-from engine.errors import (
-    ChunkRefused,
-    MemoryLimitExceeded,
-)
+from engine.arrivals import MAX_SEQUENCE, Beside, Held, Source, begin_late, check_number
+from engine.errors import ChunkRefused, MemoryLimitExceeded
 from engine.ledger import Ledger, MemoryAccount
 from engine.limits import Overflow, SessionOptions
 from engine.packet import Chunk
@@ -71,8 +68,9 @@ class Admission:
         self._silent = self._counted
         self._alone = len(self._sources) == 1
         self._any_ended = False
-        beside = len(self._counted) < len(self._sources)
-        self.capacity = max(options.input_capacity, len(self._counted) + beside)  # or no row could be complete
+        beside = [source for source in self._sources.values() if source.beside]
+        self.capacity = max(options.input_capacity, len(self._counted) + bool(beside))  # or no row could be complete
+        self._beside = Beside(beside, self.capacity)
         self._window = min(options.reorder_window, self.capacity)
         self._timeout = options.reorder_timeout_ms / 1000
         self._overflow = options.overflow
@@ -92,7 +90,6 @@ class Admission:
         self._first_heard = 0.0
         self._rows_inside = 0
         self._credits = 0
-        self._beside_waiting = 0
         self._replies = 0
 
     # What the session asks
@@ -160,9 +157,7 @@ class Admission:
         self._credits += 1
         self._memory.add(chunk.nbytes)
         if source.beside:
-            source.waiting.append(chunk)
-            source.newest = chunk.sequence
-            self._beside_waiting += 1
+            self._beside.add(source, chunk)
         else:
             self._hold(source, chunk.sequence, chunk)
             self._settle()
@@ -238,9 +233,7 @@ class Admission:
         """Throw away all that waits here, and say how many chunks that was."""
         held = [chunk for row in self._held.values() if not row.dropped for chunk in row.given.values()]
         chunks = [chunk for chunk in held if chunk is not None]
-        for source in self._sources.values():
-            chunks += source.waiting
-            source.waiting = []
+        chunks += [chunk for _, chunk in self._beside.take()]
         nbytes = sum(chunk.nbytes for chunk in chunks) + sum(row.nbytes for row in self._ready)
         count = len(chunks) + sum(row.chunk_count for row in self._ready)
         self._held.clear()
@@ -255,7 +248,7 @@ class Admission:
 
     def _check(self, source: Source, chunk: Chunk) -> None:
         if source.beside:
-            check_beside(source, chunk.sequence, self._beside_waiting, self.capacity)
+            self._beside.check(source, chunk.sequence)
         else:
             check_number(source, chunk.sequence, self._next, self._held.get(chunk.sequence))
         if self._overflow is not Overflow.DROP_NEWEST and not self._memory.fits(chunk.nbytes):
@@ -358,12 +351,9 @@ class Admission:
             source.position.skip(chunks)
 
     def _take_beside(self, row: Row) -> None:
-        if self._beside_waiting:
-            for source in self._sources.values():
-                for chunk in source.waiting:
-                    row.take(chunk, source.id, chunk.item)
-                source.waiting = []
-            self._beside_waiting = 0
+        if self._beside.waiting:
+            for source, chunk in self._beside.take():
+                row.take(chunk, source.id, chunk.item)
 
     # Dropping
 

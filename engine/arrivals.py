@@ -6,11 +6,13 @@ to it and when.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.errors import ChunkRefused, DuplicateChunk, LateChunk, SequenceJump, SourceTooFarAhead
 from engine.packet import Chunk
 from nodes.contract import Audio
 
-__all__ = ["MAX_JUMP", "MAX_SEQUENCE", "Held", "Position", "Source", "begin_late", "check_beside", "check_number"]
+__all__ = ["MAX_JUMP", "MAX_SEQUENCE", "Beside", "Held", "Position", "Source", "begin_late", "check_number"]
 
 MAX_SEQUENCE = 2**64 - 1
 MAX_JUMP = 65_536
@@ -159,19 +161,48 @@ def check_number(source: Source, number: int, expected: int | None, held: Held |
         raise source.duplicate(number)
 
 
-def check_beside(source: Source, number: int, waiting: int, capacity: int) -> None:
-    """Check the number of a data source beside audio: it has to rise, and may not take the last credit.
+class Beside:
+    """The chunks of the sources of data beside audio, which wait for the next row.
 
-    Raises:
-      ChunkRefused: it does not rise, or so many chunks are `waiting` that no room is left for audio.
+    Args:
+      sources: of data, beside audio.
+      capacity: the session's credits, of which they may not take the last.
     """
-    if number == source.newest:
-        raise source.duplicate(number)
-    if number < source.newest:
-        raise DuplicateChunk(f"sequence {number} of data source {source.id!r} is not above its last, {source.newest}")
-    if waiting >= capacity - 1:
-        raise SourceTooFarAhead(
-            f"{waiting} data chunks wait for a row of audio; of {capacity} credits one is kept"
-            f" for audio, so {source.id!r} may send no more until audio comes",
-            context={"waiting": waiting, "input_capacity": capacity},
-        )
+
+    def __init__(self, sources: Sequence[Source], capacity: int) -> None:
+        self._sources = sources
+        self._capacity = capacity
+        self.waiting = 0
+
+    def check(self, source: Source, number: int) -> None:
+        """Check the number of a chunk, which has to rise, and that there is room for it.
+
+        Raises:
+          ChunkRefused: it does not rise, or so many chunks wait that no room is left for audio.
+        """
+        if number == source.newest:
+            raise source.duplicate(number)
+        if number < source.newest:
+            raise DuplicateChunk(
+                f"sequence {number} of data source {source.id!r} is not above its last, {source.newest}"
+            )
+        if self.waiting >= self._capacity - 1:
+            raise SourceTooFarAhead(
+                f"{self.waiting} data chunks wait for a row of audio; of {self._capacity} credits one is kept"
+                f" for audio, so {source.id!r} may send no more until audio comes",
+                context={"waiting": self.waiting, "input_capacity": self._capacity},
+            )
+
+    def add(self, source: Source, chunk: Chunk) -> None:
+        """Have a chunk wait."""
+        source.waiting.append(chunk)
+        source.newest = chunk.sequence
+        self.waiting += 1
+
+    def take(self) -> list[tuple[Source, Chunk]]:
+        """All that wait, source by source; they no longer do."""
+        taken = [(source, chunk) for source in self._sources for chunk in source.waiting]
+        for source in self._sources:
+            source.waiting = []
+        self.waiting = 0
+        return taken
