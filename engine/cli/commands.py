@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
@@ -11,7 +12,9 @@ from engine.cli.failures import explain
 from engine.cli.report import print_json
 from engine.cli.terminal import printable
 
-__all__ = ["STREAM_EXITS", "Command", "Group"]
+__all__ = ["STREAM_EXITS", "Command", "Group", "with_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 STREAM_EXITS = (
     "0 all went well; 1 something failed while running, or a chunk was refused; 2 the command, a file or the manifest"
@@ -59,3 +62,10 @@ class Command(Explained):
             print_json({"type": "error", "message": explained[0]})
         click.echo(f"Error: {printable(explained[0])}", err=True)
         sys.exit(explained[1])
+
+
+def with_options(command: F, options: Sequence[Callable[[F], F]]) -> F:
+    """Give a command options, in this order in its help."""
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import attrs
 import click
 
+from engine.cli.commands import with_options
 from engine.cli.failures import BadInput
 from transport.client import Client, ClientTls, connect
 from transport.dial import parse_target
@@ -37,9 +38,7 @@ WHERE_OPTIONS = frozenset({"tls", "tls_ca", "tls_cert", "tls_key", "tls_server_n
 
 def where_options(command: F) -> F:
     """Give a command the options that `make_where` takes, but for the address."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import attrs
 import click
 
+from engine.cli.commands import with_options
 from engine.cli.failures import BadInput
 from engine.cli.feeding import Pace
 from engine.cli.manifests import packaged_manifest, read_manifest, source_ids
@@ -56,9 +57,7 @@ _OPTIONS = (
 
 def job_options(command: F) -> F:
     """Give a command the options that `make_job` takes."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 @attrs.frozen

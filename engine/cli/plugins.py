@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.cli.commands import with_options
 from engine.cli.failures import BadInput
 from engine.cli.terminal import printable
 from engine.discovery import Discovered, discover
@@ -23,9 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def plugin_options(command: F) -> F:
     """Give a command the options that `find_nodes` takes."""
-    for option in reversed(PLUGIN_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, PLUGIN_OPTIONS)
 
 
 def registry_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -43,9 +42,7 @@ def registry_options(command: Callable[..., None]) -> Callable[..., None]:
         allowed = allowed_nodes(recordings, max_recordings_mb, media)
         command(registry=find_nodes(node_files, strict_plugins, allowed).registry, **others)
 
-    for option in reversed((*PLUGIN_OPTIONS, *DIRECTORY_OPTIONS)):
-        call = option(call)
-    return call
+    return with_options(call, (*PLUGIN_OPTIONS, *DIRECTORY_OPTIONS))
 
 
 def find_nodes(node_files: Sequence[Path], strict_plugins: bool, builtin: Registry = BUILTIN) -> Discovered:

@@ -34,7 +34,7 @@ def stream(address: str, **chosen: Any) -> None:
     file that libsndfile reads will do: WAV, FLAC, MP3, Ogg, AIFF and more. Ctrl-C ends the session and shows what came
     until then.
     """
-    where = make_where(address, **{name: chosen.pop(name) for name in list(chosen) if name in WHERE_OPTIONS})
+    where = make_where(address, **{name: chosen.pop(name) for name in WHERE_OPTIONS})
     job = make_job(**chosen)
 
     @asynccontextmanager

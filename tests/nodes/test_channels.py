@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ from engine.packet import Chunk, Result
 from engine.session import open_session
 from nodes.channel_merge import ChannelMerge
 from nodes.channel_split import ChannelSplit
-from nodes.conformance import check_node, cut, signal
 from nodes.contract import Audio, InvalidInput, To
 from nodes.registry import BUILTIN
 from tests.engine.rig import wire
+from tests.kits import check_node, cut, late_by_one_row, signal
 
 Row = Mapping[str, Sequence[Any]]
 
@@ -30,17 +30,6 @@ def merger(*names: str, **params: Any) -> ChannelMerge:
     node = ChannelMerge(**params)
     node.connect(names)
     return node
-
-
-def late_by_one_row() -> Callable[[Audio | None], Row]:
-    waiting: list[Audio] = []
-
-    def feed(block: Audio | None) -> Row:
-        late = waiting[:]
-        waiting[:] = [] if block is None else [block]
-        return {"a": [] if block is None else [block], "b": late}
-
-    return feed
 
 
 def test_split_conforms() -> None:

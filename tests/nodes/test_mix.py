@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nodes.alignment import Alignment, SkewTooGreat
 from nodes.contract import Audio, InvalidInput, Item
 from nodes.mix import Mix
-from tests.kits import check_node, cut, signal
+from tests.kits import check_node, cut, late_by_one_row, signal
 
 Row = Mapping[str, Sequence[Any]]
 
@@ -37,18 +37,6 @@ def mixed(node: Mix, rows: Sequence[Row]) -> dict[int, np.ndarray[Any, Any]]:
             frames[item.start + offset] = frame
     assert list(frames) == sorted(frames)
     return frames
-
-
-def late_by_one_row() -> Callable[[Audio | None], Row | None]:
-    """The same audio from "a" at once and from "b" one row later."""
-    waiting: list[Audio] = []
-
-    def feed(block: Audio | None) -> Row:
-        late = waiting[:]
-        waiting[:] = [] if block is None else [block]
-        return {"a": [] if block is None else [block], "b": late}
-
-    return feed
 
 
 def test_conforms() -> None:
