@@ -88,6 +88,10 @@ class Watchdog:
         )  # fmt: skip
         told.at, told.untold = now, 0
 
+    def figures(self) -> dict[str, dict[str, float]]:
+        """By node type: how often one has held the loop, and for how long at most."""
+        return {name: {"count": told.count, "longest_ms": told.longest_ms} for name, told in self.holds.items()}
+
     @contextmanager
     def watching(self, interval_s: float = LOOK_INTERVAL_S) -> Iterator[None]:
         """Until the block is left, look now and then whether a node still runs that did so at the look before.

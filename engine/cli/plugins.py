@@ -14,7 +14,7 @@ from engine.cli.failures import BadInput
 from engine.cli.terminal import printable
 from engine.discovery import Discovered, discover
 from engine.graph import Registry
-from engine.serve import DIRECTORY_OPTIONS, PLUGIN_OPTIONS, allowed_nodes
+from engine.serve.flags import DIRECTORY_OPTIONS, PLUGIN_OPTIONS, allowed_nodes
 from nodes.registry import BUILTIN
 
 __all__ = ["find_nodes", "plugin_options", "registry_options"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -15,7 +16,21 @@ from engine.serve import main
 from protos import common_pb2 as pb
 from tests.e2e.clients import ROOT, Foreign
 from tests.e2e.servers import ServerProcess
-from tests.e2e.wire import chunk, errors, final_metrics, pipeline, ramp, results
+from tests.e2e.wire import CANCEL, chunk, errors, final_metrics, opening, pipeline, ramp, results
+
+STUCK = """
+import logging, threading
+import attrs
+from nodes.contract import Node
+
+@attrs.define
+class Stuck(Node):
+    placement = "thread"
+
+    def process(self, item):
+        logging.error("stuck")
+        threading.Event().wait()
+"""
 
 RESAMPLER = pipeline({"in": ("AudioResample", {"target_sample_rate": 8_000})})
 
@@ -142,3 +157,22 @@ def test_the_readme_names_every_flag_with_its_default() -> None:
     for flag, option in there.items():
         if isinstance(option.default, (int, float)) and not isinstance(option.default, bool):
             assert float(told[flag].removesuffix(" s")) == option.default, flag
+
+
+def test_calls_that_outlive_their_sessions_keep_others_out(tmp_path: Path) -> None:
+    nodes = tmp_path / "stuck.py"
+    nodes.write_text(STUCK)
+    options = ("--nodes", str(nodes), "--worker-threads", "1", "--max-abandoned-calls", "1")
+    with ServerProcess(*options) as server, Foreign(server.address) as foreign:
+        with foreign.session(pipeline({"stuck": "Stuck"})) as talk:
+            talk.send(chunk(ramp(0, 160), 0))
+            server.read_log("stuck")
+            talk.send(CANCEL)
+            assert final_metrics(talk.rest()).cancelled == 1
+        assert talk.end.code == "OK"
+        server.process.send_signal(signal.SIGUSR1)
+        assert server.process.stdout is not None
+        assert json.loads(server.process.stdout.readline())["abandoned_calls"] == 1
+        _, end = foreign.whole(opening())
+        assert end.code == "RESOURCE_EXHAUSTED"
+        assert "1 abandoned" in end.message

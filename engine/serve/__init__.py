@@ -1,0 +1,189 @@
+"""The server: where nodes, engine and transport are wired together. `python -m engine.serve --help`.
+
+It prints a line `listening on ADDRESS` for each address once it is ready to answer. SIGINT or SIGTERM drains: no new
+calls, running ones get `--drain-timeout` to end, then sessions are closed, so that their tails are delivered, and what
+is left is cancelled. A second signal ends at once. Either way the exit code is 0. SIGHUP reads certificates and tokens
+again. SIGUSR1 prints a line of JSON: connections, calls, sessions by token's name, refusals, nodes that held the loop.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import attrs
+import click
+import trio
+
+from engine.errors import leaves
+from engine.host import Engine
+from engine.placement import Threads
+from engine.serve.flags import OPTIONS, settings_of
+from engine.serve.settings import Files, Settings
+from engine.watchdog import Watchdog
+from transport.auth import BadTokenFile
+from transport.doors import Doors, Rules
+from transport.health import Health
+from transport.reflection import Reflection
+from transport.server import AddressInUse, AddressUnusable, Server, serve
+from transport.service import EXECUTION_SERVICE, SESSION_PATHS, STREAMING_SERVICE, handlers
+from transport.tls import BadTlsFiles
+
+__all__ = ["Settings", "main", "run_server"]
+
+log = logging.getLogger("headrace.serve")
+
+
+def _engine(settings: Settings) -> Engine:
+    return Engine(
+        settings.registry,
+        maxima=settings.maxima,
+        threads=Threads(settings.worker_threads, settings.max_abandoned_calls),
+        watchdog=Watchdog(settings.watchdog_ms),
+    )
+
+
+async def run_server(
+    settings: Settings,
+    files: Files | None = None,
+    engine: Engine | None = None,
+    *,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `Server.drain` or cancellation.
+
+    Args:
+      settings: what to listen on and what to allow.
+      files: what `settings` names, read.
+      engine: made by `settings`.
+      task_status: given the server once it is ready to answer.
+
+    Raises:
+      AddressInUse: another process listens there.
+      AddressUnusable: nobody can.
+      BadTlsFiles, BadTokenFile.
+    """
+    files = files or Files(settings)
+    engine = engine or _engine(settings)
+    health = Health((EXECUTION_SERVICE, STREAMING_SERVICE))
+    service = handlers(engine, debug_errors=settings.debug_errors, idle_timeout_s=settings.session_idle_timeout_s)
+    reflection = Reflection().handlers() if settings.reflection else {}
+    rules = Rules(
+        open_paths=frozenset(health.handlers()),
+        session_paths=SESSION_PATHS,
+        max_sessions=settings.max_sessions,
+        max_sessions_per_token=settings.max_sessions_per_token,
+    )
+    with engine.watchdog.watching():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.sweep.run)
+            await serve(
+                {**service, **health.handlers(), **reflection},
+                listen=settings.listen,
+                reuse_port=settings.reuse_port,
+                limits=settings.limits,
+                doors=Doors(rules, files.tokens),
+                tls=files.tls,
+                on_drain=health.shut_down,
+                debug_errors=settings.debug_errors,
+                task_status=task_status,
+            )
+            nursery.cancel_scope.cancel()
+
+
+async def _serve_until_signal(settings: Settings, files: Files) -> None:
+    engine = _engine(settings)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1) as signals:
+        async with trio.open_nursery() as watching:
+            async with trio.open_nursery() as serving:
+                server: Server = await serving.start(run_server, settings, files, engine)
+                _freeze_heap()
+                _warn_of_open_tokens(server, files)
+                for listener in server.listeners:
+                    print(f"listening on {listener.name}", flush=True)
+                stop = serving.cancel_scope.cancel
+                statistics = partial(_statistics, server, engine)
+                watching.start_soon(_heed_signals, signals, server, files, statistics, settings.drain_timeout_s, stop)
+            watching.cancel_scope.cancel()
+
+
+async def _heed_signals(
+    signals: AsyncIterator[int],
+    server: Server,
+    files: Files,
+    statistics: Callable[[], dict[str, Any]],
+    timeout_s: float,
+    stop: Callable[[], None],
+) -> None:
+    draining = False
+    async for number in signals:
+        name = signal.Signals(number).name
+        if number == signal.SIGHUP:
+            files.reload()
+        elif number == signal.SIGUSR1:
+            print(json.dumps(statistics()), flush=True)
+        elif draining:
+            log.info("%s again: ending at once", name)
+            stop()
+        else:
+            draining = True
+            log.info("%s: draining %d calls, for at most %g s", name, server.open_calls, timeout_s)
+            server.drain(timeout_s)
+
+
+def _statistics(server: Server, engine: Engine) -> dict[str, Any]:
+    return {
+        "connections": len(server.connections),
+        "calls": server.open_calls,
+        **attrs.asdict(server.doors.statistics()),
+        "abandoned_calls": engine.threads.straggling,
+        "event_loop_holds": engine.watchdog.figures(),
+    }
+
+
+def _warn_of_open_tokens(server: Server, files: Files) -> None:
+    if files.tokens is None or files.tls is not None:
+        return
+    for listener in server.listeners:
+        if not listener.is_local:
+            log.warning("tokens travel to %s in the clear: use --tls-cert, or a proxy that has TLS", listener.name)
+
+
+def _freeze_heap() -> None:
+    """Leave what start-up made out of every later garbage collection: shorter pauses."""
+    gc.collect()
+    gc.freeze()
+
+
+def _main(**flags: Any) -> None:
+    """Serve pipelines over gRPC, until Ctrl-C or SIGTERM."""
+    logging.basicConfig(level=flags["log_level"], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = settings_of(flags)
+    try:
+        files = Files(settings)
+    except (BadTlsFiles, BadTokenFile) as error:
+        raise click.ClickException(str(error)) from None
+    failures: list[BaseException] = []
+    try:
+        trio.run(_serve_until_signal, settings, files)
+    except* OSError as group:
+        failures.extend(leaves(group))
+    for failure in failures:
+        known = isinstance(failure, (AddressInUse, AddressUnusable))
+        raise click.ClickException(str(failure.strerror if known else f"cannot listen: {failure}"))  # type: ignore[attr-defined]
+
+
+main = click.Command(
+    "serve",
+    params=[],
+    callback=_main,
+    help=_main.__doc__,
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
+)
+for option in OPTIONS:
+    option(main)

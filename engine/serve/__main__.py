@@ -1,0 +1,5 @@
+"""`python -m engine.serve`."""
+
+from engine.serve import main
+
+main(prog_name="python -m engine.serve")

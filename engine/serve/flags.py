@@ -1,0 +1,190 @@
+"""The options of the server's command, and the settings that they make."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.discovery import Discovered, discover
+from engine.graph import Registry
+from engine.limits import ResourceLimits
+from engine.serve.settings import DEFAULT_HOST, DEFAULT_PORT, Settings
+from nodes.registry import with_directories
+from transport.limits import Limits
+from transport.listeners import Address, Descriptor, TcpAddress, parse_address
+from transport.tls import TlsFiles
+
+__all__ = ["DIRECTORY_OPTIONS", "OPTIONS", "PLUGIN_OPTIONS", "allowed_nodes", "settings_of"]
+
+log = logging.getLogger("headrace.serve")
+
+
+def _seconds(name: str, default: float, text: str) -> Callable[[Any], Any]:
+    return click.option(name, default=default, type=click.FloatRange(0), help=f"{text}, s; 0 is never.")
+
+
+def _count(name: str, default: int, text: str, least: int = 1) -> Callable[[Any], Any]:
+    return click.option(name, default=default, type=click.IntRange(least), help=text)
+
+
+def _file(name: str, text: str) -> Callable[[Any], Any]:
+    return click.option(name, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help=text)
+
+
+def _directory(name: str, text: str, *, writable: bool = False) -> Callable[[Any], Any]:
+    kind = click.Path(path_type=Path, exists=True, file_okay=False, writable=writable)
+    return click.option(name, type=kind, metavar="DIR", help=text)
+
+
+_LIMITS = Limits()
+
+DIRECTORY_OPTIONS = (
+    _directory("--recordings", "Where Recorder nodes may write; without it there are none.", writable=True),
+    _count("--max-recordings-mb", 10_000, "With so much in it no further recording is begun.", 0),
+    _directory("--media", "What Player nodes may read from; without it there are none."),
+)
+
+PLUGIN_OPTIONS = (
+    click.option(
+        "--nodes", "node_files", multiple=True, metavar="FILE.py", type=click.Path(path_type=Path), show_default=False,
+        help="Take the nodes that this Python file defines, too; may be repeated.",
+    ),
+    click.option("--strict-plugins", is_flag=True, help="Do not go on without a plugin that cannot be used."),
+)  # fmt: skip
+
+OPTIONS = (
+    click.option("--host", help=f"Address to listen on.  [default: {DEFAULT_HOST}]"),
+    click.option("--port", type=click.IntRange(0, 65535), help=f"Port; 0 is a free one.  [default: {DEFAULT_PORT}]"),
+    click.option(
+        "--listen", multiple=True, metavar="ADDRESS", show_default=False,
+        help="HOST:PORT, [IPV6]:PORT, :PORT (all interfaces) or unix:PATH, in place of --host and --port; repeatable.",
+    ),
+    click.option(
+        "--fd", "fds", multiple=True, type=click.IntRange(0), metavar="N", show_default=False,
+        help="A listening socket that was handed in; may be repeated.",
+    ),
+    click.option("--reuse-port", is_flag=True, help="Share TCP ports with other servers that do so too."),
+    _file("--tls-cert", "Certificate chain, PEM; TLS is on then. Read again on SIGHUP."),
+    _file("--tls-key", "Its key, PEM, without a passphrase."),
+    _file("--tls-client-ca", "Clients must have a certificate of these authorities."),
+    _file("--auth-tokens", "Who may call: lines NAME:SHA256, see headrace token. Read again on SIGHUP."),
+    _count("--max-memory-mb", 1000, "Most that a session may ask for."),
+    _count("--max-timeout-ms", 30_000, "Most that a session may ask for."),
+    _count("--max-audio-samples", 100_000_000, "Most in one chunk or input."),
+    _count("--max-message-mb", 32, "Largest gRPC message."),
+    _count("--max-large-messages-mb", 256, "What all messages larger than their windows may hold together.", 0),
+    _count("--max-sessions", 2000, "Sessions at a time; 0 is any number.", 0),
+    _count("--max-sessions-per-token", 0, "Sessions at a time for one token's name; 0 is any number.", 0),
+    _count("--max-connections", _LIMITS.max_connections, "Connections at a time."),
+    click.option(
+        "--max-streams-per-connection", "--max-streams", "max_streams", default=_LIMITS.max_streams,
+        type=click.IntRange(1), help="Calls at a time on one connection.",
+    ),
+    _seconds("--tls-handshake-timeout", _LIMITS.tls_handshake_timeout_s, "For a TLS handshake"),
+    _seconds("--preface-timeout", _LIMITS.preface_timeout_s, "For a client to say that it speaks HTTP/2"),
+    _seconds("--settings-timeout", _LIMITS.settings_timeout_s, "For it to acknowledge our SETTINGS"),
+    _seconds("--frame-timeout", _LIMITS.frame_timeout_s, "For one frame, or one block of headers, to come in"),
+    _seconds("--message-timeout", _LIMITS.message_timeout_s, "For one message to come in"),
+    _seconds("--idle-timeout", _LIMITS.idle_timeout_s, "Close a connection without calls after"),
+    _seconds("--session-idle-timeout", 600.0, "Close a session to which nothing comes after"),
+    _seconds("--keepalive-interval", _LIMITS.keepalive_interval_s, "Ping a silent client after"),
+    _seconds("--keepalive-timeout", _LIMITS.keepalive_timeout_s, "For a sign of life after a ping"),
+    _seconds("--write-timeout", _LIMITS.write_timeout_s, "Cut a client that reads nothing after"),
+    click.option("--drain-timeout", default=5.0, type=click.FloatRange(0), help="For running calls when stopping, s."),
+    *PLUGIN_OPTIONS,
+    *DIRECTORY_OPTIONS,
+    _count("--worker-threads", 16, "Calls of nodes in threads that run at once; others wait."),
+    _count("--max-abandoned-calls", 8, "Such calls of cancelled sessions; while so many run, no session is admitted."),
+    click.option(
+        "--watchdog-ms", default=20.0, type=click.FloatRange(0),
+        help="Name inline nodes that hold the event loop for longer; 0 names none.",
+    ),
+    click.option("--reflection/--no-reflection", default=True, help="Tell the schema to tools that ask."),
+    click.option("--debug-errors", is_flag=True, help="Send stack traces to clients."),
+    click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])),
+)  # fmt: skip
+
+
+def _listen(flags: dict[str, Any]) -> tuple[Address, ...]:
+    given: list[Address] = []
+    for text in flags["listen"]:
+        try:
+            given.append(parse_address(text))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--listen") from None
+    given += [Descriptor(fd) for fd in flags["fds"]]
+    if given and (flags["host"], flags["port"]) != (None, None):
+        raise click.UsageError("--host and --port say where to listen; so do --listen and --fd: use one way")
+    if given:
+        return tuple(given)
+    port = DEFAULT_PORT if flags["port"] is None else flags["port"]
+    return (TcpAddress((flags["host"] or DEFAULT_HOST).removeprefix("[").removesuffix("]"), port),)
+
+
+def _tls(flags: dict[str, Any]) -> TlsFiles | None:
+    cert, key, client_ca = flags["tls_cert"], flags["tls_key"], flags["tls_client_ca"]
+    if (cert is None) != (key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    if cert is None and client_ca is not None:
+        raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
+    return None if cert is None else TlsFiles(cert, key, client_ca)
+
+
+def allowed_nodes(recordings: Path | None, max_recordings_mb: int, media: Path | None) -> Registry:
+    """The nodes that come with Headrace, as the `DIRECTORY_OPTIONS` allow them."""
+    return with_directories(recordings=recordings, media=media, max_recordings_bytes=max_recordings_mb * 1_000_000)
+
+
+def _registry(found: Discovered, strict: bool) -> Registry:
+    if found.faults and strict:
+        raise click.ClickException("plugins cannot be used:\n" + "\n".join(map(str, found.faults)))
+    for fault in found.faults:
+        log.error("left out, for it cannot be used: %s", fault)
+    for node_type, origin in found.origins.items():
+        log.info("node type %s: %s", node_type, origin)
+    return found.registry
+
+
+def settings_of(flags: dict[str, Any]) -> Settings:
+    """What the options say, by their names.
+
+    Raises:
+      click.ClickException: they contradict one another, or a plugin cannot be used and all must.
+    """
+    builtin = allowed_nodes(flags["recordings"], flags["max_recordings_mb"], flags["media"])
+    return Settings(
+        registry=_registry(discover(builtin, flags["node_files"]), flags["strict_plugins"]),
+        listen=_listen(flags),
+        reuse_port=flags["reuse_port"],
+        maxima=ResourceLimits(flags["max_memory_mb"] * 1_000_000, flags["max_timeout_ms"], flags["max_audio_samples"]),
+        limits=Limits(
+            max_message_bytes=flags["max_message_mb"] << 20,
+            large_messages_bytes=flags["max_large_messages_mb"] << 20,
+            max_connections=flags["max_connections"],
+            max_streams=flags["max_streams"],
+            tls_handshake_timeout_s=flags["tls_handshake_timeout"],
+            preface_timeout_s=flags["preface_timeout"],
+            settings_timeout_s=flags["settings_timeout"],
+            frame_timeout_s=flags["frame_timeout"],
+            message_timeout_s=flags["message_timeout"],
+            idle_timeout_s=flags["idle_timeout"],
+            keepalive_interval_s=flags["keepalive_interval"],
+            keepalive_timeout_s=flags["keepalive_timeout"],
+            write_timeout_s=flags["write_timeout"],
+        ),
+        tls=_tls(flags),
+        auth_tokens=flags["auth_tokens"],
+        max_sessions=flags["max_sessions"],
+        max_sessions_per_token=flags["max_sessions_per_token"],
+        session_idle_timeout_s=flags["session_idle_timeout"],
+        drain_timeout_s=flags["drain_timeout"],
+        worker_threads=flags["worker_threads"],
+        max_abandoned_calls=flags["max_abandoned_calls"],
+        watchdog_ms=flags["watchdog_ms"],
+        debug_errors=flags["debug_errors"],
+        reflection=flags["reflection"],
+    )
