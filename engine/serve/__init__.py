@@ -98,6 +98,8 @@ async def run_server(
 
 async def _serve_until_signal(settings: Settings, files: Files) -> None:
     engine = _engine(settings)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # so it will be when the receiver is gone: one more must not kill us then
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1) as signals:
         async with trio.open_nursery() as watching:
             async with trio.open_nursery() as serving:
