@@ -12,6 +12,7 @@ import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -59,9 +60,9 @@ def discover(
     """
     finding = _Finding(builtin)
     for entry in entry_points(group=GROUP) if installed is None else installed:
-        finding.add(_origin(entry), lambda entry=entry: {entry.name: _loaded(entry)})  # type: ignore[misc]
+        finding.add(_origin(entry), partial(_load_entry, entry))
     for path in files:
-        finding.add(str(path), lambda path=path: load_file(path))  # type: ignore[misc]
+        finding.add(str(path), partial(load_file, path))
     return Discovered(MappingProxyType(finding.registry), finding.origins, finding.faults)
 
 
@@ -94,14 +95,13 @@ def _origin(entry: EntryPoint) -> str:
     return f"{entry.value}{package}"
 
 
-def _loaded(entry: EntryPoint) -> type[AnyNode]:
+def _load_entry(entry: EntryPoint) -> dict[str, type[AnyNode]]:
     with _told_as_broken():
         loaded = entry.load()
     if not _is_node(loaded):
         raise PluginBroken(f"{entry.name!r} must be a class that derives from Node or Join, got {loaded!r:.80}")
     _check(loaded)
-    node_class: type[AnyNode] = loaded
-    return node_class
+    return {entry.name: loaded}
 
 
 def load_file(path: Path) -> dict[str, type[AnyNode]]:

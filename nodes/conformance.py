@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -258,7 +259,8 @@ class _Case:
         items: list[Item] = []
         for index, block in enumerate(blocks):
             if index == 4:
-                _expect(InvalidInput, lambda block=block: list(node.process(refuse(block))))  # type: ignore[misc]
+                with _expected(InvalidInput):
+                    list(node.process(refuse(block)))
             items.extend(checked(node.process(feed(block))))
         if self.make_feed and (rest := feed(None)) is not None:
             items.extend(checked(node.process(rest)))
@@ -266,12 +268,18 @@ class _Case:
         _same(expected, outcome_of(items, 0.0), node, 0.0, self.findings)
 
 
-def _expect(error: type[Exception], call: Callable[[], Any]) -> None:
+@contextlib.contextmanager
+def _expected(error: type[Exception]) -> Iterator[None]:
     try:
-        call()
+        yield
     except error:
         return
     raise AssertionError(f"{error.__name__} was not raised")
+
+
+def _check_fault(make_node: Callable[..., AnyNode], fault: Mapping[str, Any]) -> None:
+    with _expected(ValueError):
+        make_node(**fault)
 
 
 def same_length(n_frames: int, rate: int) -> int:
@@ -325,7 +333,7 @@ def check_node(
     """
     run_check = report or (lambda name, check: check())
     for fault in faults:
-        run_check("faulty parameters", lambda fault=fault: _expect(ValueError, lambda: make_node(**fault)))  # type: ignore[misc]
+        run_check("faulty parameters", partial(_check_fault, make_node, fault))
     assert not isinstance(make_node(), Join) or feed is not None, "a Join needs a feed"
     cases = [
         _Case(make_node, feed, rate, count, sample_format, tolerance, findings, length, keeps_format, waits)

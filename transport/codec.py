@@ -52,7 +52,12 @@ DTYPES: Mapping[int, np.dtype[Any]] = {
     pb.AUDIO_FORMAT_I32: np.dtype("<i4"),
 }
 FORMATS = {"f32": pb.AUDIO_FORMAT_F32, "i16": pb.AUDIO_FORMAT_I16, "i32": pb.AUDIO_FORMAT_I32}
-RUNTIMES = {1: "rustpython", 2: "cpython", 3: "cpython_wasm", 4: "auto"}
+RUNTIMES = {
+    pb.RUNTIME_HINT_RUSTPYTHON: "rustpython",
+    pb.RUNTIME_HINT_CPYTHON: "cpython",
+    pb.RUNTIME_HINT_CPYTHON_WASM: "cpython_wasm",
+    pb.RUNTIME_HINT_AUTO: "auto",
+}
 OVERFLOWS = {
     streaming.OVERFLOW_DROP_OLDEST: Overflow.DROP_OLDEST,
     streaming.OVERFLOW_DROP_NEWEST: Overflow.DROP_NEWEST,

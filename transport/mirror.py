@@ -107,7 +107,7 @@ def encode_manifest(manifest: Manifest) -> pb.PipelineManifest:
             host=spec.host,
             is_output=spec.is_output,
         )
-        node.runtime_hint = _RUNTIMES.get(spec.runtime_hint, 0)  # type: ignore[assignment]
+        node.runtime_hint = _RUNTIMES.get(spec.runtime_hint, pb.RUNTIME_HINT_UNSPECIFIED)
         if (asked := spec.capabilities) is not None:
             node.capabilities.memory_gb = asked.memory_gb
             if asked.cpu is not None:

@@ -6,6 +6,8 @@ stands beside. A unary call answers with the `ErrorResponse` and status OK, but 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from engine.errors import Category, EngineError
@@ -60,7 +62,7 @@ TABLE: dict[Category, Meaning] = {
     Category.INTERNAL: Meaning(pb.ERROR_TYPE_INTERNAL, StatusCode.INTERNAL),
 }
 
-_CATEGORIES = {
+_CATEGORIES: Mapping[int, Category] = {
     pb.ERROR_TYPE_VALIDATION: Category.VALIDATION,
     pb.ERROR_TYPE_NODE_EXECUTION: Category.NODE_EXECUTION,
     pb.ERROR_TYPE_RESOURCE_LIMIT: Category.RESOURCE_LIMIT,
@@ -124,4 +126,4 @@ def in_unary_status(error: EngineError) -> bool:
 
 def category_of(error_type: int) -> Category:
     """What a client makes of an error type; one that it does not know is INTERNAL."""
-    return _CATEGORIES.get(error_type, Category.INTERNAL)  # type: ignore[call-overload, no-any-return]
+    return _CATEGORIES.get(error_type, Category.INTERNAL)

@@ -176,8 +176,9 @@ def _main(**flags: Any) -> None:
     except* OSError as group:
         failures.extend(leaves(group))
     for failure in failures:
-        known = isinstance(failure, (AddressInUse, AddressUnusable))
-        raise click.ClickException(str(failure.strerror if known else f"cannot listen: {failure}"))  # type: ignore[attr-defined]
+        if isinstance(failure, (AddressInUse, AddressUnusable)):
+            raise click.ClickException(str(failure.strerror))
+        raise click.ClickException(f"cannot listen: {failure}")
 
 
 main = click.Command(
