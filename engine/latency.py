@@ -13,7 +13,7 @@ _FLOOR_MS = 0.001
 class LatencyHistogram:
     """Counts latencies from 1 us up, in log-spaced buckets: percentiles are within 1 %, maximum and mean exact.
 
-    There are at most about 2,400 buckets (1 us to 10 hours), and only those that are hit take memory.
+    There are at most about 2,400 buckets (1 us to 6 hours), and only those that are hit take memory.
     """
 
     __slots__ = ("_buckets", "count", "max_ms", "total_ms")

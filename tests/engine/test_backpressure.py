@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -120,10 +122,10 @@ async def test_a_sender_that_waits_for_memory_is_freed_when_old_rows_are_dropped
     """Row 2 waits for row 1 and is let go to make room; then it is too old, and nothing is under way any more."""
     kinds = Kinds()
     limits = ResourceLimits(max_memory_bytes=100)
-    async with opened(wire("a"), kinds, limits=limits, max_age_ms=1, within=5) as session:
+    async with opened(wire("a"), kinds, limits=limits, max_age_ms=600_000, within=5) as session:
         await session.send(chunk(0))
         await _result(session)
-        await session.send(chunk(2, received_at=0.0))
+        await session.send(chunk(2, received_at=perf_counter() - 3_600))
         task = session.receive
         async with trio.open_nursery() as nursery:
             nursery.start_soon(task)  # says that the result of row 0 has been handed over
@@ -210,7 +212,7 @@ async def test_latency_runs_until_a_response_has_been_handed_over(autojump_clock
     """Not until it was put in a queue: before the next call of `receive` nothing is measured, nothing delivered."""
     kinds = Kinds()
     async with opened(wire("a"), kinds) as session:
-        await session.send(chunk(0, received_at=0.0))  # long ago, on the clock of `time.perf_counter`
+        await session.send(chunk(0, received_at=perf_counter() - 60))
         await _result(session)
         assert session.metrics().max_latency_ms == 0
         assert session.metrics().delivered == 0
