@@ -56,14 +56,14 @@ class Foreign:
     def __exit__(self, *_: object) -> None:
         self._pipe.close()
         try:
-            self.process.wait(10)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.kill()
 
     def kill(self) -> None:
         """SIGKILL: the client is gone without a word."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def ask(self, command: str, *arguments: Any, timeout: float = CALL_SECONDS + 10) -> Any:
         self._pipe.send((command, arguments))

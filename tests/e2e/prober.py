@@ -28,7 +28,7 @@ except Exception as error:  # protobuf's VersionError: their generated code want
         sys.exit(str(error))
 
 VERSION = "/remotemedia.v1.PipelineExecutionService/GetVersion"
-TIMEOUT = 20
+TIMEOUT = 120
 
 
 def channel(job: dict[str, Any]) -> grpc.Channel:

@@ -22,7 +22,7 @@ from transport.limits import Limits
 from transport.server import Server, serve
 from transport.service import handlers
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 
 
 class ServerProcess:
@@ -88,7 +88,7 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
-            _, errors = self.process.communicate(timeout=20)
+            _, errors = self.process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
@@ -96,7 +96,7 @@ class ServerProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=60)
 
     @property
     def resident_bytes(self) -> int:

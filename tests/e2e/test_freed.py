@@ -75,7 +75,7 @@ class Gate(Node):
 
     def process(self, item: Audio) -> Iterable[Audio]:
         self.reached.set()
-        assert self.opened.wait(20)
+        assert self.opened.wait(60)
         return (item,)
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Counts:
 
 async def back_to(before: Counts, server: Server) -> None:
     """Wait until everything is as before; what is left over otherwise is shown by the assertion."""
-    with trio.move_on_after(10):
+    with trio.move_on_after(60):
         while Counts.now(server) != before:
             await trio.testing.wait_all_tasks_blocked(0.001)
     assert Counts.now(server) == before
@@ -165,7 +165,7 @@ async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 @pytest.mark.parametrize("state", [in_mid_stream, unread, silent])
 async def test_a_client_that_leaves(state: Callable[[Talk], None], leave: Callable[[Foreign, Talk], None]) -> None:
     Counted.census = Census()
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with serving(REGISTRY) as server:
             with Foreign(f"127.0.0.1:{server.port}") as foreign:
                 await in_thread(lambda: None)  # so that trio's thread is there
@@ -183,7 +183,7 @@ async def test_a_client_that_leaves(state: Callable[[Talk], None], leave: Callab
 
 async def test_a_deadline_frees_the_session() -> None:
     Counted.census = Census()
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with serving(REGISTRY) as server:
             with Foreign(f"127.0.0.1:{server.port}") as foreign:
                 await in_thread(foreign.get_version)
@@ -191,13 +191,13 @@ async def test_a_deadline_frees_the_session() -> None:
                 talk = await in_thread(partial(foreign.stream, opening(DIAMOND, **QUIET), chunk(ramp()), timeout=0.5))
                 await in_thread(talk.rest)
                 assert talk.end.code == "DEADLINE_EXCEEDED"
-                await Counted.census.wait_closed(4)
                 await back_to(before, server)
+                assert Counted.census.closed == Counted.census.built
 
 
 async def test_a_reset_frees_one_session_of_several_on_a_connection() -> None:
     Counted.census = Census()
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with serving(REGISTRY) as server:
             with Foreign(f"127.0.0.1:{server.port}") as foreign:
                 stays = await in_thread(foreign.session, DIAMOND)
@@ -222,14 +222,14 @@ async def test_cancel_while_the_window_is_full_frees_what_can_be_freed() -> None
     Counted.census = Census()
     manifest = pipeline({"in": "Counted", "gate": "Gate"}, "in>gate")
     try:
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             async with serving(REGISTRY) as server:
                 with Foreign(f"127.0.0.1:{server.port}") as foreign:
                     await in_thread(foreign.get_version)
                     before = Counts.now(server)
                     talk = await in_thread(partial(foreign.session, manifest, input_capacity=2))
                     await in_thread(talk.send, *(chunk(ramp(i), i) for i in range(6)))
-                    assert await in_thread(Gate.reached.wait, 20)
+                    assert await in_thread(Gate.reached.wait, 60)
                     await in_thread(talk.send, CANCEL)
                     responses = await in_thread(talk.rest)
                     assert talk.end.code == "OK"
@@ -239,7 +239,7 @@ async def test_cancel_while_the_window_is_full_frees_what_can_be_freed() -> None
                     assert Counted.census.closed == 1
                     assert not Gate.closed.is_set()
                     Gate.opened.set()
-                    assert await in_thread(Gate.closed.wait, 20)
+                    assert await in_thread(Gate.closed.wait, 60)
     finally:
         Gate.opened.set()
 
@@ -247,7 +247,7 @@ async def test_cancel_while_the_window_is_full_frees_what_can_be_freed() -> None
 async def test_a_cancel_whose_answer_is_not_read_frees_the_session() -> None:
     """Nothing is read and nothing can be sent; what is left of the client's wishes is that the session end."""
     Counted.census = Census()
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with serving(REGISTRY, Limits(write_timeout_s=3600)) as server:
             with Foreign(f"127.0.0.1:{server.port}") as foreign:
                 await in_thread(foreign.get_version)

@@ -20,7 +20,7 @@ from transport.auth import hash_token, new_token
 from transport.details import unpack
 from transport.rpc_status import StatusCode
 
-TIMEOUT = 40
+TIMEOUT = 150
 
 
 def start(do: str, address: str, **job: Any) -> subprocess.Popen[str]:
@@ -164,7 +164,7 @@ def _encrypted(path: str) -> bytes:
 
 def serve_badly(*options: str, code: int = 1) -> str:
     command = [sys.executable, "-m", "engine.serve", "--port", "0", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -287,7 +287,7 @@ class TestHealth:
             told = answer(watching)
             assert told["seen"] == ["SERVING", "NOT_SERVING"]
             assert told["code"] == "UNAVAILABLE"
-            assert server.process.wait(20) == 0  # no drain waits for a watcher
+            assert server.process.wait(60) == 0  # no drain waits for a watcher
 
 
 @pytest.mark.usefixtures("stubs")

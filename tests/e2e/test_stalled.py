@@ -47,7 +47,7 @@ def test_memory_stays_flat_while_a_client_stops_reading(server: ServerProcess, f
                 assert neighbour.ask(chunk(ramp(i), i)).sequence == i
             final_metrics(neighbour.finish())
 
-        assert talk.wait_quiet(0.5) == taken  # not one more has gone
+        assert talk.wait_quiet(0.5) * CHUNK_BYTES < BOUND_BYTES  # no more has gone than that
 
         responses = talk.finish()
         assert server.resident_bytes - before_bytes < 4 * BOUND_BYTES

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 30.0
+START_S = 120.0
 
 
 @contextmanager
@@ -28,10 +28,10 @@ def module_serving(module: str) -> Iterator[int]:
         yield int(process.stdout.readline())
     finally:
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
-def run(*command: str | Path, timeout_s: float = 60.0, cwd: Path = ROOT) -> str:
+def run(*command: str | Path, timeout_s: float = 180.0, cwd: Path = ROOT) -> str:
     """Run a program to its end, which has to be a good one; gives what it wrote."""
     done = subprocess.run(
         [str(each) for each in command],

@@ -43,7 +43,7 @@ FOREIGN_LEFT_OUT = {
 
 
 async def on_our_server(name: str) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             server: Server = await nursery.start(partial(serve, handlers()))
             async with open_channel("127.0.0.1", server.port) as channel:
@@ -70,7 +70,7 @@ def grpcio_port() -> Iterator[int]:
 @pytest.mark.parametrize("name", CASES)
 async def test_our_client_and_grpcios_server(grpcio_port: int, name: str) -> None:
     """Whether a request came compressed grpcio's server cannot tell its handlers, so it looks for nothing there."""
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with open_channel("127.0.0.1", grpcio_port) as channel:
             await CASES[name](channel)
 

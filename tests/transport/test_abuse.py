@@ -452,9 +452,9 @@ class TestSlowness:
 class TestTheLastWords:
     async def test_reach_a_client_that_is_still_sending(self):
         """Over a real socket: closing one with unread bytes would take the GOAWAY back."""
-        with trio.fail_after(20):
+        with trio.fail_after(120):
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            server = Server({PATH: echo}, Limits(), debug_errors=False)
+            server = Server({PATH: echo}, Limits(linger_timeout_s=60), debug_errors=False)
             port = listeners[0].socket.getsockname()[1]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.serve_listeners, server.accept, listeners)

@@ -43,7 +43,7 @@ async def test_a_connection_that_ends_with_a_handler_at_work_is_no_fault(
     """The call breaks off, which is an error in one task, and the connection's end cancels the others just then."""
     server = Server({PATH: two_tasks}, Limits(), debug_errors=False)
     near, far = trio.testing.memory_stream_pair()
-    with caplog.at_level(logging.INFO), trio.fail_after(20):
+    with caplog.at_level(logging.INFO), trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.accept, far)
             async with channel_over(near, "there") as channel:

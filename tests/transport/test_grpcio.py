@@ -91,7 +91,7 @@ async def serving():
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_a_foreign_client(scenario, caplog):
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with serving() as server:
             command = [sys.executable, "-m", "tests.transport.grpcio_client", str(server.port), scenario]
             done = await trio.run_process(command, check=False, capture_stdout=True, stderr=subprocess.STDOUT, cwd=ROOT)

@@ -221,7 +221,7 @@ async def test_running_out_of_descriptors_ends_nothing(exhausted, monkeypatch, c
     def no_more(*_):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         async with open_listeners([TcpAddress("127.0.0.1", 0)]) as (listener,), trio.open_nursery() as nursery:
             address = TcpAddress("127.0.0.1", listener.port)
             accepting = _Exhausted(listener.accepting, 1)
@@ -240,7 +240,7 @@ async def test_running_out_of_descriptors_ends_nothing(exhausted, monkeypatch, c
 
 async def test_a_full_server_without_tls_says_so_to_whom_it_cannot_serve():
     """More than wait to be told properly."""
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
 
             async def start(task_status):

@@ -201,7 +201,7 @@ async def test_an_address_that_is_none() -> None:
 
 @asynccontextmanager
 async def listening(path: str, handler: Callable[[Call], Awaitable[None]]) -> AsyncIterator[str]:
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             server: Server = await nursery.start(serve, {path: handler})
             yield f"127.0.0.1:{server.port}"
@@ -229,7 +229,7 @@ async def test_a_session_that_is_refused_is_asked_for_again() -> None:
 
 async def test_a_new_session_on_a_new_server() -> None:
     """The server goes and another one comes: the client's next session is served."""
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with serving(BUILTIN) as old:
             port = old.port
             async with reconnecting(f"127.0.0.1:{port}", backoff=Backoff(first_s=0.05)) as service:

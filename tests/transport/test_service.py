@@ -357,7 +357,7 @@ async def test_where_a_node_ran(stuck: type[Stuck]) -> None:  # in real time: vi
     async with service() as channel, Client(channel).stream(one_node("Stuck")) as session:
         await session.send(block(0))
         await session.close()
-        with trio.fail_after(60):
+        with trio.fail_after(120):
             got, ended = await events(session)
     assert ended is None
     ran = [json.loads(event.nodes[0].metadata) for event in got if isinstance(event, Result) and not event.flush]
