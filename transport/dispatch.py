@@ -36,7 +36,7 @@ class StreamGone(Exception):
 @define
 class _Stream:
     inbound: Inbound
-    started: bool = False  # the response
+    started: bool = False  # the response, whichever side gives it
 
 
 class Dispatch(GRPCConnection):
@@ -94,6 +94,7 @@ class Dispatch(GRPCConnection):
         if head.status is not None:
             return self._finish(event.stream_id, head.status)
         stream.inbound = self._inbound(head.encoding)
+        stream.started = True
         return [events.ResponseStarted(event.stream_id, head.metadata)]
 
     def _trailers_received(self, event: Any) -> list[Event]:
@@ -114,6 +115,8 @@ class Dispatch(GRPCConnection):
         stream = self._streams.get(stream_id)
         if stream is None:
             return []
+        if self.client_side and not stream.started:
+            return self._fail(stream_id, Status(StatusCode.INTERNAL, "the server sent data before the response's head"))
         try:
             messages = stream.inbound.feed(event.data, flow_length, self._at)
         except FramingError as error:

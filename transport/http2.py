@@ -114,7 +114,7 @@ class Http2(h2.connection.H2Connection):
                         self._call_began = True
                         break
         except h2.exceptions.ProtocolError as error:
-            self.fail(error.error_code, str(error) or type(error).__name__)
+            self.fail(error.error_code, _reason(error))
         return found
 
     def _takes_data(self, stream_id: int) -> bool:
@@ -273,3 +273,9 @@ class Http2(h2.connection.H2Connection):
         if self.failure is None:
             self.failure = reason
             self.announce_end(code, self.highest_inbound_stream_id, reason.encode()[:200])
+
+
+def _reason(error: h2.exceptions.ProtocolError) -> str:
+    if isinstance(error.__context__, hpack.HPACKError):  # whose own words tell where in memory the block lies
+        return f"a block of headers cannot be decoded: {type(error.__context__).__name__}"
+    return str(error) or type(error).__name__

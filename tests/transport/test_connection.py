@@ -559,3 +559,13 @@ class TestEnds:
         client.send(noise)
         client.send(frame(*noise[:1], 0, 1, noise[:40]) if noise else b"")
         client.replies()
+
+
+def test_data_before_the_head_of_a_response_ends_the_call():
+    """Taken, it would be counted to a window that the head begins anew."""
+    link = Link()
+    sid = link.call()
+    assert link.client.receive_data(frame(DATA, 0, sid, b"early")) == [
+        ResponseEnded(sid, Status(StatusCode.INTERNAL, "the server sent data before the response's head"))
+    ]
+    assert link.client.open_streams == 0

@@ -51,7 +51,8 @@ class Role:
                 self.connection.send(sid, prefix(3) + b"abc")
         self.connection.data_to_send()
 
-    def feed(self, data: bytes, at: float) -> None:
+    def feed(self, data: bytes, at: float) -> bytes:
+        """Take bytes, and do with them what users do; gives what is sent."""
         self.fed += len(data)
         found = self.connection.receive_data(data, at, max_frames=16)
         self.act(found)
@@ -60,7 +61,7 @@ class Role:
         self.act(self.connection.late_events())
         self.act(self.connection.overdue(at))
         self.check()
-        self.connection.data_to_send()
+        return self.connection.data_to_send()
 
     def act(self, found: list[Event]) -> None:
         for event in found:
