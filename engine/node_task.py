@@ -281,6 +281,11 @@ class NodeTask:
         """Close the node. What it raises then is its own affair, and no reason to leave others open."""
         self._node.close()
 
+    def dissolve(self) -> None:
+        """Let go of the pipeline, when all is over; what the node told of itself last stands."""
+        self._away = True
+        del self._pipeline
+
     def figures(self) -> NodeFigures:
         """What this node has cost since the session began."""
         return NodeFigures(

@@ -114,6 +114,11 @@ class Outbox:
                 gone(entry)
         self._metrics_waiting = False
 
+    def dissolve(self) -> None:
+        """Let go of the session, when nothing is left to be received."""
+        self._events_of = _no_events
+        self._handed_over = _nobody
+
     def _show(self, takes: Callable[[Event], bool]) -> bool:
         """Have events received here and now; False if one was left, or they are over."""
         self._showing = True
@@ -144,3 +149,11 @@ class Outbox:
         if self._at_hand is not None and not self._events:
             handed, self._at_hand = self._at_hand, None
             self._handed_over(handed)
+
+
+def _no_events(entry: Entry) -> Iterable[Event]:
+    return ()
+
+
+def _nobody(told: object) -> None:
+    """Who is told when all is over."""

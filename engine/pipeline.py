@@ -201,3 +201,15 @@ class RunningPipeline:
                 task.close()
             except Exception:
                 log.exception("closing node %r failed", task.planned.id)
+
+    def dissolve(self) -> None:
+        """Let go of those who have this pipeline, when all is over; what its nodes have cost can still be asked."""
+        self.turns.dissolve()
+        self._on_done = self._on_failed = _nobody
+        for task in self.tasks:
+            if not task.abandoned:
+                task.dissolve()
+
+
+def _nobody(told: object) -> None:
+    """Who is told when all is over."""

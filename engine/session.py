@@ -77,26 +77,30 @@ async def open_session(
         raise
     raised: Exception | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            if own:
-                nursery.start_soon(engine.sweep.run)
-            engine.sweep.add(session)
-            nursery.start_soon(session.pipeline.run)
-            try:
-                yield session
-            except Exception as error:  # raised again below, so that the nursery does not wrap it in a group
-                raised = error
-            finally:
-                nursery.cancel_scope.cancel()
-    finally:
-        engine.sweep.remove(session)
-        session.pipeline.close()
         try:
-            session.settle_books()
-        except InternalFault as fault:  # what was raised before, if anything was, tells more
-            raised = raised or fault
-    if raised is not None:
-        raise raised
+            async with trio.open_nursery() as nursery:
+                if own:
+                    nursery.start_soon(engine.sweep.run)
+                engine.sweep.add(session)
+                nursery.start_soon(session.pipeline.run)
+                try:
+                    yield session
+                except Exception as error:  # raised again below, so that the nursery does not wrap it in a group
+                    raised = error
+                finally:
+                    nursery.cancel_scope.cancel()
+        finally:
+            engine.sweep.remove(session)
+            session.pipeline.close()
+            try:
+                session.settle_books()
+            except InternalFault as fault:  # what was raised before, if anything was, tells more
+                raised = raised or fault
+            session.dissolve()
+        if raised is not None:
+            raise raised
+    finally:
+        del raised  # its traceback has this frame: a cycle
 
 
 class Session:
@@ -395,3 +399,8 @@ class Session:
         self._end()
         self._outbox.discard(self.books.lost, received=True)
         self.books.ledger.check_closed()
+
+    def dissolve(self) -> None:
+        """Part what refers to one another, when all is over: it is freed at once, not when the collector comes by."""
+        self._outbox.dissolve()
+        self.pipeline.dissolve()

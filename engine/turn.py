@@ -63,6 +63,10 @@ class Turns:
         """Nothing more is done."""
         self._due.clear()
 
+    def dissolve(self) -> None:
+        """Tell nobody of a turn's end any more."""
+        self._on_end = _nobody
+
     def cpu_seconds(self) -> float:
         """Thread CPU time since the turn came to the row that it is at."""
         return thread_time() - self._cpu
@@ -96,3 +100,7 @@ class Turns:
             now = thread_time()
             row.cpu_seconds += now - self._cpu
             self._cpu = now
+
+
+def _nobody() -> None:
+    """Who is told when all is over."""

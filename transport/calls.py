@@ -166,10 +166,13 @@ async def run_call(call: Call, handler: Handler, *, debug_errors: bool) -> Statu
         status = _status_of(error, call, debug_errors=debug_errors)
     except BaseExceptionGroup as group:  # the connection's end cancels some of a handler's tasks while others fail
         cancelled, failures = group.split(trio.Cancelled)
-        if cancelled is None or not isinstance(failures, ExceptionGroup):
-            raise
-        call.end(_status_of(failures, call, debug_errors=debug_errors))
-        raise cancelled from None
+        try:
+            if cancelled is None or not isinstance(failures, ExceptionGroup):
+                raise
+            call.end(_status_of(failures, call, debug_errors=debug_errors))
+            raise cancelled from None
+        finally:
+            del cancelled, failures  # their tracebacks have this frame: a cycle
     return call.end(status)
 
 

@@ -12,7 +12,7 @@ from transport import events, heads
 from transport.dispatch import Dispatch, StreamGone
 from transport.events import Event, MessageReceived
 from transport.framing import FramingError, inflating
-from transport.http2 import ResetCode
+from transport.http2 import ResetCode, take_apart
 from transport.rpc_status import Metadata, Status, StatusCode
 
 __all__ = ["Connection", "ResetCode", "StreamGone"]
@@ -60,7 +60,6 @@ class Connection(Dispatch):
             return []
         found: list[Event] = super().receive_data(b"")
         if self._h2.failure is not None:
-            self._failed = True
             self.close()
             found.append(events.ConnectionFailed(self._h2.failure))
         return found
@@ -99,14 +98,15 @@ class Connection(Dispatch):
     def fail(self, code: int, reason: str) -> None:
         """End the connection: GOAWAY, and nothing more is taken."""
         if not self._failed:
-            self._failed = True
             self._h2.fail(code, reason)
             self.close()
 
     def close(self) -> None:
         """The socket is gone, or nothing more is taken from it: let go of what the streams hold."""
+        self._failed = True
         for stream_id in list(self._streams):
             self._forget(stream_id)
+        take_apart(self._h2)
 
     def late_events(self) -> list[Event]:
         """What has happened since `receive_data`; to be asked before `data_to_send`."""

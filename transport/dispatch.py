@@ -19,7 +19,7 @@ from transport import events, heads
 from transport.events import Event, MessageReceived
 from transport.framing import FramingError
 from transport.guard import Budget
-from transport.http2 import Http2, ResetCode
+from transport.http2 import Http2, ResetCode, take_apart
 from transport.inbound import Inbound
 from transport.limits import Limits
 from transport.rpc_status import Status, StatusCode
@@ -58,6 +58,7 @@ class Dispatch(GRPCConnection):
         self._received_at = 0.0
         self._late: list[Event] = []
         super().__init__(GRPCConfiguration(client_side, max_message_length=self._limits.max_message_bytes))
+        take_apart(self.h2_connection)  # ours stands in for it
         self._h2 = self.h2_connection = Http2(self._limits, client_side=client_side)
         self._h2.one_call_a_turn = not large
 

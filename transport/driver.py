@@ -119,6 +119,8 @@ class Driver:
             self.connection.close()
             await trio.aclose_forcefully(self._transport)
             self.closed.set()
+            self._on_event = self._on_end = _nobody  # a cycle, as those who listen have the driver
+            self._on_turn = None
 
     def finish(self, reason: str) -> None:
         """End the connection: nothing more is read, what is written already gets a moment to leave."""
@@ -335,6 +337,10 @@ class Driver:
                 self._room.unpark_all()
         if self.end_reason is None:
             self._write_scope.deadline = math.inf
+
+
+def _nobody(told: object) -> None:
+    """Who listens when all is over."""
 
 
 def _plain_socket(transport: trio.abc.Stream) -> trio.socket.SocketType | None:

@@ -103,21 +103,31 @@ class _Service:
             outcome = await execute(manifest, audio, data, engine=self._engine, limits=limits, parse_ms=parse_ms)
             return codec.encode_execute_response(outcome).SerializeToString()
         except Exception as error:
-            told = self._told(error)
-            if in_unary_status(told):
-                raise StatusError.of(end_status(told, debug=self._debug)) from None
-            return codec.encode_execute_response(told, debug=self._debug).SerializeToString()
+            if _ends_the_call(error):
+                raise
+            return self._answer_with(self._told(error))
+
+    def _answer_with(self, error: EngineError) -> bytes:
+        if in_unary_status(error):
+            raise StatusError.of(end_status(error, debug=self._debug)) from None
+        return codec.encode_execute_response(error, debug=self._debug).SerializeToString()
 
     async def stream_pipeline(self, call: Call) -> None:
         """Run a session over a bidirectional stream."""
         try:
             failure = await self._run_session(call)
         except Exception as error:
-            failure = self._told(error)
-            if not in_unary_status(failure):
-                await call.send(codec.encode_error(failure, debug=self._debug).SerializeToString())
-        if failure is not None:
-            raise StatusError.of(end_status(failure, debug=self._debug))
+            if _ends_the_call(error):
+                raise
+            await self._end_with(call, self._told(error))
+        else:
+            if failure is not None:
+                raise StatusError.of(end_status(failure, debug=self._debug))
+
+    async def _end_with(self, call: Call, error: EngineError) -> None:
+        if not in_unary_status(error):
+            await call.send(codec.encode_error(error, debug=self._debug).SerializeToString())
+        raise StatusError.of(end_status(error, debug=self._debug)) from None
 
     async def _run_session(self, call: Call) -> EngineError | None:
         """Open a session and relay it to its end.
@@ -141,13 +151,7 @@ class _Service:
             return session.failure
 
     def _told(self, error: Exception) -> EngineError:
-        """What the client is told of an exception: the engine's own errors as they are, a bug as INTERNAL.
-
-        What says no more than that the client has gone, or how the call shall end, is raised again.
-        """
-        causes = leaves(ExceptionGroup("", [error]))
-        if all(isinstance(cause, (StatusError, trio.BrokenResourceError)) for cause in causes):
-            raise error
+        """What the client is told of an exception: the engine's own errors as they are, a bug as INTERNAL."""
         if isinstance(error, EngineError) and not isinstance(error, InternalFault):
             return error
         log.error("a bug in the service", exc_info=error)
@@ -188,6 +192,12 @@ class _Service:
             nursery.cancel_scope.cancel()
             if sending.cancelled_caught:
                 raise StatusError(StatusCode.CANCELLED, "cancelled; the final metrics were not read in time")
+
+
+def _ends_the_call(error: Exception) -> bool:
+    """Whether it says no more than that the client has gone, or how the call shall end."""
+    causes = leaves(ExceptionGroup("", [error]))
+    return all(isinstance(cause, (StatusError, trio.BrokenResourceError)) for cause in causes)
 
 
 async def _wind_up(session: Session, reason: EngineError) -> None:
