@@ -8,6 +8,7 @@ import click
 
 from benchmarks.capacity import capacity
 from benchmarks.catalogue import catalogue
+from benchmarks.endurance import endurance
 from benchmarks.hops import engine
 from benchmarks.latency import latency
 from benchmarks.memory import memory
@@ -37,6 +38,7 @@ _COMMANDS = (
     memory,
     stalled,
     nodes,
+    endurance,
     catalogue,
     soak,
 )
