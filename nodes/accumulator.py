@@ -24,7 +24,9 @@ class Accumulator(Node):
     """
 
     count: int = parameter(10, help="most items to collect", at_least=1, at_most=10_000)
-    seconds: float | None = parameter(None, help="time to collect for, in s; none: by count alone", above=0)
+    seconds: float | None = parameter(
+        None, help="time to collect for, in s; none: by count alone", above=0, at_most=86_400
+    )
     _items: list[Data] = attrs.field(init=False, factory=list, repr=False)
 
     takes = Kind.DATA

@@ -24,8 +24,10 @@ class Crossfade(AlignedJoin):
     for gaps, formats, `max_skew_ms` and the end are the same.
     """
 
-    at_ms: float = parameter(0.0, help="where the fade begins, in ms since the session began", at_least=0)
-    duration_ms: float = parameter(1_000.0, help="how long it takes, in ms; 0 is a cut", at_least=0)
+    at_ms: float = parameter(
+        0.0, help="where the fade begins, in ms since the session began", at_least=0, at_most=86_400_000
+    )
+    duration_ms: float = parameter(1_000.0, help="how long it takes, in ms; 0 is a cut", at_least=0, at_most=3_600_000)
     curve: str = parameter("equal_power", help="shape of the gains", choices=("equal_power", "linear"))
 
     def connect(self, upstreams: Sequence[str]) -> None:

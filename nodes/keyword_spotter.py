@@ -28,7 +28,8 @@ class KeywordSpotter(Listening):
 
     A threshold is the likelihood ratio that makes a hit, from 1e-50 (finds nearly every one, and false ones) to 1. It
     has to be tried for each phrase: about 1e-20 for two syllables, 1e-40 for long phrases. Phrases of three or more
-    syllables work best. What begins before a hit was told, up to 0.3 s after it, is not heard.
+    syllables work best. Of clear speech it finds most phrases; of synthetic speech less, by some voices nothing. What
+    begins before a hit was told, up to 0.3 s after it, is not heard.
 
     Works in a thread, at about a twentieth of real time. The model is loaded with the first second of audio; see
     `SpeechToText` on memory.

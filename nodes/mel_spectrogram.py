@@ -28,8 +28,10 @@ class MelSpectrogram(SpectralFeature):
     """
 
     bands: int = parameter(40, help="number of mel bands", at_least=1, at_most=256)
-    min_hz: float = parameter(0.0, help="lower edge of the lowest band, in Hz", at_least=0)
-    max_hz: float | None = parameter(None, help="upper edge of the highest band, in Hz; none: half the rate", above=0)
+    min_hz: float = parameter(0.0, help="lower edge of the lowest band, in Hz", at_least=0, at_most=384_000)
+    max_hz: float | None = parameter(
+        None, help="upper edge of the highest band, in Hz; none: half the rate", above=0, at_most=384_000
+    )
 
     decimals: ClassVar[int] = 2
 

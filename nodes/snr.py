@@ -54,13 +54,13 @@ class _SNRMeter:
 class SNR(MeterNode):
     """Estimate the signal-to-noise ratio of speech and whatever else has pauses.
 
-    Method: quantile-based noise estimation (Stahl, Fischer and Bippus, ICASSP 2000), here of the power of hops of
-    20 ms in place of each frequency: among those of the last `window_ms`, the noise's is the one that
-    `noise_percentile` of them do not reach. The signal's is the mean of all, pauses too, less the noise's. So at least
-    that share of the window has to be pauses, and the noise steady; sound that never pauses is taken for noise. Right
-    to 1 dB from 0 to 20 dB for something like speech in white noise (the tests). Each hop's mean is left out, so that
-    an offset does not count; several channels are averaged. After a gap the window begins anew. Every 20 ms it tells,
-    null until a second was heard:
+    Method: noise by a quantile over time (Stahl, Fischer and Bippus, "Quantile based noise estimation for spectral
+    subtraction and Wiener filtering", ICASSP 2000), here of the power of hops of 20 ms in place of each frequency:
+    among those of the last `window_ms`, the noise's is the one that `noise_percentile` of them do not reach. The
+    signal's is the mean of all, pauses too, less the noise's. So at least that share of the window has to be pauses,
+    and the noise steady; sound that never pauses is taken for noise. Right to 1 dB from 0 to 20 dB for something like
+    speech in white noise (the tests). Each hop's mean is left out, so that an offset does not count; several channels
+    are averaged. After a gap the window begins anew. Every 20 ms it tells, null until a second was heard:
 
     * `snr_db`, no less than -10: below that, an estimate says nothing;
     * `signal_dbfs`, `noise_dbfs`: the two powers, no less than -120.

@@ -26,7 +26,9 @@ class Spectrogram(SpectralFeature):
     * `times_ms`: for each window where it begins.
     """
 
-    max_hz: float | None = parameter(None, help="leave out what is above, in Hz; none: half the sample rate", above=0)
+    max_hz: float | None = parameter(
+        None, help="leave out what is above, in Hz; none: half the sample rate", above=0, at_most=384_000
+    )
 
     decimals: ClassVar[int] = 2
 

@@ -21,7 +21,7 @@ class Tone(Node):
     a·sin(2π·f·n / rate), n counted since the session began, so that the wave goes on through any cuts and gaps.
     """
 
-    frequency_hz: float = parameter(440.0, help="in Hz; less than half the sample rate", above=0)
+    frequency_hz: float = parameter(440.0, help="in Hz; less than half the sample rate", above=0, at_most=384_000)
     level_dbfs: float = parameter(-20.0, help="of the wave's peak, in dB; 0 is full scale", at_least=-200, at_most=0)
     mix: bool = parameter(False, help="add to the input instead of replacing it")
 

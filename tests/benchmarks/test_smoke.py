@@ -103,3 +103,10 @@ def test_stalled() -> None:
     (pair,) = pairs["rows"]
     assert pair["ratio"] == pair["with_p99_ms"] / pair["without_p99_ms"]
     assert summary["rows"][0]["low"] == summary["rows"][0]["high"] == pair["ratio"]
+
+
+def test_endurance() -> None:
+    (row,) = run("endurance", "Gain", "--minutes", "10")["tables"][0]["rows"]
+    assert (row["node"], row["minutes"]) == ("Gain", 10)
+    assert row["growth_mb"] == row["last_mb"] - row["settled_mb"]
+    assert row["held_kb"] > 0

@@ -61,6 +61,16 @@ def test_integrated_loudness_is_pyloudnorms(rate: int, channels: int) -> None:
     assert last(frames, rate)["integrated_lufs"] == pytest.approx(meter.integrated_loudness(frames), abs=0.02)
 
 
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize(("name", "seconds"), [("momentary_lufs", 0.4), ("short_term_lufs", 3.0)])
+def test_loudness_of_a_window_is_pyloudnorms_of_one_block(name: str, seconds: float, rate: int, channels: int) -> None:
+    pyloudnorm = pytest.importorskip("pyloudnorm")
+    frames = signal(round(seconds * rate), channels, rate=rate)
+    meter = pyloudnorm.Meter(rate, filter_class="DeMan", block_size=seconds)
+    assert last(frames, rate)[name] == pytest.approx(meter.integrated_loudness(frames), abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("levels_dbfs", "expected"),
     [
