@@ -15,7 +15,8 @@ from engine.cli.stream import stream
 from engine.cli.terminal import tolerate_encodings
 from engine.cli.token import token
 from engine.cli.validate import validate
-from engine.cli.version import runtime_version, version
+from engine.cli.version import version
+from transport.versions import runtime_version
 
 __all__ = ["main"]
 

@@ -16,7 +16,7 @@ from engine.cli.terminal import printable
 from transport.client import Version
 from transport.versions import PROTOCOL, runtime_version
 
-__all__ = ["runtime_version", "version"]
+__all__ = ["version"]
 
 
 @click.command(

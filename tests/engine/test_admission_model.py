@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -174,7 +173,6 @@ class AdmissionMachine(RuleBasedStateMachine):
         )
         self.overflow = overflow
         self.replies = 0
-        self.dice = random.Random(7)
         self.now = 0.0
 
     def enter(self) -> None:
