@@ -9,18 +9,19 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
+from typing import Any, TypeGuard
 
 import attrs
 
 from engine.errors import Fault
 from engine.graph import Registry
+from engine.parameters import has_json_type, parameter_fields, parameter_types, type_name
 from nodes.contract import AnyNode, Join, Node
 
 __all__ = ["GROUP", "Discovered", "PluginBroken", "discover", "load_file"]
@@ -152,19 +153,29 @@ def _told_as_broken() -> Iterator[None]:
         raise PluginBroken(f"cannot be imported: {type(error).__name__}: {error}{where}") from error
 
 
-def _is_node(value: object) -> bool:
+def _is_node(value: object) -> TypeGuard[type[AnyNode]]:
     return isinstance(value, type) and issubclass(value, (Node, Join))
 
 
-def _check(node_class: type) -> None:
-    """See that its parameters can be told.
+def _check(node_class: type[AnyNode]) -> None:
+    """See that it can work, and that its parameters can be told.
 
     Raises:
-      PluginBroken: they cannot.
+      PluginBroken: it cannot, or they cannot.
     """
-    if not attrs.has(node_class):
-        raise PluginBroken(f"{node_class.__name__} is no attrs class: put @attrs.define above it")
+    name = node_class.__name__
+    is_attrs: bool = attrs.has(node_class)
+    if not is_attrs:
+        raise PluginBroken(f"{name} is no attrs class: put @attrs.define above it")
+    if node_class.process in (Node.process, Join.process):
+        raise PluginBroken(f"{name} has no method `process`; the name of a mere base class begins with _")
     try:
-        typing.get_type_hints(node_class)
+        hints = parameter_types(node_class)
     except Exception as error:  # a hint may name anything
-        raise PluginBroken(f"the type hints of {node_class.__name__} cannot be resolved: {error}") from error
+        raise PluginBroken(f"the type hints of {name} cannot be resolved: {error}") from error
+    for parameter in parameter_fields(node_class):
+        if not has_json_type(hint := hints.get(parameter, Any)):
+            raise PluginBroken(
+                f"{name}.{parameter} is {type_name(hint)}, which JSON has no word for: parameters are int, float, bool,"
+                " str, list[...], dict[str, ...], Literal[...] or a union of such; what is none has init=False"
+            )

@@ -13,7 +13,7 @@ import attrs
 from engine.errors import Fault
 from nodes.contract import AnyNode
 
-__all__ = ["build_node", "parameter_fields", "parameter_types", "type_name"]
+__all__ = ["build_node", "has_json_type", "parameter_fields", "parameter_types", "type_name"]
 
 
 def parameter_fields(node_class: type[AnyNode]) -> dict[str, attrs.Attribute[Any]]:
@@ -101,6 +101,20 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, (int, float)) and abs(value) < 1e300
     return isinstance(value, hint)
+
+
+def has_json_type(hint: Any) -> bool:
+    """Whether a parameter declared so can come from JSON."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return all(map(has_json_type, inner))
+    if origin is typing.Literal:
+        return all(isinstance(each, (str, int, type(None))) for each in inner)
+    if origin is list:
+        return has_json_type(inner[0])
+    if origin is dict:
+        return inner[0] is str and has_json_type(inner[1])
+    return hint in (int, float, bool, str, type(None), list, dict, Any)
 
 
 def type_name(hint: Any) -> str:

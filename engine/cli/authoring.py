@@ -6,6 +6,7 @@ import keyword
 import re
 import sys
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -25,6 +26,7 @@ from engine.jsontext import BadJson, load_json_object
 from engine.parameters import build_node
 from nodes.conformance import check_node, same_length
 from nodes.contract import AnyNode, Audio, Join, Kind
+from nodes.registry import BUILTIN
 
 __all__ = ["node"]
 
@@ -38,7 +40,7 @@ def node() -> None:
     cls=Command,
     short_help="Write a node and its test, to begin with.",
     example="headrace node new Tremolo --dir my_nodes",
-    exits="0; 2 the name cannot be one, or a file is there already.",
+    exits="0; 2 the name cannot be one or is taken, or a file is there already.",
 )
 @click.argument("name")
 @click.option("--dir", "folder", default=".", type=click.Path(path_type=Path), help="Where the files go.")
@@ -47,6 +49,7 @@ def new(name: str, folder: Path) -> None:
     if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) or keyword.iskeyword(name):
         raise BadInput(f"{name!r} cannot be a node's name: it is a class's, such as {_camel(name) or 'Tremolo'}")
     module = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    _require_free(name, module)
     files = {folder / f"{module}.py": "new_node.py.txt", folder / f"test_{module}.py": "new_test.py.txt"}
     if there := [str(path) for path in files if path.exists()]:
         raise BadInput(f"{' and '.join(there)}: there already; nothing was written")
@@ -57,6 +60,19 @@ def new(name: str, folder: Path) -> None:
             file.write(text)
         click.echo(f"wrote {path}")
     click.echo(f"try  headrace node check {folder / module}.py")
+
+
+def _require_free(name: str, module: str) -> None:
+    """See that a node can be served under its name, and its file imported beside all others.
+
+    Raises:
+      BadInput: it cannot.
+    """
+    if name in BUILTIN:
+        raise BadInput(f"the name {name!r} is taken: it comes with Headrace")
+    hidden = find_spec(module)
+    if hidden is not None and Path(hidden.origin or "").parent != Path.cwd():
+        raise BadInput(f"{name!r} cannot be a node's name: its file {module}.py would hide the module {module!r}")
 
 
 def _camel(name: str) -> str:

@@ -59,6 +59,14 @@ def test_a_name_that_cannot_be_one_is_answered_with_one_that_can(tmp_path: Path,
     assert (done.exit_code, f"such as {hint}" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"), [("VAD", "is taken"), ("Queue", "hide the module 'queue'"), ("Numpy", "hide the module 'numpy'")]
+)
+def test_a_name_that_would_be_in_the_way_is_refused(tmp_path: Path, name: str, why: str) -> None:
+    done = invoke("node", "new", "--dir", tmp_path, name)
+    assert (done.exit_code, why in done.stderr, [*tmp_path.iterdir()]) == (2, True, [])
+
+
 def test_a_node_that_breaks_the_contract_is_told_what_and_where(tmp_path: Path) -> None:
     path = tmp_path / "leaky.py"
     path.write_text(LEAKY)

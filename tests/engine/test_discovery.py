@@ -65,6 +65,12 @@ def test_a_file_gives_its_public_nodes_and_not_what_it_imports(tmp_path: Path) -
         ("from nodes.gain import Gain\n", "defines no class that derives from Node or Join"),
         ("from nodes.contract import Node\nclass Bare(Node): pass\n", "Bare is no attrs class: put @attrs.define"),
         (GOOD.replace("times: int", "times: Inn"), "the type hints of Twice cannot be resolved: name 'Inn'"),
+        (GOOD.replace("times: int", "times: set[int]"), "Twice.times is set, which JSON has no word for"),
+        (
+            GOOD.replace("times: int", "times: dict[int, str | bytes]"),
+            "Twice.times is an object, each value a string or bytes",
+        ),
+        (GOOD.replace("def process", "def treat"), "Twice has no method `process`"),
         (GOOD.replace("Twice", "PassThrough"), "the name 'PassThrough' is taken: it comes with Headrace"),
     ],
 )
