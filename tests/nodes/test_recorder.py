@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import pytest
 import soundfile
-import trio
+from trio.testing import MockClock
 
 from engine.errors import ManifestInvalid
 from engine.graph import make_plan
@@ -125,21 +125,20 @@ def test_without_a_directory_no_pipeline_has_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["close", "cancel"])
-async def test_however_a_session_ends_the_file_is_whole(ending: str, tmp_path: Path) -> None:
+async def test_however_a_session_ends_the_file_is_whole(ending: str, tmp_path: Path, mock_clock: MockClock) -> None:
     manifest = wire("in > rec", rec=("Recorder", {"name": "call"}), **{"in": "PassThrough"})
     frames = signal(1_600, 1, "i16")
-    with trio.fail_after(60):
-        async with open_session(manifest, registry=with_directories(recordings=tmp_path)) as session:
-            for sequence, block in enumerate(cut(frames, [160] * 10, RATE)):
-                await session.send(Chunk(attrs.evolve(block, start=0), sequence))
-            if ending == "close":
-                await session.close()
-                told = [event async for event in session if isinstance(event, Result)][-1]
-                data = told.outputs["rec"].data
-                assert data is not None
-                assert data.value["file"] == only_file(tmp_path).name
-            else:
-                for _ in range(10):
-                    await session.receive()
-                session.cancel()
+    async with open_session(manifest, registry=with_directories(recordings=tmp_path)) as session:
+        for sequence, block in enumerate(cut(frames, [160] * 10, RATE)):
+            await session.send(Chunk(attrs.evolve(block, start=0), sequence))
+        if ending == "close":
+            await session.close()
+            told = [event async for event in session if isinstance(event, Result)][-1]
+            data = told.outputs["rec"].data
+            assert data is not None
+            assert data.value["file"] == only_file(tmp_path).name
+        else:
+            for _ in range(10):
+                await session.receive()
+            session.cancel()
     assert np.array_equal(read(only_file(tmp_path), "int16"), frames)

@@ -35,6 +35,7 @@ from transport.server import Server, serve
 from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE
 
 ECHO = Manifest("v1", (NodeSpec("in", "PassThrough"),))
+QUIET = SessionOptions(metrics_interval_ms=3_600_000)  # nothing but answers, however long it takes
 
 
 def block(sequence: int, frames: int = 160, source: str = "", timestamp_ms: int = 0) -> Chunk:
@@ -124,7 +125,7 @@ async def test_a_session() -> None:
 
 async def test_many_sessions_on_one_connection() -> None:
     async def talk(client: Client, number: int) -> None:
-        async with client.stream(ECHO) as session:
+        async with client.stream(ECHO, options=QUIET) as session:
             for i in range(10):
                 await session.send(block(number + i))
                 event = await session.receive()
@@ -139,7 +140,7 @@ async def test_many_sessions_on_one_connection() -> None:
 
 
 async def test_cancel_and_errors_in_band() -> None:
-    async with connected() as (client, _), client.stream(ECHO) as session:
+    async with connected() as (client, _), client.stream(ECHO, options=QUIET) as session:
         await session.send(block(0, source="nowhere"))
         event = await session.receive()
         assert isinstance(event, RemoteError)
@@ -173,7 +174,7 @@ async def test_limits_are_asked_for() -> None:
         with pytest.raises(RemoteError, match="the limit is 100") as refused:
             await client.execute(ECHO, {"in": block(0).item}, limits=limits)  # type: ignore[dict-item]
         assert refused.value.category is Category.RESOURCE_LIMIT
-        async with client.stream(ECHO, limits=limits) as session:
+        async with client.stream(ECHO, limits=limits, options=QUIET) as session:
             await session.send(block(0))
             event = await session.receive()
             assert isinstance(event, RemoteError)
@@ -205,7 +206,7 @@ class LeftEarly(Exception):
 
 async def leave(client: Client, how: str) -> None:
     with trio.CancelScope() as scope:
-        async with client.stream(Manifest("v1", (NodeSpec("in", "Watched"),))) as session:
+        async with client.stream(Manifest("v1", (NodeSpec("in", "Watched"),)), options=QUIET) as session:
             await session.send(block(0))
             assert isinstance(await session.receive(), Result)
             if how == "raise":
@@ -235,7 +236,7 @@ async def test_a_server_that_dies() -> None:
     process = ServerProcess()
     try:
         with trio.fail_after(120):
-            async with connect(process.address) as client, client.stream(ECHO) as session:
+            async with connect(process.address) as client, client.stream(ECHO, options=QUIET) as session:
                 await session.send(block(0))
                 assert isinstance(await session.receive(), Result)
                 outcomes: list[Exception] = []
@@ -438,7 +439,7 @@ async def test_a_server_that_takes_nothing_ends_the_session() -> None:
 
 async def test_several_tasks_may_send_into_one_session() -> None:
     """Chunks too large for the window, so that every send waits inside its message."""
-    async with connected() as (client, _), client.stream(ECHO) as session:
+    async with connected() as (client, _), client.stream(ECHO, options=QUIET) as session:
         numbers = itertools.count()
 
         async def send() -> None:
@@ -459,7 +460,7 @@ async def test_requests_may_be_compressed(encoding: str) -> None:
         async with (
             serving(BUILTIN) as server,
             connect(f"127.0.0.1:{server.port}", encoding=encoding) as client,
-            client.stream(ECHO) as session,
+            client.stream(ECHO, options=QUIET) as session,
         ):
             await session.send(block(7, 16_000))
             event = await session.receive()

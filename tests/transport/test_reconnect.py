@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from engine.host import Engine
+from engine.limits import SessionOptions
 from engine.manifest import Manifest, NodeSpec
 from engine.packet import Chunk, Result
 from nodes.contract import Data
@@ -29,6 +30,7 @@ from transport.server import Server, serve
 from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE, handlers
 
 ECHO = Manifest("v1", (NodeSpec("in", "PassThrough"),))
+QUIET = SessionOptions(metrics_interval_ms=3_600_000)
 BACKOFF = Backoff(attempts=6, first_s=1, factor=2, most_s=6)
 HALF = 0.5
 
@@ -233,7 +235,7 @@ async def test_a_new_session_on_a_new_server() -> None:
         async with serving(BUILTIN) as old:
             port = old.port
             async with reconnecting(f"127.0.0.1:{port}", backoff=Backoff(first_s=0.05)) as service:
-                async with service.stream(ECHO) as session:
+                async with service.stream(ECHO, options=QUIET) as session:
                     await talk(session)
                     old.drain(0)
                     with pytest.raises((RpcError, RemoteError)) as lost:
@@ -241,7 +243,7 @@ async def test_a_new_session_on_a_new_server() -> None:
                     assert lost.value.code is StatusCode.UNAVAILABLE  # type: ignore[union-attr]
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(serve_on, port, nursery)
-                    async with service.stream(ECHO) as session:
+                    async with service.stream(ECHO, options=QUIET) as session:
                         await talk(session)
                     nursery.cancel_scope.cancel()
 
