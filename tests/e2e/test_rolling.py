@@ -138,6 +138,7 @@ def test_a_client_of_another_make_goes_over_to_the_successor() -> None:
             codes.add(foreign.unary("GetVersion", b"")[1].code)
             assert codes <= {"OK", "UNAVAILABLE"}
         assert final_metrics(talk.finish(chunk(ramp(0), 0))).delivered == 1
+        assert old.process.wait(60) == 0
 
 
 async def moved_on(clients: list[Listener]) -> None:

@@ -128,6 +128,7 @@ class TestTls:
             assert watching.poll() is None
             server.process.send_signal(signal.SIGTERM)
             assert answer(watching)["seen"] == ["SERVING", "NOT_SERVING"]  # it was connected all the time
+            assert server.process.wait(60) == 0
 
     @pytest.mark.parametrize("case", ["no file", "no certificate", "another's key", "encrypted"])
     def test_what_is_wrong_with_the_files_is_said_at_start(self, case: str, papers: Papers, tmp_path: Path) -> None:

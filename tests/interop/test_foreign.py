@@ -101,7 +101,7 @@ def test_grpc_js_goes_over_to_a_successor() -> None:
                 old.read_log("draining 1 calls")
                 _, errors = client.communicate(b"\n", timeout=60)
         assert client.returncode == 0, errors.decode()
-        assert old.process.wait(20) == 0
+        assert old.process.wait(60) == 0
 
 
 # ---- buf curl
