@@ -132,8 +132,7 @@ class Session:
             on_failed=self.fail,
         )
         self._results = ResultMaker(plan, self.pipeline.tasks, options.lean)
-        self._room = trio.Event()
-        self._blocked = 0
+        self._room = trio.lowlevel.ParkingLot()
         self._closing = self._ended = False
         self._since_metrics = 0.0
         self.failure: EngineError | None = None
@@ -195,13 +194,8 @@ class Session:
 
     async def room(self) -> None:
         """Wait until something has been returned, so that an offer may succeed; at once if the session has ended."""
-        if self._ended:
-            return
-        self._blocked += 1
-        try:
-            await self._room.wait()
-        finally:
-            self._blocked -= 1
+        if not self._ended:
+            await self._room.park()
 
     async def send(self, chunk: Chunk | BadChunk) -> None:
         """Take a chunk, waiting for room: this is the backpressure.
@@ -294,7 +288,7 @@ class Session:
         """Look at what depends on time; called by the sweep."""
         if self._ended:
             return
-        if not self._blocked:
+        if not self._room:  # nobody waits for it
             self._admission.advance(step)
         self._enter_ready()
         self.pipeline.poll_memory()
@@ -365,9 +359,7 @@ class Session:
 
     def wake(self) -> None:
         """Let those who wait for `room` look again."""
-        if self._blocked:
-            self._room.set()
-            self._room = trio.Event()
+        self._room.unpark_all()
 
     def _end(self) -> None:
         """Stop the graph, count what that loses, and leave the end to be received."""
