@@ -19,6 +19,7 @@ from collections import Counter
 import attrs
 import trio
 
+from engine import heap
 from engine.ledger import Ledger
 from engine.serve import Settings, run_server
 from engine.session import Session
@@ -101,6 +102,7 @@ def _rss_bytes() -> int:
 async def _serve() -> None:
     async with trio.open_nursery() as nursery:
         server: Server = await nursery.start(run_server, SETTINGS)
+        heap.freeze()
         print(f"listening on {server.listeners[0].name}", flush=True)
         async with trio.lowlevel.FdStream(os.dup(0)) as questions:
             while await questions.receive_some(64):
@@ -110,4 +112,5 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level="ERROR")
+    heap.return_large_blocks()
     trio.run(_serve)

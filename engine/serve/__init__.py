@@ -8,7 +8,6 @@ again. SIGUSR1 prints a line of JSON: connections, calls, sessions by token's na
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import signal
@@ -20,6 +19,7 @@ import attrs
 import click
 import trio
 
+from engine import heap
 from engine.errors import leaves
 from engine.host import Engine
 from engine.placement import Threads
@@ -104,7 +104,7 @@ async def _serve_until_signal(settings: Settings, files: Files) -> None:
         async with trio.open_nursery() as watching:
             async with trio.open_nursery() as serving:
                 server: Server = await serving.start(run_server, settings, files, engine)
-                _freeze_heap()
+                heap.freeze()
                 _warn_of_open_tokens(server, files)
                 for listener in server.listeners:
                     print(f"listening on {listener.name}", flush=True)
@@ -156,12 +156,6 @@ def _warn_of_open_tokens(server: Server, files: Files) -> None:
             log.warning("tokens travel to %s in the clear: use --tls-cert, or a proxy that has TLS", listener.name)
 
 
-def _freeze_heap() -> None:
-    """Leave what start-up made out of every later garbage collection: shorter pauses."""
-    gc.collect()
-    gc.freeze()
-
-
 def _main(**flags: Any) -> None:
     """Serve pipelines over gRPC, until Ctrl-C or SIGTERM."""
     logging.basicConfig(level=flags["log_level"], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -171,6 +165,7 @@ def _main(**flags: Any) -> None:
     except (BadTlsFiles, BadTokenFile) as error:
         raise click.ClickException(str(error)) from None
     failures: list[BaseException] = []
+    heap.return_large_blocks()
     try:
         trio.run(_serve_until_signal, settings, files)
     except* OSError as group:

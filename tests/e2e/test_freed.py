@@ -5,9 +5,10 @@ The server runs in this process, to look inside; the foreign client in its own, 
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,12 +16,17 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from h2.connection import H2Connection
 
+from engine.node_task import NodeTask
+from engine.pipeline import RunningPipeline
+from engine.session import Session
 from nodes.contract import Audio, Item, Kind, Node
 from nodes.vad import VAD
 from tests.e2e.clients import Foreign, Talk
 from tests.e2e.servers import serving
 from tests.e2e.wire import CANCEL, chunk, final_metrics, opening, pipeline, ramp
+from transport.driver import Driver
 from transport.limits import Limits
 from transport.server import Server
 
@@ -256,3 +262,57 @@ async def test_a_cancel_whose_answer_is_not_read_frees_the_session() -> None:
                 await in_thread(talk.send, *(chunk(ramp(i, BIG), i) for i in range(7)), CANCEL)
                 await Counted.census.wait_closed(1)
                 await back_to(before, server)
+
+
+ALL_OVER = (Driver, H2Connection, Session, RunningPipeline, NodeTask)
+
+
+def living() -> int:
+    """Objects that a connection and a session are made of, garbage included."""
+    return sum(isinstance(each, ALL_OVER) for each in gc.get_objects())
+
+
+async def freed_to(before: int) -> None:
+    with trio.move_on_after(10):
+        while living() > before:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+    assert living() <= before
+
+
+@pytest.fixture
+def collector_off() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def well(foreign: Foreign) -> None:
+    with foreign.session(DIAMOND) as talk:
+        talk.ask(chunk(ramp(), 0))
+        talk.finish()
+
+
+def by_reset(foreign: Foreign) -> None:
+    talk = foreign.session(DIAMOND, **QUIET)
+    in_mid_stream(talk)
+    talk.reset()
+
+
+def before_it_began(foreign: Foreign) -> None:
+    assert foreign.whole(opening(pipeline({"in": "Nonesuch"})))[1].code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.usefixtures("collector_off")
+@pytest.mark.parametrize("end", [well, by_reset, before_it_began])
+async def test_what_is_over_is_freed_without_the_collector(end: Callable[[Foreign], None]) -> None:
+    """Cycles would be freed by its full runs alone, which can be minutes apart."""
+    Counted.census = Census()
+    before = living()
+    with trio.fail_after(30):
+        async with serving(REGISTRY) as server:
+            with Foreign(f"127.0.0.1:{server.port}") as foreign:
+                await in_thread(end, foreign)
+            while server.connections:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+            await freed_to(before)
