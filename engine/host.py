@@ -10,6 +10,7 @@ from engine.limits import DEFAULT_MAXIMA, ResourceLimits
 from engine.placement import Threads
 from engine.sweep import Sweep
 from engine.watchdog import Watchdog
+from nodes.contract import AnyNode
 
 __all__ = ["Engine"]
 
@@ -26,6 +27,7 @@ class Engine:
       sweep: a server starts `sweep.run` once, for all sessions.
       threads: where nodes placed in threads run.
       watchdog: notes inline nodes that hold the event loop.
+      loaded: node classes with an extra that have been built here, so that their libraries are loaded.
     """
 
     registry: Registry
@@ -35,3 +37,4 @@ class Engine:
     sweep: Sweep = attrs.field(factory=Sweep)
     threads: Threads = attrs.field(factory=Threads)
     watchdog: Watchdog = attrs.field(factory=Watchdog)
+    loaded: set[type[AnyNode]] = attrs.field(factory=set, init=False)

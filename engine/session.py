@@ -28,7 +28,7 @@ import trio
 from engine.admission import Admission
 from engine.books import Books
 from engine.errors import AtCapacity, EngineError, InternalFault, SessionClosed
-from engine.graph import Plan, Registry, make_plan
+from engine.graph import Plan, Registry
 from engine.host import Engine
 from engine.intake import Intake
 from engine.limits import ResourceLimits, SessionOptions, clamp_options
@@ -36,6 +36,7 @@ from engine.manifest import Manifest
 from engine.outbox import Entry, Event, Marker, Outbox
 from engine.packet import BadChunk, Chunk, Ready, SessionMetrics
 from engine.pipeline import RunningPipeline
+from engine.planning import plan_session
 from engine.results import ResultMaker
 from engine.row import Row
 
@@ -68,7 +69,7 @@ async def open_session(
     engine = engine or Engine(registry or {})
     if engine.threads.is_full:
         raise AtCapacity(f"{engine.threads.straggling} abandoned calls are still running in threads")
-    plan = make_plan(manifest, engine.registry, caps=engine.caps, machine=engine.machine)
+    plan = await plan_session(manifest, engine)
     asked = limits or ResourceLimits()
     try:
         session = Session(plan, engine, asked.clamped(engine.maxima), clamp_options(options or SessionOptions()))

@@ -281,7 +281,8 @@ class _Common:
 
     placement: ClassVar[Literal["inline", "thread"]] = "inline"
     extra: ClassVar[str] = ""
-    """The optional extra that brings the library it needs; without that library it cannot be built."""
+    """The optional extra that brings the library it needs; without that library it cannot be built. The first of its
+    class is built in a thread, for loading the library may take a second."""
     routes: ClassVar[bool] = False
     """Some of its items are for one downstream node alone: it may give `To`."""
 

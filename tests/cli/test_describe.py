@@ -36,6 +36,7 @@ def test_what_is_missing_and_where_it_comes_from_is_told(tmp_path: Path) -> None
         "import attrs\nfrom nodes.contract import Node\nfrom nodes.extras import require\n"
         "@attrs.define\nclass Far(Node):\n    'Go far.'\n    extra = 'dsp'\n"
         "    def __attrs_post_init__(self):\n        require('far_away', 'dsp')\n"
+        "    def process(self, item):\n        return [item]\n"
     )
     listed = invoke("nodes", "--nodes", tmp_path / "mine.py").stdout.splitlines()[-1]
     assert listed.split()[0] == "Far"
