@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.contract import Audio, Data, InvalidInput, Kind, Node, parameter
+from nodes.contract import InvalidInput, parameter
 from nodes.framing import MonoWindows, Windows
-from nodes.joining import end_to_end
-from nodes.speech import milliseconds
+from nodes.windowwise import Windowwise
 
 __all__ = ["Pitch"]
 
-_FIELDS = ("pitch_hz", "confidence", "times_ms")
-
 
 @attrs.define
-class Pitch(Node):
+class Pitch(Windowwise):
     """Estimate the fundamental frequency, by YIN (de Cheveigné and Kawahara, JASA 111(4), 2002).
 
     Steps 1 to 5 of the paper: the difference function over a window of the longest period, through the FFT; its
@@ -37,10 +34,8 @@ class Pitch(Node):
     max_hz: float = parameter(500.0, help="highest frequency to look for, in Hz", above=20, at_most=10_000)
     hop_ms: float = parameter(10.0, help="from one estimate to the next, in ms", at_least=1, at_most=100)
     threshold: float = parameter(0.15, help="how far from a perfect period a dip may be, 0 to 1", above=0, at_most=1)
-    _windows: MonoWindows = attrs.field(init=False, repr=False)
 
-    takes = Kind.AUDIO
-    gives = Kind.DATA
+    fields = ("pitch_hz", "confidence")
 
     def __attrs_post_init__(self) -> None:
         if self.max_hz <= self.min_hz:
@@ -49,51 +44,24 @@ class Pitch(Node):
             raise ValueError(f"hop_ms must be at most twice the longest period, {2000 / self.min_hz:g} ms")
         self._windows = MonoWindows(2000 / self.min_hz, self.hop_ms)
 
-    def process(self, item: Audio) -> Iterable[Data]:
-        """Estimate on the windows that one block completes.
-
-        Raises:
-          InvalidInput: the rate is below four times `max_hz`, it or the channel count is not the stream's, the block
-            goes back, or holds NaN or infinity.
-        """
-        if item.sample_rate < 4 * self.max_hz:
+    def require_rate(self, sample_rate: int) -> None:
+        """Refuse a rate below four times `max_hz`."""
+        if sample_rate < 4 * self.max_hz:
             raise InvalidInput(f"the sample rate must be four times max_hz, {4 * self.max_hz:g} Hz at least")
-        return [self._told(windows) for windows in self._windows.push(item)]
 
-    def _told(self, windows: Windows) -> Data:
+    def measure(self, windows: Windows) -> Mapping[str, Sequence[Any]]:
+        """The frequency, and how sure it is."""
         rate = windows.sample_rate
-        hop = self._windows.sizes(rate)[1]
         periods, dips = yin(windows.samples, max(2, int(rate / self.max_hz)), self.threshold)
-        starts = [windows.position + k * hop for k in range(len(periods))]
-        value: dict[str, Any] = {
+        return {
             "pitch_hz": [round(rate / period, 2) if period else None for period in periods.tolist()],
             "confidence": np.round(np.clip(1.0 - dips, 0.0, 1.0), 3).tolist(),
-            "times_ms": [milliseconds(start * 1000 / rate) for start in starts],
         }
-        return Data(value, starts[0] / rate, (starts[-1] + hop) / rate)
-
-    def finish(self) -> Iterable[Data]:
-        """Drop what is less than a window."""
-        self._windows.clear()
-        return ()
-
-    def close(self) -> None:
-        """Let go of what is held."""
-        self._windows.clear()
-
-    def join(self, items: Sequence[Data]) -> Data:
-        """All estimates, one after another."""
-        return end_to_end(items, _FIELDS)
 
     @property
     def delay(self) -> float:
         """Twice the longest period, in seconds."""
         return 2 / self.min_hz
-
-    @property
-    def memory_bytes(self) -> int:
-        """The frames that wait for a whole window."""
-        return self._windows.memory_bytes
 
 
 def yin(
