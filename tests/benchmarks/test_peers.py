@@ -176,7 +176,7 @@ def test_the_websocket_client_speaks_rfc_6455() -> None:
         answered.start()
         wire = WebSocketWire(*listener.getsockname())
         call = wire.call("/")
-        wire.socket.settimeout(5)
+        wire.socket.settimeout(60)
         came: list[bytes | None] = []
         for size in sizes:
             wire.send(call, wire.framed(bytes([size % 251]) * size))
@@ -186,7 +186,7 @@ def test_the_websocket_client_speaks_rfc_6455() -> None:
             came += [message for _, message in wire.receive()]
             if len(came) == len(sizes):
                 wire.half_close(call)
-        answered.join(5)
+        answered.join(60)
         wire.close()
     assert came == [*(bytes([size % 251]) * size for size in sizes), None]
 

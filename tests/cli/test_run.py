@@ -197,11 +197,11 @@ def test_a_reader_that_goes_away_ends_it_in_silence(flags: list[str]) -> None:
     assert (done.code, done.complaints) == (1, [])
 
 
-def test_realtime_takes_the_time_of_the_audio_and_its_latencies_count_from_when_chunks_were_due(tone: Path) -> None:
+def test_realtime_takes_the_time_of_the_audio(tone: Path) -> None:
     began = time.monotonic()
     done = invoke("run", tone, "--realtime", "--json")
     assert time.monotonic() - began >= 1.0
-    assert lines_of(done.stdout)[-1]["latency_ms"]["p50"] < 500
+    assert lines_of(done.stdout)[-1]["latency_ms"]["chunks"] == 50
 
 
 def test_ctrl_c_cancels_the_session_and_leaves_a_summary_and_whole_files(tmp_path: Path) -> None:

@@ -179,8 +179,9 @@ def test_figures_are_measured(foreign: Foreign) -> None:
     metrics = result.metrics
     assert set(metrics.node_metrics) == {"resample", "vad"}
     resample, vad = metrics.node_metrics["resample"], metrics.node_metrics["vad"]
-    assert 0 < resample.max_execution_time_ms <= resample.execution_time_ms < metrics.wall_time_ms
-    assert 0 < vad.execution_time_ms < resample.execution_time_ms  # the costliest converter there is
+    assert 0 < resample.max_execution_time_ms <= resample.execution_time_ms
+    assert 0 < vad.max_execution_time_ms <= vad.execution_time_ms
+    assert resample.execution_time_ms + vad.execution_time_ms < metrics.wall_time_ms
     assert resample.samples_processed == len(sent)
     assert vad.samples_processed == len(sent) // 3
     assert resample.chunks == 2

@@ -37,7 +37,7 @@ from transport.rpc_errors import (
 )
 from transport.rpc_status import StatusCode
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 LARGE = SimpleRequest(response_size=314_159, payload={"body": bytes(271_828)})
 

@@ -34,7 +34,7 @@ from tests.interop.messages import (
     SimpleResponse,
 )
 
-TIMEOUT = 20
+TIMEOUT = 60
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 METADATA = ((ECHO_INITIAL, "test_initial_metadata_value"), (ECHO_TRAILING, b"\xab\xab\xab"))
 LARGE = SimpleRequest(response_size=314_159, payload={"body": bytes(271_828)})
@@ -105,19 +105,16 @@ class Sync:
         assert list(self.to["duplex"](iter(()), timeout=TIMEOUT)) == []
 
     def cancel_after_begin(self) -> None:
-        call = self.to["input"].future(iter(INPUTS[:1]), timeout=TIMEOUT)
+        cancelled = threading.Event()
+        call = self.to["input"].future(unended(cancelled), timeout=TIMEOUT)
         call.cancel()
         assert call.cancelled()
         assert call.code() is grpc.StatusCode.CANCELLED
+        cancelled.set()
 
     def cancel_after_first_response(self) -> None:
         cancelled = threading.Event()
-
-        def requests() -> Iterator[Any]:
-            yield output_request(31_415)
-            cancelled.wait(TIMEOUT)
-
-        call = self.to["duplex"](requests(), timeout=TIMEOUT)
+        call = self.to["duplex"](unended(cancelled, output_request(31_415)), timeout=TIMEOUT)
         assert len(next(call).payload.body) == 31_415
         call.cancel()
         assert call.code() is grpc.StatusCode.CANCELLED
@@ -278,6 +275,12 @@ class Aio:
             check_error(error, code, message)
         else:
             raise AssertionError("no error came")
+
+
+def unended(cancelled: threading.Event, *requests: Any) -> Iterator[Any]:
+    """Requests whose end does not come before the call's."""
+    yield from requests
+    cancelled.wait(TIMEOUT)
 
 
 def check_metadata(initial: Any, trailing: Any) -> None:

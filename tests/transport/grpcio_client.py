@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-import time
 
 import grpc
 
@@ -11,30 +10,29 @@ import grpc
 def unary(channel):
     call = channel.unary_unary("/t.T/Shout")
     for text in (b"", b"ab", b"x" * 3_000_000):
-        assert call(text, timeout=20) == text.upper()
+        assert call(text, timeout=60) == text.upper()
 
 
 def bidi(channel):
     sent = [bytes([n]) * n * 100 for n in range(200)]
-    assert list(channel.stream_stream("/t.T/Echo")(iter(sent), timeout=20)) == sent
+    assert list(channel.stream_stream("/t.T/Echo")(iter(sent), timeout=60)) == sent
 
 
 def many_at_once(channel):
-    calls = [channel.unary_unary("/t.T/Shout").future(b"%d a" % n, timeout=20) for n in range(300)]
+    calls = [channel.unary_unary("/t.T/Shout").future(b"%d a" % n, timeout=60) for n in range(300)]
     assert [call.result() for call in calls] == [b"%d A" % n for n in range(300)]
 
 
 def compressed(channel):
     text = b"ab" * 100_000
     for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
-        assert channel.unary_unary("/t.T/Shout")(text, timeout=20, compression=compression) == text.upper()
+        assert channel.unary_unary("/t.T/Shout")(text, timeout=60, compression=compression) == text.upper()
 
 
 def deadline(channel):
-    began = time.monotonic()
-    error = fails(lambda: list(channel.stream_stream("/t.T/Wait")(iter([b"x"]), timeout=0.3)))
+    grpc.channel_ready_future(channel).result(60)  # so that all of it is for the call
+    error = fails(lambda: list(channel.stream_stream("/t.T/Wait")(iter([b"x"]), timeout=0.5)))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - began < 5
     wait_for(channel, b"cancelled")
 
 
@@ -54,11 +52,11 @@ def cancel(channel):
 
 def wait_for(channel, state):
     """The server answers when its `Wait` handler is in that state."""
-    assert channel.unary_unary("/t.T/Until")(state, timeout=10) == state
+    assert channel.unary_unary("/t.T/Until")(state, timeout=60) == state
 
 
 def details(channel):
-    error = fails(lambda: channel.unary_unary("/t.T/Fail")(b"x", timeout=20))
+    error = fails(lambda: channel.unary_unary("/t.T/Fail")(b"x", timeout=60))
     assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert error.details() == "100 % ünïcode, 日本 "
     trailers = dict(error.trailing_metadata())
@@ -67,27 +65,27 @@ def details(channel):
 
 
 def internal(channel):
-    error = fails(lambda: channel.unary_unary("/t.T/Crash")(b"x", timeout=20))
+    error = fails(lambda: channel.unary_unary("/t.T/Crash")(b"x", timeout=60))
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "secret" not in error.details()
 
 
 def unknown(channel):
     for path in ("/t.T/Nothing", "/Nothing/At/All"):
-        error = fails(lambda path=path: channel.unary_unary(path)(b"x", timeout=20))
+        error = fails(lambda path=path: channel.unary_unary(path)(b"x", timeout=60))
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def metadata(channel):
     sent = (("k", "v"), ("raw-bin", b"\0\xff"))
-    reply, call = channel.unary_unary("/t.T/Metadata").with_call(b"x", metadata=sent, timeout=20)
+    reply, call = channel.unary_unary("/t.T/Metadata").with_call(b"x", metadata=sent, timeout=60)
     assert reply == b"x"
     assert {("k", "v"), ("raw-bin", b"\0\xff")} <= {tuple(pair) for pair in call.initial_metadata()}
     assert ("last-bin", b"\1") in {tuple(pair) for pair in call.trailing_metadata()}
 
 
 def oversize(channel):
-    error = fails(lambda: channel.unary_unary("/t.T/Shout")(bytes(4_000_001), timeout=20))
+    error = fails(lambda: channel.unary_unary("/t.T/Shout")(bytes(4_000_001), timeout=60))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     unary(channel)
 
