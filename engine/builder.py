@@ -60,8 +60,10 @@ class Pipeline:
           capabilities: what it needs of the machine.
 
         Raises:
-          TypeError: there are parameters beside a node.
+          TypeError: there are parameters beside a node, or a class is given for one.
         """
+        if isinstance(node, type):
+            raise TypeError(f"{id!r}: a node is made of its class: {node.__name__}(...)")
         if isinstance(node, str):
             node_type, chosen = node, params or {}
         elif params is None:

@@ -115,13 +115,14 @@ def taken_by(feed: Feed | None) -> Callable[[Audio | None], Any]:
 
 def checked(items: Iterable[Item | To]) -> list[Item]:
     """The items, without `To` around them, if each is what a node may give."""
+    assert isinstance(items, Iterable), f"gave {items!r:.60}, no list of items: yield each, or return a list of them"
     given = [item.item if isinstance(item, To) else item for item in items]
     for item in given:
         if isinstance(item, Audio):
             assert np.isfinite(item.as_float32()).all(), "samples that are not finite"
             assert not item.frames.flags.writeable
         else:
-            assert isinstance(item, Data), f"neither Audio nor Data: {item!r}"
+            assert isinstance(item, Data), f"neither Audio nor Data: {item!r:.60}"
             json.dumps(dict(item.value), allow_nan=False)
     return given
 

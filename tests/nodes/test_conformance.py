@@ -12,6 +12,7 @@ import pytest
 from nodes.conformance import check_node
 from nodes.contract import Audio, Node
 from nodes.footprint import footprint_bytes
+from nodes.trial import checked
 
 
 @attrs.define
@@ -104,3 +105,11 @@ def test_a_footprint_counts_everything_once_and_what_a_view_keeps_alive() -> Non
     assert footprint_bytes([big, big, big[:1]]) == pytest.approx(40_000, rel=0.02)
     assert footprint_bytes({"a": (big[5:6],)}) == pytest.approx(40_000, rel=0.02)
     assert footprint_bytes(np) == footprint_bytes(failures) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(None, "gave None, no list"), ([np.zeros((9, 1))], "neither Audio nor Data")]
+)
+def test_what_is_no_list_of_items_is_told(given: Any, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        checked(given)
