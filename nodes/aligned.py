@@ -10,6 +10,7 @@ import numpy as np
 
 from nodes.alignment import Alignment, Stretch
 from nodes.contract import Audio, Join, Samples, from_float32, parameter
+from nodes.stream import require_finite
 
 __all__ = ["AlignedJoin"]
 
@@ -50,9 +51,13 @@ class AlignedJoin(Join):
         """Combine what all upstream nodes have reached.
 
         Raises:
-          InvalidInput: rates or channel counts differ, or a block begins before its node's last one ended.
+          InvalidInput: rates or channel counts differ, or a block begins before its node's last one ended, or holds NaN
+            or infinity.
           SkewTooGreat: an upstream node is too far behind.
         """
+        for blocks in row.values():
+            for block in blocks:
+                require_finite(block)
         self._alignment.check(row)
         self._alignment.add(row)
         return self._combined(self._alignment.take())

@@ -20,7 +20,7 @@ from nodes.resampling import (
     sinc_delay,
     soxr_delay,
 )
-from nodes.stream import StreamFormat, continues, require_format
+from nodes.stream import StreamFormat, continues, require_finite, require_format
 
 __all__ = ["AudioResample"]
 
@@ -70,8 +70,9 @@ class AudioResample(Node):
 
         Raises:
           InvalidInput: the ratio is beyond 1/256 to 256, the rate or channel count is not the stream's, or the
-            block begins before the end of the last one.
+            block begins before the end of the last one, or holds NaN or infinity.
         """
+        require_finite(item)
         self._require(item)
         if not len(item.frames):
             return ()

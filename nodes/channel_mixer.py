@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from nodes.contract import MAX_CHANNELS, Audio, InvalidInput, Node, Samples, parameter
+from nodes.stream import require_finite
 
 __all__ = ["ChannelMixer", "fitted"]
 
@@ -56,8 +57,9 @@ class ChannelMixer(Node):
         """Remix one block of shape (n, channels).
 
         Raises:
-          InvalidInput: the block's channel count does not fit the parameters.
+          InvalidInput: the block's channel count does not fit the parameters, or it holds NaN or infinity.
         """
+        require_finite(item)
         if self._factors is not None:
             return (_mixed(item, self._factors),)
         if self.pick is not None:

@@ -12,6 +12,7 @@ The rules of the contract:
   failure and ends the session.
 * A node with several downstream nodes gives each of them everything. One that says `routes` may wrap an item in
   `To`, for one of them alone; the others have nothing to do then, and are skipped in that row.
+* A node that computes with samples refuses NaN and infinity; one that only moves samples passes them on.
 * Everything is synchronous. A node that is slow or blocks says `placement = "thread"`.
 * Samples are worked on as float32 (`Audio.as_float32`) and given back in the format they came in
   (`Audio.derive`).

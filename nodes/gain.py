@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from nodes.contract import Audio, Node, parameter
-from nodes.stream import scaled
+from nodes.stream import require_finite, scaled
 
 __all__ = ["Gain"]
 
@@ -27,7 +27,12 @@ class Gain(Node):
         self._factor = 10.0 ** (self.gain_db / 20.0)
 
     def process(self, item: Audio) -> Iterable[Audio]:
-        """Amplify one block of shape (n_frames, channels)."""
+        """Amplify one block of shape (n_frames, channels).
+
+        Raises:
+          InvalidInput: a sample is NaN or infinite.
+        """
+        require_finite(item)
         if self.gain_db == 0:
             return (item,)
         return (item.derive(scaled(item.as_float32(), self._factor)),)

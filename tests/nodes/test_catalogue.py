@@ -7,11 +7,13 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
+import numpy as np
 import pytest
 import soundfile
 
@@ -20,9 +22,11 @@ from engine.cli.examples import example_params, example_path
 from engine.description import describe
 from engine.errors import Fault
 from engine.parameters import build_node, parameter_fields, parameter_types
-from nodes.conformance import signal
-from nodes.contract import AnyNode
+from nodes.aligned import AlignedJoin
+from nodes.conformance import cut, signal
+from nodes.contract import AnyNode, Audio, InvalidInput, Join
 from nodes.registry import BUILTIN, FAMILIES, with_directories
+from nodes.switch import Switch
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -124,6 +128,80 @@ def test_every_node_has_what_the_catalogue_promises(node_type: str, allowed: Map
     assert facts.max_delay_ms is not None
     assert 0 <= facts.max_delay_ms < math.inf
     assert all(parameter.help for parameter in facts.parameters)
+
+
+LIMITS: Mapping[str, Callable[[int, int], bool]] = {
+    "ChannelBalance": lambda rate, channels: channels == 2,
+    "ChannelMerge": lambda rate, channels: 2 * channels <= 128,
+    "ChannelMixer": lambda rate, channels: channels <= 2,  # its example gives two; there are rules for 1, 2 and 6
+    "ChannelSplit": lambda rate, channels: channels >= 2,
+    "LowPass": lambda rate, channels: rate > 8_000,  # twice its cutoff
+}
+"""Which rates and channel counts a node says that it refuses all others but."""
+
+FORMS = [(8_000, 1), (44_100, 2), (48_000, 3), (16_000, 128)]
+
+MOVES = {
+    "AudioFormatConverter",
+    "ChannelSplit",
+    "Chunker",
+    "Delay",
+    "Gate",
+    "Noise",
+    "PassThrough",
+    "Player",
+    "Recorder",
+}
+MOVES |= {"SpeechGate", "SpeechSegmenter", "Switch", "Tone"}
+"""Those that give samples as they came, or write others over them; all other nodes refuse NaN."""
+
+AUDIO_NODES = [name for name in BUILTIN if name not in ("Accumulator", "Calculator", "JSONTransform")]
+
+
+@pytest.mark.parametrize("node_type", AUDIO_NODES)
+def test_every_format_rate_and_channel_count_is_taken(node_type: str, allowed: Mapping[str, type]) -> None:
+    for sample_format, (rate, channels) in product(("f32", "i16", "i32"), FORMS):
+        frames = signal(rate // 40, channels, sample_format, rate)
+        node = _connected(node_type, allowed[node_type])
+        if LIMITS.get(node_type, lambda rate, channels: True)(rate, channels):
+            items = [item for block in cut(frames, [7, rate // 100], rate) for item in node.process(_row(node, block))]
+            items += node.finish() if node.extra != "asr" else ()  # which would load a model for each
+            given = {audio.sample_format for item in items if isinstance(audio := getattr(item, "item", item), Audio)}
+            assert given <= {sample_format} or node_type == "AudioFormatConverter"
+        else:
+            with pytest.raises(InvalidInput):
+                list(node.process(_row(node, Audio(frames, rate))))
+        node.close()
+
+
+@pytest.mark.parametrize("node_type", [name for name in AUDIO_NODES if name not in MOVES])
+@pytest.mark.parametrize("sample", [math.nan, math.inf])
+def test_what_is_no_number_is_refused(node_type: str, sample: float, allowed: Mapping[str, type]) -> None:
+    node = _connected(node_type, allowed[node_type])
+    frames = np.zeros((160, 2), np.float32)
+    frames[80] = sample
+    with pytest.raises(InvalidInput, match="not finite"):
+        list(node.process(_row(node, Audio(frames, 16_000))))
+    node.close()
+
+
+def _connected(node_type: str, node_class: type[AnyNode]) -> AnyNode:
+    """One with its defaults, or else its example's parameters, between two nodes before it and those it leads to."""
+    try:
+        node = node_class()
+    except (TypeError, ValueError):
+        node = node_class(**example_params(node_type, BUILTIN[node_type]))
+    node.connect(("a", "b"))
+    routed = [*node.cases, node.default] if isinstance(node, Switch) else ["left", "right"]
+    node.connect_outputs([name for name in routed if name])
+    return node
+
+
+def _row(node: AnyNode, block: Audio) -> Any:
+    """What `process` takes: for nodes that join audio with data there are none."""
+    if not isinstance(node, Join):
+        return block
+    return {"a": [block], "b": [block] if isinstance(node, AlignedJoin) else []}
 
 
 WRONG: Mapping[Any, list[Any]] = {
