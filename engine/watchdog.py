@@ -23,6 +23,9 @@ __all__ = ["Holds", "Watchdog"]
 
 log = logging.getLogger("headrace.engine")
 
+_SLOW = 'a slow node should say placement = "thread"'
+_WAITED = 'the machine was busy, or it waits for something and should say placement = "thread"'
+
 LOG_INTERVAL_S = 10.0
 LOOK_INTERVAL_S = 1.0
 
@@ -83,8 +86,9 @@ class Watchdog:
             return
         log.warning(
             "node %r (%s) held the event loop for %.1f ms, %.1f of them CPU time; the limit is %g ms;"
-            " %d such runs of this type since last told; a slow node should say placement = \"thread\"",
+            " %d such runs of this type since last told; %s",
             node_id, node_type, run * 1e3, cpu * 1e3, self.limit_ms, told.untold,
+            _SLOW if cpu * 1e3 > self.limit_ms else _WAITED,
         )  # fmt: skip
         told.at, told.untold = now, 0
 

@@ -289,6 +289,14 @@ async def test_an_inline_node_that_holds_the_loop_is_named(
     assert ("node 'a' (Pass)" in caplog.text) == named
 
 
+@pytest.mark.parametrize(
+    ("cpu", "advice"), [(0.04, "a slow node should"), (0.001, "the machine was busy, or it waits")]
+)
+def test_the_log_tells_the_slow_from_those_that_wait(caplog: pytest.LogCaptureFixture, cpu: float, advice: str) -> None:
+    Watchdog(20).note("a", "Any", 0.05, cpu)
+    assert advice in caplog.text
+
+
 async def test_a_node_that_still_holds_the_loop_is_named_with_the_line_that_it_is_at(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
