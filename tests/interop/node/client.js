@@ -26,7 +26,7 @@ if (token) metadata.set("authorization", `Bearer ${token}`);
 
 const ECHO = { version: "v1", nodes: [{ id: "in", nodeType: "PassThrough", params: "{}" }] };
 const FRAMES = 320;
-const soon = () => ({ deadline: Date.now() + 20000 });
+const soon = () => ({ deadline: Date.now() + 60000 });
 
 function buffer(sequence) {
   const samples = Buffer.alloc(FRAMES * 2);
@@ -53,7 +53,7 @@ function open(manifest = ECHO, options = soon()) {
 }
 
 async function until(condition) {
-  for (let i = 0; i < 2000; i++) {
+  for (let i = 0; i < 12000; i++) {
     if (await condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
