@@ -63,6 +63,17 @@ def version(job: dict[str, Any], opened: grpc.Channel) -> Any:
     return {"code": "OK"}
 
 
+def versions(job: dict[str, Any], opened: grpc.Channel) -> Any:
+    """One call after another, as each of `calls` says."""
+    answers = []
+    for each in job["calls"]:
+        try:
+            answers.append(version(each, opened))
+        except grpc.RpcError as error:
+            answers.append(told(error))
+    return answers
+
+
 def explain(job: dict[str, Any], opened: grpc.Channel) -> Any:
     """What grpcio's own reader makes of the details of a failure; it insists on the status' code and message."""
     try:

@@ -93,7 +93,7 @@ class Listener:
 
 async def test_a_rolling_restart_loses_nothing() -> None:
     options = ("--reuse-port", "--drain-timeout", "0.2", "--watchdog-ms", "0")
-    with trio.fail_after(120):
+    with trio.fail_after(300):
         server = await trio.to_thread.run_sync(partial(ServerProcess, "--listen", "127.0.0.1:0", *options))
         clients = [Listener(server.address, trio.Event(), trio.Condition()) for _ in range(CLIENTS)]
         try:

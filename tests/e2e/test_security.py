@@ -183,19 +183,21 @@ class TestTokens:
         return file
 
     def test_who_gets_in(self, file: Path, token: str) -> None:
+        good = ([f"Bearer {token}"], [f"bearer {token}"])
+        bad = ([], [f"Bearer {token}x"], [f"Basic {token}"], ["Bearer"], [f"Bearer {token}"] * 2)
+        calls = [
+            *({"authorization": each} for each in (*good, *bad)),
+            {"path": "/no.Such/Method"},
+            {"path": "/grpc.health.v1.Health/Check"},
+        ]
         with ServerProcess("--auth-tokens", str(file)) as server:
-            assert ask("version", server.address, authorization=[f"Bearer {token}"])["code"] == "OK"
-            assert ask("version", server.address, authorization=[f"bearer {token}"])["code"] == "OK"
-            for bad in ([], [f"Bearer {token}x"], [f"Basic {token}"], ["Bearer"], [f"Bearer {token}"] * 2):
-                told = ask("version", server.address, authorization=bad)
-                assert told["code"] == "UNAUTHENTICATED"
-                assert details(told).error_type == pb.ERROR_TYPE_AUTHENTICATION
-            told = ask("version", server.address, path="/no.Such/Method")
-            assert told["code"] == "UNAUTHENTICATED"  # strangers do not learn what there is
-            told = ask("version", server.address, path="/grpc.health.v1.Health/Check")
-            assert told["code"] == "OK"  # who asks for health needs no token
+            *told, nowhere, health = ask("versions", server.address, calls=calls)
             _, log = server.stop()
-        assert log.count("refused /") == 5  # of six
+        assert [each["code"] for each in told] == ["OK"] * 2 + ["UNAUTHENTICATED"] * 5
+        assert {details(each).error_type for each in told[2:]} == {pb.ERROR_TYPE_AUTHENTICATION}
+        assert nowhere["code"] == "UNAUTHENTICATED"  # strangers do not learn what there is
+        assert health["code"] == "OK"  # who asks for health needs no token
+        assert "refused /" in log
         assert token not in log
 
     def test_a_foreign_reader_understands_why(self, file: Path) -> None:
@@ -235,8 +237,9 @@ class TestTokens:
                 file.write_text(content)
                 server.process.send_signal(signal.SIGHUP)
                 assert wanted in server.read_log("SIGHUP")
-                assert ask("version", server.address, authorization=[f"Bearer {token}"])["code"] == mine
-                assert ask("version", server.address, authorization=[f"Bearer {other}"])["code"] == others
+                calls = [{"authorization": [f"Bearer {each}"]} for each in (token, other)]
+                told = ask("versions", server.address, calls=calls)
+                assert [each["code"] for each in told] == [mine, others]
 
     def test_a_file_that_cannot_be_used(self, tmp_path: Path) -> None:
         assert "No such file" in serve_badly("--auth-tokens", str(tmp_path / "none"))
