@@ -189,7 +189,7 @@ class _Service:
                     call.on_close = call.on_arrival = None
                     session.show_to(None)
                     self._engine.sweep.remove(reader)
-            nursery.cancel_scope.cancel()
+                    nursery.cancel_scope.cancel()  # were it left to trio, that would keep an error in a cycle
             if sending.cancelled_caught:
                 raise StatusError(StatusCode.CANCELLED, "cancelled; the final metrics were not read in time")
 

@@ -299,12 +299,18 @@ def by_reset(foreign: Foreign) -> None:
     talk.reset()
 
 
+def by_deadline(foreign: Foreign) -> None:
+    talk = foreign.stream(opening(DIAMOND, **QUIET), chunk(ramp()), timeout=0.2)
+    talk.rest()
+    assert talk.end.code == "DEADLINE_EXCEEDED"
+
+
 def before_it_began(foreign: Foreign) -> None:
     assert foreign.whole(opening(pipeline({"in": "Nonesuch"})))[1].code == "INVALID_ARGUMENT"
 
 
 @pytest.mark.usefixtures("collector_off")
-@pytest.mark.parametrize("end", [well, by_reset, before_it_began])
+@pytest.mark.parametrize("end", [well, by_reset, by_deadline, before_it_began])
 async def test_what_is_over_is_freed_without_the_collector(end: Callable[[Foreign], None]) -> None:
     """Cycles would be freed by its full runs alone, which can be minutes apart."""
     Counted.census = Census()

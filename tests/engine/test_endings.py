@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -155,6 +157,26 @@ async def test_the_users_exception_comes_out_as_it_was_raised(error: Exception, 
     with pytest.raises(type(error)) as caught:
         await use()
     assert caught.value is error
+
+
+async def test_an_exception_that_a_cancel_overtakes_keeps_nothing_alive(autojump_clock: MockClock) -> None:
+    """Its traceback and the frames in that are freed at once, not by the garbage collector."""
+
+    async def use() -> weakref.ref[Session]:
+        with trio.CancelScope() as scope:
+            async with opened(wire("a > b"), Kinds()) as session:
+                freed = weakref.ref(session)
+                scope.cancel()
+                raise ValueError("never seen")
+        assert scope.cancelled_caught
+        return freed
+
+    gc.disable()
+    try:
+        freed = await use()
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 async def test_leaving_the_block_early_cancels_what_is_under_way(autojump_clock: MockClock) -> None:
