@@ -37,12 +37,20 @@ USUAL_MEAN = b"40,3,-1"
 
 _FRAME_MS = 10
 
+_SEARCH = b"_default"
+"""What the library calls the search that a decoder begins with."""
+
+_QUICK_SEARCH = b"quick"
+"""A search for one short word, for when nothing but the cepstral mean is asked for."""
+
 _FUNCTIONS: Mapping[str, tuple[Any, ...]] = {
     "ps_config_init": (c_void_p, c_void_p),
     "ps_config_parse_json": (c_void_p, c_void_p, c_char_p),
     "ps_config_free": (c_int, c_void_p),
     "ps_init": (c_void_p, c_void_p),
     "ps_free": (c_int, c_void_p),
+    "ps_add_keyphrase": (c_int, c_void_p, c_char_p, c_char_p),
+    "ps_activate_search": (c_int, c_void_p, c_char_p),
     "ps_reinit_feat": (c_int, c_void_p, c_void_p),
     "ps_get_cmn": (c_char_p, c_void_p, c_int),
     "ps_set_cmn": (c_int, c_void_p, c_char_p),
@@ -158,6 +166,7 @@ class Recognizer:
             library.ps_config_free(config)
         if not decoder:
             raise ValueError(f"pocketsphinx cannot work with {settings}")
+        library.ps_add_keyphrase(decoder, _QUICK_SEARCH, b"a")
         return int(decoder)
 
     def close(self) -> None:
@@ -171,10 +180,12 @@ class Recognizer:
 
     def mean_of(self, samples: bytes) -> bytes:
         """The cepstral mean of some audio, with which recognition of more of its kind does well to begin."""
+        self._library.ps_activate_search(self._decoder, _QUICK_SEARCH)
         self._library.ps_reinit_feat(self._decoder, None)
         self._library.ps_start_utt(self._decoder)
         self._process(samples, whole=True)
         self._library.ps_end_utt(self._decoder)
+        self._library.ps_activate_search(self._decoder, _SEARCH)
         return USUAL_MEAN if b"nan" in self.mean else self.mean  # digital silence has none
 
     def begin(self, mean: bytes) -> None:
