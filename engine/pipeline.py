@@ -23,7 +23,10 @@ from engine.row import Packet, Row
 from engine.turn import Turns
 from engine.watchdog import Watchdog
 
-__all__ = ["RunningPipeline"]
+__all__ = ["MEMORY_SECONDS", "RunningPipeline"]
+
+MEMORY_SECONDS = 0.5
+"""How often nodes are asked what they hold; to ask all of them costs as much as a short row."""
 
 log = logging.getLogger("headrace.engine")
 
@@ -66,6 +69,7 @@ class RunningPipeline:
         self._entered = 0
         self._done = 0
         self._asked_at = (-1, -1)  # rows entered and done
+        self._since_asked = 0.0
         self._stopped = self._closed = False
         self._scope = trio.CancelScope()
         self._finished: list[Row] = []
@@ -153,12 +157,17 @@ class RunningPipeline:
         if self._failed is not None and self._failed[0] <= self._done:
             self._on_failed(self._failed[1])
 
-    def check_time(self, clock: float) -> None:
-        """Fail the oldest row, if its time is over.
+    def tick(self, clock: float, step: float) -> None:
+        """Now and then note what the nodes hold; fail the oldest row, if its time is over.
 
         Args:
           clock: the sweep's, in seconds, on which rows have entered.
+          step: by how much it has advanced.
         """
+        self._since_asked += step
+        if self._since_asked >= MEMORY_SECONDS:
+            self._since_asked = 0.0
+            self.poll_memory()
         if self.rows and clock - self.rows[0].entered_clock > self.timeout_seconds:
             row = self.rows[0]
             late = [task.planned.id for task in self.tasks if self._is_stuck(task, row)]

@@ -292,8 +292,7 @@ class Session:
         if not self._room:  # nobody waits for it
             self._admission.advance(step)
         self._enter_ready()
-        self.pipeline.poll_memory()
-        self.pipeline.check_time(clock)
+        self.pipeline.tick(clock, step)
         self._since_metrics += step
         if self._since_metrics >= self._metrics_interval and not self._ended:
             self._since_metrics = 0.0

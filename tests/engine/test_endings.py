@@ -25,6 +25,7 @@ from engine.errors import (
 from engine.host import Engine
 from engine.limits import DEFAULT_LIMITS, DEFAULT_MAXIMA, ResourceLimits
 from engine.packet import Chunk, NodeStatus, Result, SessionMetrics, Status
+from engine.pipeline import MEMORY_SECONDS
 from engine.session import Session, open_session
 from nodes.contract import Data, Item, Kind
 from tests.engine.rig import (
@@ -438,7 +439,7 @@ async def test_what_nodes_hold_counts_as_memory(autojump_clock: MockClock) -> No
     async with opened(manifest, kinds, limits=limits) as session, trio.open_nursery() as nursery:
         await session.send(chunk(0))
         assert isinstance(await session.receive(), Result)
-        await trio.sleep(0.1)  # the sweep has asked by then
+        await trio.sleep(MEMORY_SECONDS + 0.1)  # it has been asked by then
         nursery.start_soon(session.send, chunk(1))
         error = await session.receive()
         assert isinstance(error, MemoryLimitExceeded)
