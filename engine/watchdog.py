@@ -100,10 +100,11 @@ class Watchdog:
     def watching(self, interval_s: float = LOOK_INTERVAL_S) -> Iterator[None]:
         """Until the block is left, look now and then whether a node still runs that did so at the look before.
 
-        To be entered in the thread of the event loop. Nobody is watched if there is no limit.
+        To be entered in the thread of the event loop. Nobody is watched if there is no limit, and no look comes sooner
+        than that.
         """
         over = threading.Event()
-        arguments = (threading.get_ident(), over, interval_s)
+        arguments = (threading.get_ident(), over, max(interval_s, self.limit_seconds))
         thread = threading.Thread(target=self._watch, args=arguments, name="headrace-watchdog", daemon=True)
         if self.limit_ms:
             thread.start()

@@ -311,7 +311,7 @@ async def test_a_node_that_still_holds_the_loop_is_named_with_the_line_that_it_i
                 named.set()
 
     named = threading.Event()
-    engine = Engine(Kinds(Endless))
+    engine = Engine(Kinds(Endless), watchdog=Watchdog(limit_ms=10))
     logging.getLogger("headrace.engine").addHandler(told := Told())
     try:
         with engine.watchdog.watching(interval_s=0.01):
