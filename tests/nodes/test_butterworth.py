@@ -49,7 +49,7 @@ def warped(hz: Any, rate: int = 16_000) -> Any:
 def test_conforms(node_type: type[FilterNode]) -> None:
     check_node(
         lambda **params: node_type(**{**NODES[node_type], **params}),
-        formats=("f32", "i16", "i32") if node_type is HighPass else ("i16",),
+        formats=("f32", "i16", "i32") if node_type is HighPass else ("f32", "i16"),
         channels=(1, 3) if node_type is HighPass else (2,),
         refuse=lambda block: Audio(np.full((3, block.channels), np.nan, np.float32), block.sample_rate, block.start),
     )

@@ -14,7 +14,7 @@ from nodes.contract import Audio
 from nodes.delay import Delay
 
 
-@pytest.mark.parametrize("sample_format", ["i16", "i32"])
+@pytest.mark.parametrize("sample_format", ["f32", "i16", "i32"])
 def test_conforms(sample_format: str) -> None:
     check_node(
         lambda **params: Delay(**{"delay_ms": 50, **params}),

@@ -87,7 +87,7 @@ def test_switch_conforms() -> None:
     check_node(
         switch,
         feed=with_tiles,
-        formats=("i16",),
+        formats=("f32", "i16"),
         channels=(1,),
         waits=True,
         faults=[{"cases": {"even": "n =="}}, {"max_skew_ms": 0}, {"align": "luck"}],

@@ -42,7 +42,7 @@ def onsets(frames: Any, rate: int = RATE, sizes: list[int] | None = None, **para
 def test_conforms() -> None:
     check_node(
         OnsetDetector,
-        formats=("i16",),
+        formats=("f32",),
         rates=(16_000, 11_025),
         length=None,
         waits=True,

@@ -28,7 +28,7 @@ def estimates(frames: Any, rate: int, **params: Any) -> list[float | None]:
 def test_conforms() -> None:
     check_node(
         lambda **params: Pitch(**{"min_hz": 100, **params}),
-        formats=("i16",),
+        formats=("f32",),
         rates=(16_000, 11_025),
         findings=lambda value: value,
         faults=[{"min_hz": 0}, {"min_hz": 600}, {"threshold": 0}, {"hop_ms": 21}],

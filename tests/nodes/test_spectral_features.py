@@ -57,7 +57,7 @@ def test_conforms(kind: type[SpectralFeature]) -> None:
     more += [{"coefficients": 41}] if kind is MFCC else []
     check_node(
         kind,
-        formats=("i16",),
+        formats=("f32",),
         rates=(16_000, 22_050),
         findings=lambda value: value,
         faults=[{"window_ms": 0}, {"hop_ms": 26}, {"hop_ms": 0}, *more],

@@ -44,7 +44,7 @@ def test_conforms() -> None:
 def test_the_spotter_conforms() -> None:
     check_node(
         lambda **params: KeywordSpotter(**{"phrases": PHRASES, **params}),
-        formats=("i16",),
+        formats=("f32",),
         channels=(1,),
         length=None,
         settles_s=2.0,
