@@ -273,7 +273,7 @@ def living() -> int:
 
 
 async def freed_to(before: int) -> None:
-    with trio.move_on_after(10):
+    with trio.move_on_after(60):
         while living() > before:
             await trio.testing.wait_all_tasks_blocked(0.001)
     assert living() <= before
@@ -315,7 +315,7 @@ async def test_what_is_over_is_freed_without_the_collector(end: Callable[[Foreig
     """Cycles would be freed by its full runs alone, which can be minutes apart."""
     Counted.census = Census()
     before = living()
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with serving(REGISTRY) as server:
             with Foreign(f"127.0.0.1:{server.port}") as foreign:
                 await in_thread(end, foreign)
