@@ -8,8 +8,8 @@ import attrs
 
 from nodes.contract import Audio, Data, Kind, Node
 from nodes.framewise import require_convertible
-from nodes.recognition import Recognition
-from nodes.recognizer import SAMPLE_RATE, Task, Word, load_pocketsphinx
+from nodes.recognition import Recognition, prepare
+from nodes.recognizer import SAMPLE_RATE, Task, Word
 from nodes.speech import milliseconds
 from nodes.stream import StreamFormat, continues, require_finite, require_format
 
@@ -30,7 +30,7 @@ class Listening(Node):
     extra = "asr"
 
     def __attrs_post_init__(self) -> None:
-        load_pocketsphinx()
+        prepare(self.task)
 
     @property
     def task(self) -> Task:

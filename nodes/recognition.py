@@ -11,7 +11,7 @@ from nodes.contract import Audio
 from nodes.recognizer import RECOGNIZERS, SAMPLE_RATE, Recognizer, Task, Word
 from nodes.speech_frames import SpeechFrames
 
-__all__ = ["PRIMING_MS", "SLICE_MS", "Recognition"]
+__all__ = ["PRIMING_MS", "SLICE_MS", "Recognition", "prepare"]
 
 SLICE_MS = 100
 """Audio goes to the recognizer in slices of this length, so that the words do not depend on the blocks it comes in."""
@@ -21,6 +21,11 @@ PRIMING_MS = 1_000
 
 _CATCH_UP = 2
 """Slices that are heard for each that comes, while some are held back: so no short block has much to do."""
+
+
+def prepare(task: Task) -> None:
+    """Load what the first stretch of this process will need."""
+    RECOGNIZERS.prepare(task)
 
 
 class Recognition:

@@ -235,6 +235,16 @@ class Lender:
         self._max_idle = idle
         self._idle: deque[Recognizer] = deque()
         self._lock = threading.Lock()
+        self._has_loaded = False
+
+    def prepare(self, task: Task) -> None:
+        """Load the first recognizer of all before it is needed; those that others need meanwhile they load themselves.
+
+        Raises:
+          ValueError: the library cannot load it.
+        """
+        if not self._has_loaded:
+            self.give_back(self.borrow(task))
 
     def borrow(self, task: Task) -> Recognizer:
         """A recognizer for the borrower alone; loads one if none for this task is idle."""
@@ -243,7 +253,9 @@ class Lender:
                 if recognizer.task == task:
                     self._idle.remove(recognizer)
                     return recognizer
-        return Recognizer(task)
+        recognizer = Recognizer(task)
+        self._has_loaded = True
+        return recognizer
 
     def give_back(self, recognizer: Recognizer) -> None:
         """Take a recognizer back between utterances; the one that has been idle longest may go for it."""

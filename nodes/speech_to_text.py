@@ -35,10 +35,10 @@ class SpeechToText(Listening):
     * `partial`: what is understood so far, as often as it changes, and it may still change; empty with `text`.
 
     Works in a thread. A second of speech takes about 0.3 s of CPU time, the end of an utterance 0.1 s more for each of
-    its seconds, and the model, which is loaded with the first one, 0.4 s: long utterances that come in one block may
-    need a row's `max_timeout_ms` raised. A session has a recognizer of its own, of about 100 MB, while an utterance
-    goes on; two idle ones are kept for the next. They belong to the process, and are not counted to the session's
-    memory.
+    its seconds: long utterances that come in one block may need a row's `max_timeout_ms` raised. A session has a
+    recognizer of its own, of about 100 MB, while an utterance goes on. The first is loaded (0.4 s) with the first such
+    node, further ones with the utterances that need them, and two idle ones are kept. They belong to the process, and
+    are not counted to the session's memory.
     """
 
     max_utterance_ms: float = parameter(

@@ -75,6 +75,17 @@ def test_a_short_block_has_never_much_to_do_and_all_is_heard_in_order(lender: Le
     assert b"".join(recognizer.heard) == samples.tobytes()
 
 
+def test_the_first_recognizer_is_loaded_before_it_is_needed_and_no_other(
+    lender: Lender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Idle] = []
+    monkeypatch.setattr(recognizer, "Recognizer", lambda task: loaded.append(Idle(task)) or loaded[-1])
+    SpeechToText(max_active=200)
+    SpeechToText(max_active=300)
+    assert [each.task for each in loaded] == [Task(200)]
+    assert lender.borrow(Task(200)) is loaded[0]
+
+
 def test_a_recognizer_is_lent_to_one_utterance_at_a_time(lender: Lender) -> None:
     first, second = lender.borrow(Task()), lender.borrow(Task())
     assert first is not second
