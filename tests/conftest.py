@@ -1,3 +1,5 @@
+"""For all tests: none fails by how long its examples take, on however busy a machine."""
+
 from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
