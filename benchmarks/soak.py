@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import combinations
 from time import monotonic
 
@@ -67,7 +67,8 @@ class _Server:
         """Ask it how it is."""
         assert self.process.stdin is not None
         async with self._line:
-            await self.process.stdin.send_all(b"\n")
+            with suppress(trio.BrokenResourceError):  # reading tells what it died of
+                await self.process.stdin.send_all(b"\n")
             return Look(**json.loads(await _read_line(self.process)))
 
     @property
@@ -93,7 +94,7 @@ async def _read_line(process: trio.Process) -> bytes:
     while not line.endswith(b"\n"):
         more = await process.stdout.receive_some(4096)
         if not more:
-            raise click.ClickException("a process has died")
+            raise click.ClickException(f"a process of the soak has ended, with exit code {await process.wait()}")
         line += more
     return line
 
@@ -184,7 +185,7 @@ class _Soak:
 
     async def _watch(self, seconds: float) -> None:
         end = monotonic() + seconds
-        while (now := monotonic()) < end:
+        while (now := monotonic()) < end and self._server.process.poll() is None:
             self.samples.append((now - self._began, self._server.rss_bytes))
             self._progress.advance(self._bar, SAMPLE_S)
             await trio.sleep(min(SAMPLE_S, end - now))

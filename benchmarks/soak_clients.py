@@ -25,7 +25,7 @@ import numpy as np
 import trio
 
 from benchmarks.workloads import workload
-from engine.errors import EngineError
+from engine.errors import EngineError, leaves
 from engine.limits import ResourceLimits
 from engine.manifest import Manifest, NodeSpec
 from engine.packet import Chunk, Result, SessionMetrics
@@ -91,8 +91,9 @@ class Good:
             try:
                 async with connect(str(self.where)) as client, client.stream(SPEECH) as session:
                     await self._talk(session, stop)
-            except (EngineError, RpcError) as error:
-                self.failures.append(str(error))
+            except* (EngineError, RpcError) as group:
+                self.failures += map(str, leaves(group))
+                await trio.sleep(PAUSE_S)
 
     async def _talk(self, session: RemoteSession, stop: trio.Event) -> None:
         due: dict[int, float] = {}
