@@ -5,7 +5,7 @@ to 32 MiB, and keeps twice as much at the end of its heap: what a few large mess
 Resident MB of a server at rest, before and after rounds of unary calls of up to 16 MB, four at a time:
 
     glibc's own way      57   90 to 110    CPU per call of 1, 4, 16 MB: 8.5, 28, 151 ms
-    blocks from 2 MiB    57   60 to 74                                  9.7, 46, 180
+    blocks from 2 MiB    57   60 to 74                                  9.7, 46, 180  (4 MiB kept at the heap's end)
     blocks from 1 MiB    57   58                                        15,  53, 198
     blocks from 128 KiB  57   57                                        16,  54, 196
     one arena            57   89 to 91                                  9.8, 30, 151
