@@ -28,7 +28,7 @@ def until_no_more_calls_are_taken(foreign: Foreign) -> None:
 
 
 def test_a_session_may_end_while_the_server_drains() -> None:
-    with ServerProcess("--drain-timeout", "20") as server, Foreign(server.address) as foreign:
+    with ServerProcess("--drain-timeout", "60") as server, Foreign(server.address) as foreign:
         with foreign.session() as talk:
             talk.ask(chunk(ramp(0), 0))
             server.process.send_signal(signal.SIGTERM)
