@@ -206,7 +206,7 @@ class Stuck(Probe):
 
     def treat(self, item: Item) -> Iterable[Item]:
         self.entered.release()
-        assert self.gate.wait(30), "the test has not opened the gate"
+        assert self.gate.wait(60), "the test has not opened the gate"
         return (item,)
 
 

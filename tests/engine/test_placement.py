@@ -68,7 +68,7 @@ async def abandon(threads: Threads, gate: threading.Event, owner: Owner) -> None
 
     def work() -> None:
         entered.set()
-        assert gate.wait(30)
+        assert gate.wait(60)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(threads.run, [work], owner)
@@ -111,7 +111,7 @@ async def test_an_abandoned_call_stops_after_the_item_it_is_at(monkeypatch: pyte
 
     def first() -> None:
         entered.set()
-        assert gate.wait(30)
+        assert gate.wait(60)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(threads.run, [first, lambda: more.append(1)], owner)
@@ -133,7 +133,7 @@ async def test_no_more_calls_run_at_once_than_there_are_slots() -> None:
         with lock:
             running += 1
             most = max(most, running)
-        gate.wait(30)  # two have to be here together
+        gate.wait(60)  # two have to be here together
         with lock:
             running -= 1
 
@@ -206,7 +206,7 @@ class Slow(Probe):
     def treat(self, item: Item) -> Iterable[Item]:
         number = number_of(item)
         if number == 0:
-            assert self.gate.wait(30)
+            assert self.gate.wait(60)
         if number == 3:
             raise InvalidInput("not three")
         if number == self.fatal:
@@ -302,7 +302,7 @@ async def test_a_node_that_still_holds_the_loop_is_named_with_the_line_that_it_i
 ) -> None:
     class Endless(Probe):
         def treat(self, item: Item) -> Iterable[Item]:
-            assert named.wait(10), "nobody has named it while it ran"
+            assert named.wait(60), "nobody has named it while it ran"
             return [item]
 
     class Told(logging.Handler):

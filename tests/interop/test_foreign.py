@@ -173,7 +173,7 @@ async def answer_bytes(address: str) -> int:
     """How long the answer to `GetVersion` is."""
     target = parse_target(address)
     assert isinstance(target, TcpAddress)
-    async with open_channel(target.host, target.port) as channel, channel.call(VERSION, timeout_s=10) as call:
+    async with open_channel(target.host, target.port) as channel, channel.call(VERSION, timeout_s=60) as call:
         await call.send(execution.VersionRequest().SerializeToString())
         call.half_close()
         answer = await call.receive()

@@ -73,7 +73,7 @@ async def listening(**how: Any) -> AsyncIterator[Server]:
 
 
 async def ask(target: TcpAddress | UnixAddress, **how: Any) -> bytes:
-    async with channel_to(target, **how) as channel, channel.call(PATH, timeout_s=10) as call:
+    async with channel_to(target, **how) as channel, channel.call(PATH, timeout_s=60) as call:
         await call.send(b"")
         call.half_close()
         answer = await call.receive()

@@ -75,7 +75,7 @@ class Stuck(Node):
     placement = "thread"
 
     def process(self, item: Audio) -> Iterable[Audio]:
-        assert self.opened.wait(20)
+        assert self.opened.wait(60)
         return (item,)
 
     def close(self) -> None:
@@ -222,7 +222,7 @@ async def test_a_row_that_takes_too_long(stuck: type[Stuck], autojump_clock: obj
         assert ended.code is StatusCode.DEADLINE_EXCEEDED
         assert not stuck.closed.is_set()
         stuck.opened.set()
-        assert stuck.closed.wait(20)
+        assert stuck.closed.wait(60)
 
 
 async def test_a_unary_call_that_takes_too_long(stuck: type[Stuck], autojump_clock: object) -> None:
