@@ -79,10 +79,12 @@ class Streamed:
         return f"{self.name}, {self.chunk_ms:g} ms chunks"
 
 
-def streamed_options(*, seconds: float, chunk_ms: float = 20.0) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def streamed_options(
+    *, seconds: float, chunk_ms: float = 20.0, manifest: str = "speech"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Options for what sessions stream; the command is called with the `Streamed` that they give, as `streamed`."""
     options = (
-        click.option("--manifest", default="speech", callback=_manifest, help=f"A file, or {', '.join(WORKLOADS)}."),
+        click.option("--manifest", default=manifest, callback=_manifest, help=f"A file, or {', '.join(WORKLOADS)}."),
         click.option("--seconds", default=seconds, type=click.FloatRange(0.1), help="Audio of a session, in a run."),
         click.option("--chunk-ms", default=chunk_ms, type=click.FloatRange(1, 10_000), help="Length of a chunk."),
         click.option("--sample-rate", default=48_000, type=click.IntRange(1000, 192_000), help="Of the audio, Hz."),
