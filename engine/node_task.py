@@ -193,11 +193,11 @@ class NodeTask:
             for each in calls:
                 try:
                     more = node.process(each)
-                    made = (*made, *more) if made or type(more) is not tuple else more
+                    made = (*made, *_listed(more)) if made or type(more) is not tuple else more
                 except InvalidInput as error:
                     refusal = refusal or error
             if row.flush:
-                made = (*made, *node.finish())
+                made = (*made, *_listed(node.finish()))
                 self._told_ended.clear()
             for item in made:
                 if not isinstance(item, self._gives):
@@ -333,6 +333,12 @@ class NodeTask:
         if self._holds.count:
             custom["event_loop_holds"] = attrs.asdict(self._holds)
         return _JSON.encode(custom) if custom else ""
+
+
+def _listed(given: Iterable[Item | To]) -> Iterable[Item | To]:
+    if not hasattr(given, "__iter__"):
+        raise TypeError(f"gave {given!r:.80}, no list of items: yield each, or return a list of them")
+    return given
 
 
 def _only(items: Sequence[Item], types: tuple[type[Item], ...] | None) -> Sequence[Item]:

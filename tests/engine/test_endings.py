@@ -307,6 +307,13 @@ class Void(Probe):
         return None  # type: ignore[return-value]
 
 
+class Bare(Probe):
+    """Gives its item as it is, in no list."""
+
+    def treat(self, item: Item) -> Iterable[Item]:
+        return item  # type: ignore[return-value]
+
+
 class Mixed(Probe):
     """Gives audio of two rates for one chunk."""
 
@@ -314,8 +321,18 @@ class Mixed(Probe):
         return (tone(rate=8_000), tone(rate=16_000)) if not isinstance(item, Data) else (item,)
 
 
-@pytest.mark.parametrize("kind", [Liar, Void, Mixed])
-async def test_a_node_that_breaks_its_contract_has_failed(kind: type[Probe], autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (Liar, "but it gives data"),
+        (Void, "gave None, no list of items"),
+        (Bare, "no list of items: yield each"),
+        (Mixed, "audio of unlike formats"),
+    ],
+)
+async def test_a_node_that_breaks_its_contract_has_failed(
+    kind: type[Probe], why: str, autojump_clock: MockClock
+) -> None:
     kinds = Kinds(kind)
     async with opened(wire("a > bad", bad=kind.__name__), kinds) as session:
         await session.send(chunk(0))
@@ -323,6 +340,7 @@ async def test_a_node_that_breaks_its_contract_has_failed(kind: type[Probe], aut
     (failure,) = errors(events)
     assert isinstance(failure, NodeFailed)
     assert (failure.node_id, failure.sequence) == ("bad", 0)
+    assert why in failure.message
     assert failure.context["node_type"] == kind.__name__
     assert final(events).cancelled == 1
 
