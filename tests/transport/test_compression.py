@@ -231,7 +231,9 @@ class TestACall:
 class TestNeighbours:
     """Between two messages of theirs, so much is inflated for others and no more."""
 
-    MOST_SLICES = 12
+    MOST_SLICES = (
+        24  # a slice for each of three, in each of the turns that a message takes there and back: eight at most
+    )
     SLICE_BYTES = 128 * 1024
 
     async def test_do_not_wait_for_what_others_have_inflated(self, autojump_clock, monkeypatch):
