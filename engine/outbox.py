@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from engine.errors import EngineError
+from engine.nobody import nobody
 from engine.packet import Result, SessionMetrics
 from engine.row import Row
 
@@ -117,7 +118,7 @@ class Outbox:
     def dissolve(self) -> None:
         """Let go of the session, when nothing is left to be received."""
         self._events_of = _no_events
-        self._handed_over = _nobody
+        self._handed_over = nobody
 
     def _show(self, takes: Callable[[Event], bool]) -> bool:
         """Have events received here and now; False if one was left, or they are over."""
@@ -153,7 +154,3 @@ class Outbox:
 
 def _no_events(entry: Entry) -> Iterable[Event]:
     return ()
-
-
-def _nobody(told: object) -> None:
-    """Who is told when all is over."""

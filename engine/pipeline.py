@@ -17,6 +17,7 @@ import trio
 from engine.errors import EngineError, TimeLimitExceeded
 from engine.graph import Plan
 from engine.ledger import MemoryAccount
+from engine.nobody import nobody
 from engine.node_task import NodeTask
 from engine.placement import Threads
 from engine.row import Packet, Row
@@ -214,11 +215,7 @@ class RunningPipeline:
     def dissolve(self) -> None:
         """Let go of those who have this pipeline, when all is over; what its nodes have cost can still be asked."""
         self.turns.dissolve()
-        self._on_done = self._on_failed = _nobody
+        self._on_done = self._on_failed = nobody
         for task in self.tasks:
             if not task.abandoned:
                 task.dissolve()
-
-
-def _nobody(told: object) -> None:
-    """Who is told when all is over."""

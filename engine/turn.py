@@ -12,6 +12,7 @@ from collections.abc import Callable
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING
 
+from engine.nobody import nobody
 from engine.row import Row
 from engine.watchdog import Watchdog
 
@@ -65,7 +66,7 @@ class Turns:
 
     def dissolve(self) -> None:
         """Tell nobody of a turn's end any more."""
-        self._on_end = _nobody
+        self._on_end = nobody
 
     def cpu_seconds(self) -> float:
         """Thread CPU time since the turn came to the row that it is at."""
@@ -100,7 +101,3 @@ class Turns:
             now = thread_time()
             row.cpu_seconds += now - self._cpu
             self._cpu = now
-
-
-def _nobody() -> None:
-    """Who is told when all is over."""

@@ -23,6 +23,7 @@ from time import perf_counter
 
 import trio
 
+from engine.nobody import nobody
 from transport.connection import Connection
 from transport.events import (
     ConnectionFailed,
@@ -119,7 +120,7 @@ class Driver:
             self.connection.close()
             await trio.aclose_forcefully(self._transport)
             self.closed.set()
-            self._on_event = self._on_end = _nobody  # a cycle, as those who listen have the driver
+            self._on_event = self._on_end = nobody  # a cycle, as those who listen have the driver
             self._on_turn = None
 
     def finish(self, reason: str) -> None:
@@ -337,10 +338,6 @@ class Driver:
                 self._room.unpark_all()
         if self.end_reason is None:
             self._write_scope.deadline = math.inf
-
-
-def _nobody(told: object) -> None:
-    """Who listens when all is over."""
 
 
 def _plain_socket(transport: trio.abc.Stream) -> trio.socket.SocketType | None:
