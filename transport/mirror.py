@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from engine.errors import Category, EngineError
+from engine.jsontext import dump_json
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import Manifest
 from engine.packet import (
@@ -155,7 +156,7 @@ def encode_chunk(chunk: Chunk) -> bytes:
         encode_audio(chunk.item, wire.buffer)
     else:
         wire = request.data_chunk
-        wire.json = json.dumps(chunk.item.value, allow_nan=False)
+        wire.json = dump_json(chunk.item.value)
     wire.node_id = chunk.source
     wire.sequence = chunk.sequence
     wire.timestamp_ms = chunk.timestamp_ms
@@ -175,7 +176,7 @@ def encode_execute_request(
     for node, each in audio.items():
         encode_audio(each, request.audio_inputs[node])
     for node, item in data.items():
-        request.data_inputs[node] = json.dumps(item.value, allow_nan=False)
+        request.data_inputs[node] = dump_json(item.value)
     _limits(limits, request.resource_limits)
     return request.SerializeToString()
 
