@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 
-from benchmarks.wire import Call, ConnectionLost, send_ahead
+from benchmarks.wire import Call, ConnectionLost, send_ahead, what_came
 
 __all__ = ["WebSocketWire"]
 
@@ -94,12 +94,9 @@ class WebSocketWire:
         Raises:
           ConnectionLost: the end came without the server's saying so.
         """
-        try:
-            data = self.socket.recv(_READ)
-        except BlockingIOError:
+        data = what_came(self.socket)
+        if data is None:
             return []
-        except OSError as error:
-            raise ConnectionLost(str(error)) from None
         if not data:
             if self._call.status is not None:
                 return []

@@ -16,7 +16,7 @@ from typing import Protocol
 import hpack  # type: ignore[import-untyped]
 import hyperframe.frame as frames  # type: ignore[import-untyped]
 
-__all__ = ["AnyWire", "Call", "ConnectionLost", "Wire", "connect", "framed"]
+__all__ = ["AnyWire", "Call", "ConnectionLost", "Wire", "connect", "framed", "send_ahead", "what_came"]
 
 STREAM_WINDOW = 256 * 1024
 CONNECTION_WINDOW = 16 * 1024 * 1024
@@ -93,6 +93,20 @@ def send_ahead(connected: socket.socket, out: list[bytes | memoryview]) -> list[
     except OSError as error:
         raise ConnectionLost(str(error)) from None
     return [data[sent:]] if sent < len(data) else []
+
+
+def what_came(connected: socket.socket) -> bytes | None:
+    """What a socket has, without waiting; None if that is nothing, b"" at the end.
+
+    Raises:
+      ConnectionLost: it is broken.
+    """
+    try:
+        return connected.recv(_READ)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise ConnectionLost(str(error)) from None
 
 
 def connect(host: str, port: int) -> Wire:
@@ -227,12 +241,9 @@ class Wire:
         Raises:
           ConnectionLost: and nothing more will come.
         """
-        try:
-            data = self.socket.recv(_READ)
-        except BlockingIOError:
+        data = what_came(self.socket)
+        if data is None:
             return []
-        except OSError as error:
-            raise ConnectionLost(str(error)) from None
         if not data:
             raise ConnectionLost("the server has closed the connection")
         came: list[tuple[Call, bytes | None]] = []
