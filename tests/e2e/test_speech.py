@@ -116,8 +116,8 @@ def test_after_a_flush_the_nodes_are_fresh_and_the_format_may_change(foreign: Fo
     assert "".join(each["decisions"] for each in joined_data(two, "vad")) == direct_decisions(SPEECH[8_000], 8_000)
 
 
-def test_at_real_pace(foreign: Foreign) -> None:
-    sent, rate = speech(48_000, 1.5), 48_000
+def test_three_seconds_at_real_pace(foreign: Foreign) -> None:
+    sent, rate = speech(48_000, 3.0), 48_000
     requests = list(cut(as_float(sent), [960], rate))
     with foreign.session(listening(16_000)) as talk:
         talk.send(*requests, interval=0.020)
@@ -125,7 +125,7 @@ def test_at_real_pace(foreign: Foreign) -> None:
             talk.expect("result")
         times = [time for time, each in zip(talk.times, talk.responses, strict=True) if each.HasField("result")]
         responses = talk.finish()
-    assert sequences(results(responses)) == [*range(75), 74]
+    assert sequences(results(responses)) == [*range(150), 149]
     assert "".join(each["decisions"] for each in joined_data(responses, "vad")) == direct_decisions(sent, rate)
     same_on_common_prefix(joined_audio(responses, "resample"), as_float(sent), rate, 16_000, "sinc_fastest")
     metrics = final_metrics(responses)
