@@ -22,9 +22,7 @@ from collections import deque
 from collections.abc import Mapping
 from time import perf_counter
 
-import attrs
-
-from engine.arrivals import MAX_SEQUENCE, Beside, Held, Source, begin_late, check_number
+from engine.arrivals import MAX_SEQUENCE, AdmissionState, Beside, Held, Source, begin_late, check_number
 from engine.errors import ChunkRefused, MemoryLimitExceeded
 from engine.ledger import Ledger, MemoryAccount
 from engine.limits import Overflow, SessionOptions
@@ -38,17 +36,6 @@ ROWS_INSIDE = 2
 """Rows in the graph at a time where rows may be dropped: one at work and one at the door."""
 
 
-@attrs.frozen
-class AdmissionState:
-    """A look inside, for tests and metrics."""
-
-    credits_used: int
-    rows_held: int
-    rows_ready: int
-    rows_inside: int
-    next_sequence: int | None
-
-
 class Admission:
     """The gate of one session. See the rules above.
 
@@ -57,6 +44,10 @@ class Admission:
       options: with the defaults filled in.
       ledger: where chunks are counted.
       memory: where chunks' bytes are accounted.
+
+    Attributes:
+      capacity: credits.
+      ready: rows that `take_ready` will look at.
     """
 
     def __init__(
@@ -65,8 +56,8 @@ class Admission:
         audio = any(Kind.AUDIO in takes for takes in sources.values())
         self._sources = {name: Source(name, audio and takes is Kind.DATA) for name, takes in sources.items()}
         self._counted = [source for source in self._sources.values() if not source.beside]
-        self._silent = self._counted
         self._alone = len(self._sources) == 1
+        self._silent = [] if self._alone else self._counted
         self._any_ended = False
         beside = [source for source in self._sources.values() if source.beside]
         self.capacity = max(options.input_capacity, len(self._counted) + bool(beside))  # or no row could be complete
@@ -74,6 +65,7 @@ class Admission:
         self._window = min(options.reorder_window, self.capacity)
         self._timeout = options.reorder_timeout_ms / 1000
         self._overflow = options.overflow
+        self._goes_straight = self._alone and options.overflow is not Overflow.DROP_NEWEST
         self._max_age = options.max_age_ms / 1000
         self._rows_inside_limit = (
             min(ROWS_INSIDE, self.capacity)
@@ -85,7 +77,7 @@ class Admission:
         self._next: int | None = None
         self._last: int | None = None
         self._held: dict[int, Held] = {}
-        self._ready: deque[Row] = deque()
+        self.ready: deque[Row] = deque()
         self._clock = 0.0
         self._first_heard = 0.0
         self._rows_inside = 0
@@ -97,17 +89,12 @@ class Admission:
     @property
     def state(self) -> AdmissionState:
         """How full it is."""
-        return AdmissionState(self._credits, len(self._held), len(self._ready), self._rows_inside, self._next)
+        return AdmissionState(self._credits, len(self._held), len(self.ready), self._rows_inside, self._next)
 
     @property
     def is_under_way(self) -> bool:
         """Whether something has gone in, or waits to be handed over: its return will make room."""
         return bool(self._rows_inside or self._replies)
-
-    @property
-    def has_ready(self) -> bool:
-        """Whether `take_ready` has rows to look at."""
-        return bool(self._ready)
 
     def has_credit(self) -> bool:
         """Whether a FLUSH may be offered now; if not, as with `has_room`."""
@@ -122,12 +109,12 @@ class Admission:
         ever make room. If there is none, let in what `take_ready` gives; then wait until something is returned or, if
         nothing `is_under_way`, ask again. A chunk that can never fit is let in, and then refused.
         """
-        if self._is_free(nbytes):
+        if self._credits < self.capacity and self._memory.fits(nbytes):  # `_is_free`, asked for every chunk
             return True
         if self._overflow is Overflow.DROP_NEWEST:
             return self._replies < self.capacity
         self._make_room(nbytes)
-        if self._ready or self.is_under_way:
+        if self.ready or self.is_under_way:
             return self._is_free(nbytes)
         return self._credits < self.capacity
 
@@ -141,6 +128,9 @@ class Admission:
         """
         source = self._sources[source_id]
         self._ledger.received += 1
+        if chunk.sequence == self._next and not self._held and self._goes_straight and self._memory.fits(chunk.nbytes):
+            self._let_straight_in(source, chunk)
+            return
         try:
             self._check(source, chunk)
         except ChunkRefused as error:
@@ -161,6 +151,16 @@ class Admission:
         else:
             self._hold(source, chunk.sequence, chunk)
             self._settle()
+
+    def _let_straight_in(self, source: Source, chunk: Chunk) -> None:
+        """What `offer` comes to in the usual case: the only source gives the next number, and no row waits."""
+        self._ledger.accepted += 1
+        self._ledger.samples += chunk.item.samples if isinstance(chunk.item, Audio) else 0
+        self._credits += 1
+        self._memory.add(chunk.nbytes)
+        self._last = chunk.sequence
+        self._next = chunk.sequence + 1
+        self.ready.append(source.next_row(chunk))
 
     def refuse(self, source_id: str, sequence: int | None) -> None:
         """Count a chunk that was refused before it came here; its number, if it can be one, is no hole."""
@@ -183,7 +183,7 @@ class Admission:
         row.received_at = perf_counter()
         self._credits += 1
         self._take_beside(row)
-        self._ready.append(row)
+        self.ready.append(row)
 
     def end_source(self, source_id: str) -> None:
         """This source will give no more: it is not waited for, and nothing of it is missing."""
@@ -203,8 +203,8 @@ class Admission:
           now: on the clock of `Chunk.received_at`.
         """
         entering: list[Row] = []
-        while self._ready and self._rows_inside < self._rows_inside_limit:
-            row = self._ready.popleft()
+        while self.ready and self._rows_inside < self._rows_inside_limit:
+            row = self.ready.popleft()
             if self._max_age and not row.flush and now - row.received_at > self._max_age:
                 self._drop(row)
                 continue
@@ -234,10 +234,10 @@ class Admission:
         held = [chunk for row in self._held.values() if not row.dropped for chunk in row.given.values()]
         chunks = [chunk for chunk in held if chunk is not None]
         chunks += [chunk for _, chunk in self._beside.take()]
-        nbytes = sum(chunk.nbytes for chunk in chunks) + sum(row.nbytes for row in self._ready)
-        count = len(chunks) + sum(row.chunk_count for row in self._ready)
+        nbytes = sum(chunk.nbytes for chunk in chunks) + sum(row.nbytes for row in self.ready)
+        count = len(chunks) + sum(row.chunk_count for row in self.ready)
         self._held.clear()
-        self._ready.clear()
+        self.ready.clear()
         self._memory.release(nbytes)
         return count
 
@@ -263,7 +263,7 @@ class Admission:
     def _make_room(self, nbytes: int) -> None:
         while self._overflow is Overflow.DROP_OLDEST and not self._is_free(nbytes) and self._drop_oldest():
             pass
-        while self._held and not (self._ready or self.is_under_way or self._is_free(nbytes)):
+        while self._held and not (self.ready or self.is_under_way or self._is_free(nbytes)):
             self._let_go(min(self._held))
 
     def _hold(self, source: Source, number: int, chunk: Chunk | None) -> Held:
@@ -328,7 +328,7 @@ class Admission:
         if row.chunk_count:
             self._last = number
             self._take_beside(row)
-            self._ready.append(row)
+            self.ready.append(row)
 
     def _place(self, source: Source, held: Held, row: Row) -> None:
         """Put one source's chunk into a row at its position, or note that there is none."""
@@ -369,9 +369,9 @@ class Admission:
 
     def _drop_oldest(self) -> bool:
         """Drop the oldest row that has not entered; False if there is none."""
-        for row in self._ready:
+        for row in self.ready:
             if not row.flush:
-                self._ready.remove(row)
+                self.ready.remove(row)
                 self._drop(row)
                 return True
         if not self._held:

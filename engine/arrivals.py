@@ -8,16 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
+
 from engine.errors import ChunkRefused, DuplicateChunk, LateChunk, SequenceJump, SourceTooFarAhead
 from engine.packet import Chunk
+from engine.row import Row
 from nodes.contract import Audio
 
-__all__ = ["MAX_JUMP", "MAX_SEQUENCE", "Beside", "Held", "Position", "Source", "begin_late", "check_number"]
+__all__ = [
+    "MAX_JUMP",
+    "MAX_SEQUENCE",
+    "AdmissionState",
+    "Beside",
+    "Held",
+    "Position",
+    "Source",
+    "begin_late",
+    "check_number",
+]
 
 MAX_SEQUENCE = 2**64 - 1
 MAX_JUMP = 65_536
 
 _RECENT = (1 << 64) - 1
+
+
+@attrs.frozen
+class AdmissionState:
+    """A look inside an admission, for tests and metrics."""
+
+    credits_used: int
+    rows_held: int
+    rows_ready: int
+    rows_inside: int
+    next_sequence: int | None
 
 
 class Position:
@@ -96,6 +120,14 @@ class Source:
     def go_on(self, given: bool) -> None:
         """Note that a row went, with or without its chunk."""
         self.recent = (self.recent << 1 | given) & _RECENT
+
+    def next_row(self, chunk: Chunk) -> Row:
+        """A row of this chunk alone: the next of this source, which is the only one."""
+        self.newest = chunk.sequence
+        self.recent = (self.recent << 1 | 1) & _RECENT
+        row = Row(chunk.sequence)
+        row.take(chunk, self.id, self.position.place(chunk.item) if isinstance(chunk.item, Audio) else chunk.item)
+        return row
 
     def passed(self, number: int, expected: int) -> ChunkRefused:
         """What is wrong with a number below the next one expected: what it gave is remembered for 64 rows."""

@@ -26,6 +26,8 @@ class Books:
       latencies: from a chunk's having been read to its response's having been handed over.
     """
 
+    __slots__ = ("latencies", "ledger", "memory")
+
     def __init__(self, limit_bytes: int) -> None:
         self.ledger = Ledger()
         self.memory = MemoryAccount(limit_bytes)
@@ -33,11 +35,12 @@ class Books:
 
     def handed_over(self, row: Row) -> None:
         """A row's response has been handed over."""
+        chunks = row.chunk_count
         if row.rejections:
-            self.ledger.rejected += row.chunk_count
+            self.ledger.rejected += chunks
         else:
-            self.ledger.delivered += row.chunk_count
-        if row.chunk_count:
+            self.ledger.delivered += chunks
+        if chunks:
             self.latencies.record((perf_counter() - row.received_at) * 1e3)
         self.memory.release(row.nbytes)
 

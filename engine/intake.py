@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,9 @@ __all__ = ["MAX_DATA_BYTES", "Intake"]
 
 MAX_DATA_BYTES = 1 << 20
 
-Format = tuple[int, int, str]
+Format = tuple[int, int, np.dtype[Any]]
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 class Intake:
@@ -26,7 +29,12 @@ class Intake:
     Args:
       sources: id → node.
       limits: the session's.
+
+    Attributes:
+      formats: source id → the format that it has been sending since it began, or since the last FLUSH.
     """
+
+    __slots__ = ("_limits", "_only", "_sources", "_takes_audio", "_takes_data", "formats")
 
     def __init__(self, sources: Mapping[str, PlannedNode], limits: ResourceLimits) -> None:
         self._sources = sources
@@ -34,21 +42,7 @@ class Intake:
         self._takes_data = {name for name, planned in sources.items() if Kind.DATA in planned.node.takes}
         self._only = next(iter(sources)) if len(sources) == 1 else ""
         self._limits = limits
-        self._formats: dict[str, Format] = {}
-
-    def resolve(self, source: str) -> str:
-        """The source that a chunk is for; "" means the only one.
-
-        Raises:
-          UnknownSource: there is no such source; the message has the names of those there are.
-        """
-        name = source or self._only
-        if name in self._sources:
-            return name
-        there = ", ".join(map(repr, self._sources))
-        if not source:
-            raise UnknownSource(f"node_id is empty, but there are several sources: {there}")
-        raise UnknownSource(f"{source!r:.140} is not a source of this pipeline; sources are {there}")
+        self.formats: dict[str, Format] = {}
 
     def name_of(self, source: str) -> str:
         """The source that a chunk is for, or "" if there is none such."""
@@ -61,7 +55,9 @@ class Intake:
         Raises:
           ChunkRefused: it is not what its source takes, or too large; of one of the classes that say which.
         """
-        name = self.resolve(chunk.source)
+        name = chunk.source or self._only
+        if name not in self._sources:
+            raise self._unknown(chunk.source)
         if not 0 <= chunk.sequence <= MAX_SEQUENCE:
             raise ChunkRefused(f"sequence must be 0 to 2^64 - 1, got {chunk.sequence}")
         if isinstance(chunk.item, Audio):
@@ -87,31 +83,33 @@ class Intake:
                 f"a chunk of {frames.size} samples; the limit is {self._limits.max_audio_samples}",
                 context={"value": frames.size, "limit": self._limits.max_audio_samples},
             )
-        if frames.dtype == np.float32 and not np.isfinite(frames).all():
+        form = audio.sample_rate, frames.shape[1], frames.dtype
+        if form[2] == _FLOAT32 and not np.isfinite(frames).all():
             bad = int(np.flatnonzero(~np.isfinite(frames))[0])
             raise ChunkRefused(f"sample {bad} is {frames.flat[bad]}: samples must be finite numbers")
-        form = _format(audio)
-        fixed = self._formats.get(name, form)
+        fixed = self.formats.get(name, form)
         if form != fixed:
             raise ChunkRefused(
                 f"source {name!r} has been sending {_words(fixed)}, this is {_words(form)};"
                 " its format may change after a FLUSH only"
             )
 
+    def _unknown(self, source: str) -> UnknownSource:
+        there = ", ".join(map(repr, self._sources))
+        if not source:
+            return UnknownSource(f"node_id is empty, but there are several sources: {there}")
+        return UnknownSource(f"{source!r:.140} is not a source of this pipeline; sources are {there}")
+
     def accepted(self, name: str, chunk: Chunk) -> None:
         """It has been let in: its format is now its source's. That of a chunk that is late or doubled never is."""
-        if name not in self._formats and isinstance(chunk.item, Audio):
-            self._formats[name] = _format(chunk.item)
+        if isinstance(audio := chunk.item, Audio):
+            self.formats.setdefault(name, (audio.sample_rate, audio.channels, audio.frames.dtype))
 
     def flush(self) -> None:
         """Formats may change now."""
-        self._formats.clear()
-
-
-def _format(audio: Audio) -> Format:
-    return audio.sample_rate, audio.channels, audio.sample_format
+        self.formats.clear()
 
 
 def _words(form: Format) -> str:
-    rate, channels, sample_format = form
-    return f"{sample_format} at {rate} Hz with {channels} channel{'s' * (channels > 1)}"
+    rate, channels, dtype = form
+    return f"{dtype.kind}{8 * dtype.itemsize} at {rate} Hz with {channels} channel{'s' * (channels > 1)}"

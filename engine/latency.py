@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 
 __all__ = ["LatencyHistogram"]
 
 _GROWTH = math.log(1.01)
 _FLOOR_MS = 0.001
+_TOP = 2400
 
 
 class LatencyHistogram:
@@ -19,15 +21,15 @@ class LatencyHistogram:
     __slots__ = ("_buckets", "count", "max_ms", "total_ms")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, int] = {}
+        self._buckets: dict[int, int] = defaultdict(int)
         self.count = 0
         self.total_ms = 0.0
         self.max_ms = 0.0
 
     def record(self, ms: float) -> None:
         """Count one latency, in milliseconds."""
-        bucket = min(int(math.log(max(ms, _FLOOR_MS) / _FLOOR_MS) / _GROWTH), 2400)
-        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+        bucket = int(math.log(ms / _FLOOR_MS) / _GROWTH) if ms > _FLOOR_MS else 0
+        self._buckets[bucket if bucket < _TOP else _TOP] += 1
         self.count += 1
         self.total_ms += ms
         if ms > self.max_ms:

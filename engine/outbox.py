@@ -48,6 +48,21 @@ class Outbox:
         without the reader's task being woken.
     """
 
+    __slots__ = (
+        "_at_hand",
+        "_capacity",
+        "_entries",
+        "_events",
+        "_events_of",
+        "_handed_over",
+        "_metrics_waiting",
+        "_over",
+        "_reader",
+        "_showing",
+        "_streak",
+        "on_event",
+    )
+
     def __init__(
         self,
         capacity: int,
@@ -123,14 +138,15 @@ class Outbox:
     def _show(self, takes: Callable[[Event], bool]) -> bool:
         """Have events received here and now; False if one was left, or they are over."""
         self._showing = True
+        entries, events = self._entries, self._events
         try:
-            while self._entries:
+            while entries:
                 self._open_next()
-                while self._events:
-                    if not takes(self._events[0]):
+                while events:
+                    if not takes(events[0]):
                         return False
-                    if self._events:  # it is gone if telling it has spoiled its row
-                        self._events.popleft()
+                    if events:  # it is gone if telling it has spoiled its row
+                        events.popleft()
                 self._hand_over()
             return not self._over
         finally:

@@ -321,7 +321,8 @@ class Session:
             self._admission.refuse(source, chunk.sequence)
             raise
         self._admission.offer(chunk, name)
-        self._intake.accepted(name, chunk)
+        if name not in self._intake.formats:
+            self._intake.accepted(name, chunk)
 
     def _reply(self, error: EngineError, sequence: int | None) -> None:
         if error.sequence is None:
@@ -330,7 +331,7 @@ class Session:
         self._outbox.put(error)
 
     def _enter_ready(self, *, at_once: bool = False) -> None:
-        if self._admission.has_ready and not self._ended and (rows := self._admission.take_ready(perf_counter())):
+        if self._admission.ready and not self._ended and (rows := self._admission.take_ready(perf_counter())):
             self.pipeline.enter(rows, self._sweep.clock, at_once=at_once)
 
     def _events_of(self, entry: Entry) -> Iterable[Event]:
@@ -359,7 +360,8 @@ class Session:
 
     def wake(self) -> None:
         """Let those who wait for `room` look again."""
-        self._room.unpark_all()
+        if self._room:  # else `unpark_all` costs five calls for nothing
+            self._room.unpark_all()
 
     def _end(self) -> None:
         """Stop the graph, count what that loses, and leave the end to be received."""

@@ -87,7 +87,7 @@ class Gate:
         assert ledger.received == ledger.accepted + ledger.refused
         in_rows = sum(row.chunk_count for row in self.entered)
         waiting = state.credits_used - sum(row.credits for row in self.inside) - len(self.replies)
-        waiting -= sum(row.flush for row in self.admission._ready)
+        waiting -= sum(row.flush for row in self.admission.ready)
         assert ledger.accepted == in_rows + ledger.dropped + waiting
 
     replies: tuple[ChunkRefused, ...] = ()

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.limits import Overflow
+from engine.row import Row
+from nodes.contract import Audio
 from tests.engine.gate import AMPLE, Gate
 
 # ---- against a naive model -------------------------------------------------------------------
@@ -143,6 +145,79 @@ def test_agrees_with_the_naive_model(sources: str, window: int, events: list[Any
     ]
     assert found == naive.rows
     assert gate.ledger.missing == naive.missing
+
+
+# ---- the straight path against the general one ------------------------------------------------
+
+STEP = st.one_of(
+    st.tuples(st.just("offer"), st.sampled_from([0, 0, 0, 0, 0, 1, 2, -1, -2, 70_000]), st.integers(0, 20)),
+    st.tuples(st.just("refuse"), st.integers(-1, 2)),
+    st.tuples(st.just("take back"), st.integers(1, 3)),
+    st.tuples(st.just("time"), st.integers(1, 6)),
+    st.tuples(st.just("nodes hold"), st.sampled_from([0, 60, 300])),
+    st.tuples(st.just("flush")),
+    st.tuples(st.just("end")),
+)
+
+
+def look(gate: Gate) -> tuple[Any, ...]:
+    """All that can be seen of a gate with source a."""
+    rows = [
+        (row.sequence, row.flush or row.received_at, row.ended, row.chunk_count, row.nbytes, starts(row))
+        for row in (*gate.entered, *gate.admission.ready)
+    ]
+    refused = [(what, type(error), str(error)) for what, error in gate.refusals]
+    return rows, gate.ledger, gate.memory, gate.admission.state, refused, gate.admission._last
+
+
+def starts(row: Row) -> list[tuple[int, int]]:
+    return [(item.start, len(item.frames)) for item in row.items.get("a", ()) if isinstance(item, Audio)]
+
+
+@example(Overflow.DROP_NEWEST, 0, AMPLE, [("offer", 0, 9)] * 9)
+@example(Overflow.BLOCK, 0, 100, [("offer", 0, 9), ("nodes hold", 300), ("take back", 1), ("offer", 0, 9)])
+@example(Overflow.BLOCK, 0, AMPLE, [("offer", 0, 9), ("offer", 0, 9), ("offer", -2, 9)])
+@settings(max_examples=150)
+@given(
+    st.sampled_from(Overflow),
+    st.sampled_from([0, 0, 100]),
+    st.sampled_from([AMPLE, 100, 250]),
+    st.lists(STEP, min_size=10, max_size=60),
+)
+def test_to_go_straight_makes_no_difference(
+    overflow: Overflow, max_age_ms: int, memory_bytes: int, steps: list[Any]
+) -> None:
+    """Rows, ledger, memory, credits and refusals, after each event, for any schedule of one source."""
+    now = 0.0
+
+    def play(gate: Gate, step: Any) -> None:
+        number = max((gate.admission.state.next_sequence or 0) + step[1], 0) if len(step) > 1 else 0
+        match step[0]:
+            case "offer":
+                if gate.admission.has_room(4 * step[2]):
+                    gate.offer(number, "a", step[2], at=now)
+            case "refuse":
+                gate.admission.refuse("a", number)
+            case "take back":
+                gate.hand_over(step[1])
+            case "time":
+                gate.admission.advance(0.05 * step[1])
+            case "nodes hold":
+                gate.memory.set_nodes(step[1])
+            case "flush":
+                gate.admission.flush(final=False)
+            case "end":
+                gate.admission.end_source("a")
+        gate.enter(now)
+
+    options = {"input_capacity": 6, "reorder_window": 3, "overflow": overflow, "max_age_ms": max_age_ms}
+    straight, general = (Gate("a", memory_bytes, **options) for _ in range(2))
+    general.admission._goes_straight = False
+    for step in steps:
+        now += 0.05 * step[1] if step[0] == "time" else 0.0
+        play(straight, step)
+        play(general, step)
+        assert look(straight) == look(general)
 
 
 # ---- whatever happens ------------------------------------------------------------------------
