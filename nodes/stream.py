@@ -36,8 +36,8 @@ def require_format(audio: Audio, expected: StreamFormat) -> None:
     Raises:
       InvalidInput: they differ.
     """
-    if (audio.sample_rate, audio.channels) != expected:
-        rate, channels = expected
+    rate, channels = expected
+    if audio.sample_rate != rate or audio.channels != channels:
         raise InvalidInput(
             f"the stream is {rate} Hz with {channels} channels,"
             f" this block is {audio.sample_rate} Hz with {audio.channels}"
@@ -82,7 +82,7 @@ def require_finite(audio: Audio) -> None:
     Raises:
       InvalidInput: a float32 sample is not finite.
     """
-    if audio.frames.dtype != np.float32:
+    if audio.sample_format != "f32":
         return
     finite = np.isfinite(audio.frames)
     if np.count_nonzero(finite) < finite.size:  # quicker than all()

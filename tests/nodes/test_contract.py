@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -59,6 +61,17 @@ def test_audio_knows_its_place() -> None:
     moved = audio.placed(100)
     assert (moved.start, moved.stop, moved.sample_rate) == (100, 110, 8_000)
     assert moved.frames is audio.frames
+
+
+def test_audio_cannot_be_changed_but_copied_and_sent() -> None:
+    audio = Audio(signal(10, 3, "i16"), 8_000, 7)
+    for name in ("frames", "sample_rate", "start", "channels", "sample_format"):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(audio, name, getattr(audio, name))
+    for other in (copy.copy(audio), pickle.loads(pickle.dumps(audio)), attrs.evolve(audio)):
+        assert repr(other) == repr(audio)
+        assert np.array_equal(other.frames, audio.frames)
+        assert not other.frames.flags.writeable
 
 
 def test_derived_audio_keeps_the_format() -> None:
