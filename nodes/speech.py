@@ -14,11 +14,21 @@ __all__ = ["Segment", "Segmenter", "merge_segments", "milliseconds"]
 Segment = list[float | None]
 
 _ROUNDING_MS = 1e-6
+_42_BITS = 2.0**42
 
 
 def milliseconds(exact: float) -> float:
-    """A time as it is reported: to the microsecond, so that the same moment is always the same number."""
-    return round(exact, 3)
+    """A time as it is reported: to the microsecond, so that the same moment is always the same number.
+
+    It is `round(exact, 3)`, without its way through the digits as text: a fraction of at most 42 bits, as every one is
+    from 1024 ms on, is still exact times 1000, and so can be rounded as a whole number of microseconds.
+    """
+    fraction = exact % 1.0
+    if not fraction:
+        return exact
+    if fraction * _42_BITS % 1.0 or not 0.0 < exact < _42_BITS:
+        return round(exact, 3)
+    return ((exact - fraction) * 1000.0 + round(fraction * 1000.0)) / 1000.0
 
 
 @attrs.define

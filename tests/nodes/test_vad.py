@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.contract import Audio, Data, InvalidInput, Kind, from_float32
-from nodes.speech import Segment, Segmenter, merge_segments
+from nodes.speech import Segment, Segmenter, merge_segments, milliseconds
 from nodes.vad import VAD
 from tests.kits import blocks_of, check_node, cut, run
 
@@ -30,6 +30,17 @@ def speechlike(
         buzz = sum(np.sin(2 * np.pi * 140 * k * time + k) / k for k in range(1, 20)) * (1 + 0.5 * np.sin(25 * time))
         parts.append((6_000 * buzz if loud else 0) + rng.normal(0, 3, len(time)))
     return np.clip(np.rint(np.concatenate(parts)), -32_768, 32_767).astype(np.int16)[:, None]
+
+
+@given(
+    st.one_of(
+        st.floats(allow_nan=False),
+        st.builds(lambda frames, rate: frames * 1000 / rate, st.integers(0, 2**50), st.sampled_from([16_000, 44_100])),
+        st.builds(lambda whole, part: whole + part / 2000, st.integers(0, 2**32), st.integers(0, 2000)),
+    )
+)
+def test_milliseconds_are_what_round_gives(exact: float) -> None:
+    assert repr(milliseconds(exact)) == repr(round(exact, 3))
 
 
 def directly(samples: np.ndarray[Any, Any], rate: int, frame_ms: int = 30, aggressiveness: int = 2) -> str:
