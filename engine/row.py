@@ -26,9 +26,16 @@ def items_bytes(items: Sequence[Item]) -> int:
     return nbytes
 
 
-Mark = tuple[NodeStatus, float, float, int]
-"""What one node did in one row: what became of it, run time and queue time in seconds, samples taken in. A bare tuple,
-for one is made for every node of every row."""
+class Mark:
+    """What one node did in one row. Times in seconds."""
+
+    __slots__ = ("queued", "run", "samples", "status")
+
+    def __init__(self, status: NodeStatus, run: float, queued: float, samples: int) -> None:
+        self.status = status
+        self.run = run
+        self.queued = queued
+        self.samples = samples
 
 
 class Row:
@@ -50,7 +57,6 @@ class Row:
       waiting: sinks that have not done it yet.
       cpu_seconds: thread CPU time of the turns, and of the thread calls, that it has gone through the graph in.
       marks: one per node, in topological order; None until that node has done it.
-      has_skipped: a node had nothing to do in it.
       outputs: node id → items, of sinks and taps that gave any.
       rejections: one per node that refused it.
     """
@@ -62,7 +68,6 @@ class Row:
         "entered_clock",
         "final",
         "flush",
-        "has_skipped",
         "index",
         "items",
         "marks",
@@ -92,7 +97,6 @@ class Row:
         self.waiting = 0
         self.cpu_seconds = 0.0
         self.marks: list[Mark | None] = []
-        self.has_skipped = False
         self.outputs: dict[str, Sequence[Item]] = {}
         self.rejections: list[EngineError] = []
 
@@ -116,8 +120,6 @@ class Row:
 
 class Packet:
     """What one node hands to the next for one row; shared by all edges that leave the node.
-
-    When all its readers have done with it, it may go on with what one of them made of it.
 
     Attributes:
       items: what it carries; filtered by the reader to the kinds of its edge.

@@ -73,29 +73,30 @@ class AudioResample(Node):
             block begins before the end of the last one, or holds NaN or infinity.
         """
         require_finite(item)
-        self._require(item)
+        if self._format is None:
+            self._require_convertible(item.sample_rate)
+        else:
+            require_format(item, self._format)
         if not len(item.frames):
             return ()
         if item.sample_rate == self.target_sample_rate:
-            self._format = self._format or (item.sample_rate, item.channels)
+            if self._format is None:
+                self._format = (item.sample_rate, item.channels)
             return (item,)
-        place = self._place
-        if self._stream is not None and continues(item, place.source_start + place.taken_frames):
-            return self._push(item)
+        place, stream = self._place, self._stream
+        if stream is not None and continues(item, place.source_start + place.taken_frames):
+            return self._push(item, stream)
         tail = self._tail()
-        self._begin(item)
-        return (*tail, *self._push(item))
+        return (*tail, *self._push(item, self._begin(item)))
 
-    def _require(self, item: Audio) -> None:
-        source, target = item.sample_rate, self.target_sample_rate
-        if self._format is not None:
-            require_format(item, self._format)
-        elif source > target * MAX_RATIO or target > source * MAX_RATIO:
+    def _require_convertible(self, source: int) -> None:
+        target = self.target_sample_rate
+        if source > target * MAX_RATIO or target > source * MAX_RATIO:
             raise InvalidInput(
                 f"cannot convert {source} Hz to {target} Hz: a factor of more than {MAX_RATIO} between them"
             )
 
-    def _begin(self, item: Audio) -> None:
+    def _begin(self, item: Audio) -> RateStream:
         source, target = item.sample_rate, self.target_sample_rate
         self._format = (source, item.channels)
         self._place = _Place(item.start, item.start * target // source)
@@ -105,12 +106,13 @@ class AudioResample(Node):
             self._stream = SincStream(source, target, item.channels, self.converter)
         else:
             self._stream = InterpolatedStream(source, target, item.channels, line=self.converter == "linear")
+        return self._stream
 
-    def _push(self, item: Audio) -> tuple[Audio, ...]:
-        assert self._stream is not None
-        self._place.sample_format = item.sample_format
-        self._place.taken_frames += len(item.frames)
-        return self._placed(self._stream.push(item.as_float32()))
+    def _push(self, item: Audio, stream: RateStream) -> tuple[Audio, ...]:
+        place = self._place
+        place.sample_format = item.sample_format
+        place.taken_frames += len(item.frames)
+        return self._placed(stream.push(item.as_float32(), bound=item.sample_format == "f32"))
 
     def _tail(self) -> tuple[Audio, ...]:
         return () if self._stream is None else self._placed(self._stream.flush())
@@ -118,9 +120,10 @@ class AudioResample(Node):
     def _placed(self, frames: Float32) -> tuple[Audio, ...]:
         if not len(frames):
             return ()
-        start = self._place.target_start + self._place.given_frames
-        self._place.given_frames += len(frames)
-        return (Audio(from_float32(frames, self._place.sample_format), self.target_sample_rate, start),)
+        place = self._place
+        start = place.target_start + place.given_frames
+        place.given_frames += len(frames)
+        return (Audio(from_float32(frames, place.sample_format), self.target_sample_rate, start),)
 
     def finish(self) -> Iterable[Audio]:
         """Give the filter's tail, so that the length is exact, and forget the stream."""

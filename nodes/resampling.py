@@ -51,8 +51,13 @@ LIBSAMPLERATE_CONVERTERS = (*_SINC_REACH, "zero_order_hold", "linear")
 class RateStream(Protocol):
     """A rate converter with memory, for one stream of one format."""
 
-    def push(self, frames: Float32) -> Float32:
-        """Take shape (n, channels) at the source rate, give (m, channels) at the target rate; m may be 0."""
+    def push(self, frames: Float32, *, bound: bool = True) -> Float32:
+        """Take shape (n, channels) at the source rate, give (m, channels) at the target rate; m may be 0.
+
+        Args:
+          frames: finite.
+          bound: clip what overflows float32; not needed by a caller who clips to integers anyway.
+        """
         ...
 
     def flush(self) -> Float32:
@@ -80,11 +85,11 @@ class _Filter:
     def _convert(self, frames: Float32) -> Float32:
         raise NotImplementedError
 
-    def push(self, frames: Float32) -> Float32:
-        converted = bounded(self._convert(frames))
+    def push(self, frames: Float32, *, bound: bool = True) -> Float32:
+        converted = self._convert(frames)
         self._taken_frames += len(frames)
         self._given_frames += len(converted)
-        return converted
+        return bounded(converted) if bound else converted
 
     def flush(self) -> Float32:
         wanted, parts = self._held_frames, [np.zeros((0, self._channels), np.float32)]
@@ -111,27 +116,27 @@ class SincStream(_Filter):
         self._fed_frames = 0
         self._ratio = target / source
         self._reach = _SINC_REACH[converter]
-        self._resampler = samplerate.Resampler(converter, channels)
+        self._short_frames = self._behind_frames - source // target - 2
+        self._process = samplerate.Resampler(converter, channels).process
 
     def _convert(self, frames: Float32) -> Float32:
         if self._target >= self._source or not len(frames):
-            converted: Float32 = self._resampler.process(frames, self._ratio)
+            converted: Float32 = self._process(frames, self._ratio)
             return converted
         parts, at = [], 0
         for size in self._sizes(len(frames)):
-            parts.append(self._resampler.process(frames[at : at + size], self._ratio))
+            parts.append(self._process(frames[at : at + size], self._ratio))
             at += size
         self._fed_frames += at
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _sizes(self, frames: int) -> tuple[int, ...]:
-        held = self._fed_frames - self._behind_frames
+        source, target, held = self._source, self._target, self._fed_frames - self._behind_frames
+        if held >= 0:
+            return _pieces(held * target % source, frames, source, target, self._short_frames)
         if held + frames <= 0:
             return (frames,)
-        short = self._behind_frames - self._source // self._target - 2
-        if held < 0:
-            return (-held, *_pieces(0, frames + held, self._source, self._target, short))
-        return _pieces(held * self._target % self._source, frames, self._source, self._target, short)
+        return (-held, *_pieces(0, frames + held, source, target, self._short_frames))
 
     @property
     def memory_bytes(self) -> int:
@@ -211,7 +216,8 @@ class InterpolatedStream:
         self._kept_from = 0
         self._given_frames = 0
 
-    def push(self, frames: Float32) -> Float32:
+    def push(self, frames: Float32, *, bound: bool = True) -> Float32:
+        del bound  # between two samples nothing overflows
         self._kept = np.concatenate((self._kept, frames)) if len(self._kept) else frames
         taken = self._kept_from + len(self._kept)
         reach = taken - 1 if self._line else taken  # a line needs the frame after, too

@@ -79,6 +79,8 @@ class _Stream:
     def _decide(self, frames: Sequence[bytes]) -> tuple[str, bool, bool]:
         """Decisions, whether a segment opened, whether one closed."""
         decisions, started, ended = "", False, False
+        if not frames:
+            return decisions, started, ended
         segmenter, is_speech = self._segmenter, self._detector.is_speech
         start_ms = self._frames.start_ms
         for frame in frames:

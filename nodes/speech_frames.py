@@ -48,9 +48,9 @@ class SpeechFrames:
         """The frames that a block of shape (n, channels) completes."""
         self.stop += len(audio.frames)
         if self._converter is not None:
-            converted = self._converter.push(mono(audio)[:, np.newaxis])
+            converted = self._converter.push(mono(audio)[:, np.newaxis], bound=False)
             return self._cut(from_float32(converted, "i16").tobytes())
-        if audio.sample_format == "i16" and audio.channels == 1:
+        if audio.channels == 1 and audio.sample_format == "i16":
             return self._cut(audio.frames.tobytes())
         return self._cut(from_float32(mono(audio), "i16").tobytes())
 
@@ -60,9 +60,12 @@ class SpeechFrames:
 
     def _cut(self, samples: bytes) -> list[bytes]:
         samples, size = self._pending + samples, self._frame_bytes
-        whole = len(samples) - len(samples) % size
-        self._pending = samples[whole:]
-        return [samples[at : at + size] for at in range(0, whole, size)]
+        frames, at = [], 0
+        while at + size <= len(samples):
+            frames.append(samples[at : at + size])
+            at += size
+        self._pending = samples[at:]
+        return frames
 
     @property
     def rest(self) -> bytes:

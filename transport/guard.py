@@ -49,8 +49,7 @@ class Bucket:
 
     def earn(self, tokens: float) -> None:
         """Put tokens in."""
-        if self._tokens < self._burst:
-            self._tokens = min(self._burst, self._tokens + tokens)
+        self._tokens = min(self._burst, self._tokens + tokens)
 
 
 class Budget:

@@ -134,9 +134,9 @@ class Stream:
             return None
         raise trio.WouldBlock
 
-    def _pop(self, *, done: bool = False) -> MessageReceived:
+    def _pop(self) -> MessageReceived:
         message = self._unread.popleft()
-        if self._connection.take(message, done=done):
+        if self._connection.take(message):
             self._driver.wake_writer()
         return message
 
@@ -148,11 +148,6 @@ class Stream:
     def next_unread(self) -> MessageReceived | None:
         """What `take_nowait` would give now, left where it is."""
         return self._unread[0] if self._unread and self._unread[0].encoding is None else None
-
-    def drop_next(self) -> None:
-        """Take and acknowledge what `next_unread` has given, and what has been done with it."""
-        self._burst += 1
-        self._pop(done=True)
 
     def unread(self) -> Iterator[bytes]:
         """Look through what waits, oldest first, taking nothing; of what is compressed, no further than its beginning.
@@ -210,10 +205,10 @@ class Stream:
         """`send` if that needs no waiting; False, and nothing done, if it does."""
         self._check_sendable()
         head, content = self._packed(message)
-        if PREFIX_BYTES + len(content) > _PIECE_BYTES or not self._driver.has_room:
+        size = PREFIX_BYTES + len(content)
+        if size > _PIECE_BYTES or not self._driver.has_room or self._sendable() < size:
             return False
-        if not self._send_whole(head + content):
-            return False
+        self._connection.send(self.stream_id, head + content)
         self._driver.wake_writer()
         return True
 
@@ -265,13 +260,6 @@ class Stream:
         self._check_open()
         try:
             return self._connection.sendable(self.stream_id)
-        except StreamGone:
-            raise trio.BrokenResourceError("the call is over") from None
-
-    def _send_whole(self, data: bytes) -> bool:
-        self._check_open()
-        try:
-            return self._connection.send_whole(self.stream_id, data)
         except StreamGone:
             raise trio.BrokenResourceError("the call is over") from None
 
