@@ -122,6 +122,7 @@ def _name(value: Any) -> str:
 
 
 _STRICT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_AS_JSON_DOES = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def dump_json(value: Any) -> str:
@@ -134,7 +135,7 @@ def dump_json(value: Any) -> str:
       ValueError, TypeError, RecursionError: as `json.dumps` does.
     """
     try:
-        text = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME)
+        text = orjson.dumps(value, option=_AS_JSON_DOES)
     except orjson.JSONEncodeError:
         return _STRICT.encode(value)
     if b"null" in text and orjson.loads(text) != value:

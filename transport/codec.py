@@ -20,7 +20,7 @@ from engine.jsontext import BadJson, dump_json, load_json_object
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import MAX_MANIFEST_BYTES, Capabilities, Connection, Cpu, Gpu, Manifest, NodeSpec
 from engine.packet import BadChunk, Chunk, NodeFigures, NodeOutcome, NodeStatus, Ready, Result, SessionMetrics, Status
-from nodes.contract import MAX_CHANNELS, MAX_SAMPLE_RATE, Audio, Data
+from nodes.contract import MAX_CHANNELS, MAX_SAMPLE_RATE, Audio, Data, Samples
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
@@ -158,14 +158,14 @@ def decode_audio(wire: pb.AudioBuffer) -> Audio:
     Raises:
       ChunkRefused: it does not say of what format, or its numbers do not agree.
     """
+    channels, count, sample_rate, samples = wire.channels, wire.num_samples, wire.sample_rate, wire.samples
     dtype = DTYPES.get(wire.format)
-    channels, count, samples = wire.channels, wire.num_samples, wire.samples
     if dtype is None:
         raise ChunkRefused(f"format must be F32 (1), I16 (2) or I32 (3), got {wire.format}")
     if not 1 <= channels <= MAX_CHANNELS:
         raise ChunkRefused(f"channels must be 1 to {MAX_CHANNELS}, got {channels}")
-    if not 1 <= wire.sample_rate <= MAX_SAMPLE_RATE:
-        raise ChunkRefused(f"sample_rate must be 1 to {MAX_SAMPLE_RATE} Hz, got {wire.sample_rate}")
+    if not 1 <= sample_rate <= MAX_SAMPLE_RATE:
+        raise ChunkRefused(f"sample_rate must be 1 to {MAX_SAMPLE_RATE} Hz, got {sample_rate}")
     if len(samples) != count * dtype.itemsize:
         raise ChunkRefused(
             f"samples has {len(samples)} bytes, but num_samples = {count} of {dtype.itemsize} bytes each"
@@ -173,8 +173,8 @@ def decode_audio(wire: pb.AudioBuffer) -> Audio:
         )
     if count % channels:
         raise ChunkRefused(f"num_samples = {count} is not divisible by channels = {channels}")
-    frames = np.frombuffer(samples, dtype).reshape(-1, channels)
-    return Audio(frames if sys.byteorder == "little" else frames.astype(dtype.newbyteorder("=")), wire.sample_rate)
+    frames: Samples = np.ndarray((count // channels, channels), dtype, samples)
+    return Audio(frames if sys.byteorder == "little" else frames.astype(dtype.newbyteorder("=")), sample_rate)
 
 
 def decode_data(text: str) -> Data:
@@ -197,10 +197,9 @@ def decode_chunk(request: streaming.StreamRequest, received_at: float, began: fl
       received_at: when its bytes had been read.
       began: when parsing began.
     """
-    what = request.WhichOneof("request")
-    if what == "audio_chunk":
+    if request.HasField("audio_chunk"):
         return decode_audio_chunk(request.audio_chunk, received_at, began)
-    if what == "data_chunk":
+    if request.HasField("data_chunk"):
         return decode_data_chunk(request.data_chunk, received_at, began)
     return None
 
@@ -287,7 +286,8 @@ def execution_result(result: Result, wire: pb.ExecutionResult, nodes: NodeResult
       NodeFailed: a node gave data that is not JSON.
     """
     began = perf_counter()
-    wire.CopyFrom(nodes.of(result.nodes))
+    if result.nodes:
+        wire.CopyFrom(nodes.of(result.nodes))
     for node, output in result.outputs.items():
         if output.audio is not None:
             encode_audio(output.audio, wire.audio_outputs[node])

@@ -151,8 +151,13 @@ class Connection(Dispatch):
 
     # ---- receiving on a stream
 
-    def take(self, message: MessageReceived) -> bool:
-        """The consumer has the message, which still holds its window; tells if there is now something to send."""
+    def take(self, message: MessageReceived, *, done: bool = False) -> bool:
+        """The consumer has the message; tells if there is now something to send.
+
+        Args:
+          message: The message.
+          done: It needs no `acknowledge`; else it still holds its part of the window.
+        """
         stream = self._streams.get(message.stream_id)
         if stream is None:
             return False
@@ -161,6 +166,8 @@ class Connection(Dispatch):
         except FramingError as error:
             self._late += self._fail(message.stream_id, Status(error.code, str(error)))
             return True
+        if done:
+            stream.inbound.credit(message.flow_length)
         return self._tell_credit(message.stream_id, stream)
 
     def inflating(self, message: MessageReceived) -> Iterator[bytes]:
@@ -210,10 +217,20 @@ class Connection(Dispatch):
     def send(self, stream_id: int, data: bytes | memoryview) -> int:
         """Send as much as the windows allow; gives the number of bytes, 0 when they are shut."""
         allowed = min(self.sendable(stream_id), len(data))
+        self._send_allowed(stream_id, data, allowed)
+        return allowed
+
+    def send_whole(self, stream_id: int, data: bytes) -> bool:
+        """Send all of it, or nothing while the windows do not allow that; tells which."""
+        if self.sendable(stream_id) < len(data):
+            return False
+        self._send_allowed(stream_id, data, len(data))
+        return True
+
+    def _send_allowed(self, stream_id: int, data: bytes | memoryview, allowed: int) -> None:
         frame_size: int = self._h2.max_outbound_frame_size
         for start in range(0, allowed, frame_size):
             self._h2.send_message_data(stream_id, data[start : min(start + frame_size, allowed)])
-        return allowed
 
     # ---- the server's side
 

@@ -277,7 +277,7 @@ class Driver:
     @property
     def has_room(self) -> bool:
         """Whether a sender may go on without waiting."""
-        return self.unsent_bytes < self._limits.high_water_bytes
+        return self.connection.unsent_bytes + self._in_hand < self._limits.high_water_bytes
 
     async def wait_room(self) -> None:
         """Wait until `has_room`, or the connection has ended."""
@@ -286,7 +286,7 @@ class Driver:
 
     def wake_writer(self) -> None:
         """There is something to send; it leaves at the end of this turn or in the next, with whatever joins it."""
-        if self._writer and not self._taking:
+        if not self._taking and self._writer:
             self._writer.unpark_all()
 
     def _send_at_once(self) -> bool:

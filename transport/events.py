@@ -1,11 +1,11 @@
-"""What a `Connection` tells its driver: small frozen records, one for each thing that happened.
+"""What a `Connection` tells its driver: small records, one for each thing that happened, not to be changed.
 
 Rules kept here:
 - An event carries facts, no behaviour, and nothing of purerpc or h2.
 - After `ResponseEnded`, `StreamFailed` or `StreamReset` nothing more comes for that stream.
 """
 
-from attrs import frozen
+from attrs import define, frozen
 
 from transport.rpc_status import Metadata, Status
 
@@ -50,7 +50,7 @@ class RequestStarted(Event):
     accepted_encodings: frozenset[str] = frozenset()
 
 
-@frozen
+@define  # not frozen: there is one for every message, and a frozen class takes three times as long to fill
 class MessageReceived(Event):
     """One whole message, unread until `Connection.take`.
 

@@ -97,7 +97,7 @@ class MessageReader:
         if not self._buffer and len(data) >= PREFIX_BYTES:
             size = PREFIX_BYTES + self._announced(data)
             if size == len(data):
-                return [(data[PREFIX_BYTES:], size, self._encoding_of(data[0]))]
+                return [(data[PREFIX_BYTES:], size, self._encoding_of(data[0]) if data[0] else None)]
         self._buffer += data
         return self._cut() if len(self._buffer) >= self._needed else []
 

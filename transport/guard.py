@@ -49,7 +49,8 @@ class Bucket:
 
     def earn(self, tokens: float) -> None:
         """Put tokens in."""
-        self._tokens = min(self._burst, self._tokens + tokens)
+        if self._tokens < self._burst:
+            self._tokens = min(self._burst, self._tokens + tokens)
 
 
 class Budget:

@@ -138,9 +138,10 @@ class Http2(h2.connection.H2Connection):
         self._inbound_flow_control_window_manager.window_consumed(length)
         data = self.incoming_buffer.cut(length)
         self.guard.data_came()
-        if stream.inbound_flow_control_window < length:
+        window = stream._inbound_window_manager
+        if window.current_window_size < length:
             return self._overflow(stream_id, length)
-        stream._inbound_window_manager.window_consumed(length)
+        window.current_window_size -= length
         event = h2.events.DataReceived()
         event.stream_id, event.data, event.flow_controlled_length = stream_id, data, length
         return event
@@ -224,8 +225,11 @@ class Http2(h2.connection.H2Connection):
         return stream is not None and stream.inbound_flow_control_window > 0
 
     def credit_connection(self, size: int) -> None:
-        increment = self._inbound_flow_control_window_manager.process_bytes(size)
-        if increment:
+        """Give back what has arrived; of less than half a window h2 would tell nothing, so it is but noted."""
+        window = self._inbound_flow_control_window_manager
+        if window._bytes_processed + size < window.max_window_size // 2:
+            window._bytes_processed += size
+        elif increment := window.process_bytes(size):
             frame = hyperframe.frame.WindowUpdateFrame(0, window_increment=increment)
             self._prepare_for_sending([frame])
 

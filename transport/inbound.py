@@ -32,13 +32,15 @@ class Inbound:
     """
 
     __slots__ = (
-        "_budget", "_credited", "_drawn", "_large", "_limits", "_reader", "_untold", "since", "unread_messages",
+        "_budget", "_credited", "_drawn", "_half_window", "_large", "_limits", "_reader", "_untold", "since",
+        "unread_messages",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, budget: Budget, encoding: str | None = None, *, large: bool = True) -> None:
         self._limits = limits
         self._budget = budget
         self._large = large
+        self._half_window = (limits.stream_window_bytes + 1) // 2
         self._reader = MessageReader(limits.max_message_bytes, encoding)
         self._credited = 0  # of the incomplete message
         self._drawn = 0
@@ -62,11 +64,12 @@ class Inbound:
           FramingError: the messages cannot be taken, or too much waits already.
         """
         self._untold += flow_length - len(data)
-        messages = []
-        for content, size, encoding in self._reader.feed(data):
-            messages.append((content, size - self._credited, encoding))
+        messages = self._reader.feed(data)
+        if messages and self._credited:
+            content, size, encoding = messages[0]
+            messages[0] = content, size - self._credited, encoding
             self._credited = 0
-            self.unread_messages += 1
+        self.unread_messages += len(messages)
         if self.unread_messages > self._limits.max_unread_messages:
             reason = f"more than {self._limits.max_unread_messages} messages wait to be read"
             raise FramingError(StatusCode.RESOURCE_EXHAUSTED, reason)
@@ -125,7 +128,7 @@ class Inbound:
 
     def increment_due(self, at: float | None = None) -> int:
         """What to tell the peer now, or 0 while it is less than half of the window."""
-        if self._untold * 2 < self._limits.stream_window_bytes:
+        if self._untold < self._half_window:
             return 0
         due, self._untold = self._untold, 0
         if self.since is not None and at is not None:

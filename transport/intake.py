@@ -8,6 +8,7 @@ Rules kept here:
 - Whoever sends frames that carry nothing pays for them (`guard`).
 """
 
+from struct import Struct
 from typing import Any
 
 import h2.exceptions  # type: ignore[import-untyped]
@@ -19,6 +20,7 @@ from transport.guard import FrameGuard
 __all__ = ["Intake"]
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HEAD = Struct(">HBBBI")  # length in two parts, kind, flags, stream
 _HEAD_BYTES = 9
 _HEADERS, _PUSH_PROMISE, _CONTINUATION = 1, 5, 9
 _END_HEADERS = 0x4
@@ -83,18 +85,22 @@ class Intake:
             self._check_preface()
             data, start = self._data, self._start
         left = len(data) - start
-        if left < 3:
+        if left < _HEAD_BYTES:
+            if left >= 3:
+                self._check_length(self._length())
             return self._incomplete(left > 0)
-        length = int.from_bytes(data[start : start + 3], "big")
-        if length > self.max_frame_size:
-            raise h2.exceptions.FrameTooLargeError(f"a frame of {length} bytes; the limit is {self.max_frame_size}")
+        upper, lower, kind, flags, stream_id = _HEAD.unpack_from(data, start)
+        length = upper << 8 | lower
+        self._check_length(length)
         if left < _HEAD_BYTES + length:
             return self._incomplete(True)
         if self.quota <= 0:
             return -1, 0, 0, 0
-        kind, flags = data[start + 3], data[start + 4]
-        stream_id = int.from_bytes(data[start + 5 : start + _HEAD_BYTES], "big") & 0x7FFFFFFF
-        return length, kind, flags, stream_id
+        return length, kind, flags, stream_id & 0x7FFFFFFF
+
+    def _check_length(self, length: int) -> None:
+        if length > self.max_frame_size:
+            raise h2.exceptions.FrameTooLargeError(f"a frame of {length} bytes; the limit is {self.max_frame_size}")
 
     def _check_preface(self) -> None:
         size = min(len(self._preface), len(self._data) - self._start)

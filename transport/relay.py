@@ -143,8 +143,7 @@ class Reader:
         try:
             while (message := self._call.next_unread()) is not None and self._takes_now(message):
                 self._quiet_s = 0.0
-                self._call.take_nowait()
-                self._call.acknowledge(message)
+                self._call.drop_next()
         except (SessionClosed, ProtocolMisuse):
             pass  # nothing has been done: the task finds out
         except Exception as bug:  # the task's to raise: this one serves other calls too

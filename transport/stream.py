@@ -134,9 +134,9 @@ class Stream:
             return None
         raise trio.WouldBlock
 
-    def _pop(self) -> MessageReceived:
+    def _pop(self, *, done: bool = False) -> MessageReceived:
         message = self._unread.popleft()
-        if self._connection.take(message):
+        if self._connection.take(message, done=done):
             self._driver.wake_writer()
         return message
 
@@ -148,6 +148,11 @@ class Stream:
     def next_unread(self) -> MessageReceived | None:
         """What `take_nowait` would give now, left where it is."""
         return self._unread[0] if self._unread and self._unread[0].encoding is None else None
+
+    def drop_next(self) -> None:
+        """Take and acknowledge what `next_unread` has given, and what has been done with it."""
+        self._burst += 1
+        self._pop(done=True)
 
     def unread(self) -> Iterator[bytes]:
         """Look through what waits, oldest first, taking nothing; of what is compressed, no further than its beginning.
@@ -205,10 +210,10 @@ class Stream:
         """`send` if that needs no waiting; False, and nothing done, if it does."""
         self._check_sendable()
         head, content = self._packed(message)
-        size = PREFIX_BYTES + len(content)
-        if size > _PIECE_BYTES or not self._driver.has_room or self._sendable() < size:
+        if PREFIX_BYTES + len(content) > _PIECE_BYTES or not self._driver.has_room:
             return False
-        self._connection.send(self.stream_id, head + content)
+        if not self._send_whole(head + content):
+            return False
         self._driver.wake_writer()
         return True
 
@@ -260,6 +265,13 @@ class Stream:
         self._check_open()
         try:
             return self._connection.sendable(self.stream_id)
+        except StreamGone:
+            raise trio.BrokenResourceError("the call is over") from None
+
+    def _send_whole(self, data: bytes) -> bool:
+        self._check_open()
+        try:
+            return self._connection.send_whole(self.stream_id, data)
         except StreamGone:
             raise trio.BrokenResourceError("the call is over") from None
 

@@ -52,6 +52,7 @@ OVERRIDDEN = {
 """By base and subclass: what is overridden, and how it has to be called; None where we call it, not they."""
 
 USED = {
+    "its window": [f"_inbound_flow_control_window_manager.{name}" for name in ("_bytes_processed", "max_window_size")],
     "connection": ["_closed_streams", "_data_to_send", "_inbound_flow_control_window_manager", "_prepare_for_sending"],
     "its frames": ["_receive_frame", "_frame_dispatch_table"],
     "its tables": ["encoder.table_size_changes", "encoder.header_table_size", "decoder.max_header_list_size"],
