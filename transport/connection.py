@@ -162,12 +162,10 @@ class Connection(Dispatch):
         if stream is None:
             return False
         try:
-            stream.inbound.take(message.data, message.flow_length)
+            stream.inbound.take(message.data, message.flow_length, done=done)
         except FramingError as error:
             self._late += self._fail(message.stream_id, Status(error.code, str(error)))
             return True
-        if done:
-            stream.inbound.credit(message.flow_length)
         return self._tell_credit(message.stream_id, stream)
 
     def inflating(self, message: MessageReceived) -> Iterator[bytes]:
@@ -217,20 +215,22 @@ class Connection(Dispatch):
     def send(self, stream_id: int, data: bytes | memoryview) -> int:
         """Send as much as the windows allow; gives the number of bytes, 0 when they are shut."""
         allowed = min(self.sendable(stream_id), len(data))
-        self._send_allowed(stream_id, data, allowed)
+        frame_size: int = self._h2.max_outbound_frame_size
+        for start in range(0, allowed, frame_size):
+            self._h2.send_message_data(stream_id, data[start : min(start + frame_size, allowed)])
         return allowed
 
     def send_whole(self, stream_id: int, data: bytes) -> bool:
         """Send all of it, or nothing while the windows do not allow that; tells which."""
-        if self.sendable(stream_id) < len(data):
+        if stream_id not in self._streams:
+            raise StreamGone(stream_id)
+        if self._h2.sendable(stream_id) < len(data):
             return False
-        self._send_allowed(stream_id, data, len(data))
+        if len(data) <= self._h2.max_outbound_frame_size:
+            self._h2.send_message_data(stream_id, data)
+        else:
+            self.send(stream_id, data)
         return True
-
-    def _send_allowed(self, stream_id: int, data: bytes | memoryview, allowed: int) -> None:
-        frame_size: int = self._h2.max_outbound_frame_size
-        for start in range(0, allowed, frame_size):
-            self._h2.send_message_data(stream_id, data[start : min(start + frame_size, allowed)])
 
     # ---- the server's side
 

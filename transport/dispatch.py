@@ -123,9 +123,10 @@ class Dispatch(GRPCConnection):
         except FramingError as error:
             return self._fail(stream_id, Status(error.code, str(error)))
         self._tell_credit(stream_id, stream)
-        return [
-            MessageReceived(stream_id, data, held, self._received_at, encoding) for data, held, encoding in messages
-        ]
+        found: list[Event] = []
+        for content, held, encoding in messages:  # usually one: a comprehension would cost it a call
+            found.append(MessageReceived(stream_id, content, held, self._received_at, encoding))
+        return found
 
     def _stream_ended(self, event: Any) -> list[Event]:
         stream = self._streams.get(event.stream_id)

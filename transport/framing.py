@@ -68,25 +68,20 @@ class MessageReader:
 
     Args:
       encoding: What a set compressed flag means; None when the peer named nothing.
+
+    Attributes:
+      partial_bytes: Bytes kept of a message that is not whole yet, prefix included.
+      needed_bytes: The size of that message, prefix included, as far as it is known.
     """
 
-    __slots__ = ("_buffer", "_encoding", "_max_bytes", "_needed")
+    __slots__ = ("_buffer", "_encoding", "_max_bytes", "needed_bytes", "partial_bytes")
 
     def __init__(self, max_message_bytes: int, encoding: str | None) -> None:
         self._buffer = bytearray()
-        self._needed = PREFIX_BYTES
+        self.partial_bytes = 0
+        self.needed_bytes = PREFIX_BYTES
         self._max_bytes = max_message_bytes
         self._encoding = encoding
-
-    @property
-    def partial_bytes(self) -> int:
-        """Bytes kept of a message that is not whole yet, prefix included."""
-        return len(self._buffer)
-
-    @property
-    def needed_bytes(self) -> int:
-        """The size of that message, prefix included, as far as it is known."""
-        return self._needed
 
     def feed(self, data: bytes) -> list[Part]:
         """Take bytes; give the messages they complete.
@@ -94,25 +89,27 @@ class MessageReader:
         Raises:
           FramingError: too large, badly compressed, or not a message at all.
         """
-        if not self._buffer and len(data) >= PREFIX_BYTES:
+        if not self.partial_bytes and len(data) >= PREFIX_BYTES:
             size = PREFIX_BYTES + self._announced(data)
             if size == len(data):
                 return [(data[PREFIX_BYTES:], size, self._encoding_of(data[0]) if data[0] else None)]
         self._buffer += data
-        return self._cut() if len(self._buffer) >= self._needed else []
+        found = self._cut() if len(self._buffer) >= self.needed_bytes else []
+        self.partial_bytes = len(self._buffer)
+        return found
 
     def _cut(self) -> list[Part]:
-        """Cut whole messages off the buffer; `_needed` then says from where another look pays."""
+        """Cut whole messages off the buffer; `needed_bytes` then says from where another look pays."""
         messages = []
         start, end = 0, len(self._buffer)
         with memoryview(self._buffer) as view:
             while True:
                 if end - start < PREFIX_BYTES:
-                    self._needed = PREFIX_BYTES
+                    self.needed_bytes = PREFIX_BYTES
                     break
                 size = PREFIX_BYTES + self._announced(view[start : start + PREFIX_BYTES])
                 if end - start < size:
-                    self._needed = size
+                    self.needed_bytes = size
                     break
                 content = bytes(view[start + PREFIX_BYTES : start + size])
                 messages.append((content, size, self._encoding_of(view[start])))

@@ -91,8 +91,8 @@ class Inbound:
             raise FramingError(StatusCode.RESOURCE_EXHAUSTED, reason)
         self._drawn += size
 
-    def take(self, data: bytes, flow_length: int) -> None:
-        """A message has been read; its bytes stay held until `credit`.
+    def take(self, data: bytes, flow_length: int, *, done: bool = False) -> None:
+        """A message has been read; its bytes stay held until `credit`, unless its consumer is done with it.
 
         Raises:
           FramingError: the budget has no room for the next one, which has begun.
@@ -100,7 +100,10 @@ class Inbound:
         self.unread_messages -= 1
         if credited := PREFIX_BYTES + len(data) - flow_length:
             self._draw(-credited)
-        self._credit_incomplete()
+        if self._reader.partial_bytes:
+            self._credit_incomplete()
+        if done:
+            self._untold += flow_length
 
     def allow_large(self) -> None:
         """From now on the stream may draw on the budget; raises as `take` does."""

@@ -86,21 +86,22 @@ class Intake:
             data, start = self._data, self._start
         left = len(data) - start
         if left < _HEAD_BYTES:
-            if left >= 3:
-                self._check_length(self._length())
+            if left >= 3 and (length := self._length()) > self.max_frame_size:
+                raise self._too_large(length)
             return self._incomplete(left > 0)
         upper, lower, kind, flags, stream_id = _HEAD.unpack_from(data, start)
         length = upper << 8 | lower
-        self._check_length(length)
+        if length > self.max_frame_size:
+            raise self._too_large(length)
         if left < _HEAD_BYTES + length:
             return self._incomplete(True)
         if self.quota <= 0:
             return -1, 0, 0, 0
         return length, kind, flags, stream_id & 0x7FFFFFFF
 
-    def _check_length(self, length: int) -> None:
-        if length > self.max_frame_size:
-            raise h2.exceptions.FrameTooLargeError(f"a frame of {length} bytes; the limit is {self.max_frame_size}")
+    def _too_large(self, length: int) -> Exception:
+        error = f"a frame of {length} bytes; the limit is {self.max_frame_size}"
+        return h2.exceptions.FrameTooLargeError(error)  # type: ignore[no-any-return]
 
     def _check_preface(self) -> None:
         size = min(len(self._preface), len(self._data) - self._start)

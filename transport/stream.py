@@ -134,9 +134,9 @@ class Stream:
             return None
         raise trio.WouldBlock
 
-    def _pop(self, *, done: bool = False) -> MessageReceived:
+    def _pop(self) -> MessageReceived:
         message = self._unread.popleft()
-        if self._connection.take(message, done=done):
+        if self._connection.take(message):
             self._driver.wake_writer()
         return message
 
@@ -152,7 +152,8 @@ class Stream:
     def drop_next(self) -> None:
         """Take and acknowledge what `next_unread` has given, and what has been done with it."""
         self._burst += 1
-        self._pop(done=True)
+        if self._connection.take(self._unread.popleft(), done=True):
+            self._driver.wake_writer()
 
     def unread(self) -> Iterator[bytes]:
         """Look through what waits, oldest first, taking nothing; of what is compressed, no further than its beginning.
@@ -212,8 +213,12 @@ class Stream:
         head, content = self._packed(message)
         if PREFIX_BYTES + len(content) > _PIECE_BYTES or not self._driver.has_room:
             return False
-        if not self._send_whole(head + content):
-            return False
+        self._check_open()
+        try:
+            if not self._connection.send_whole(self.stream_id, head + content):
+                return False
+        except StreamGone:
+            raise trio.BrokenResourceError("the call is over") from None
         self._driver.wake_writer()
         return True
 
@@ -265,13 +270,6 @@ class Stream:
         self._check_open()
         try:
             return self._connection.sendable(self.stream_id)
-        except StreamGone:
-            raise trio.BrokenResourceError("the call is over") from None
-
-    def _send_whole(self, data: bytes) -> bool:
-        self._check_open()
-        try:
-            return self._connection.send_whole(self.stream_id, data)
         except StreamGone:
             raise trio.BrokenResourceError("the call is over") from None
 
