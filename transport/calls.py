@@ -42,6 +42,11 @@ class Call(Stream):
       trailing_metadata: Sent with the status, whatever it is; the handler sets it.
     """
 
+    __slots__ = (
+        "_started", "_verdict", "accepted_encodings", "deadline", "is_open_to_all", "metadata", "on_close", "path",
+        "peer", "scope", "trailing_metadata",
+    )  # fmt: skip
+
     def __init__(self, driver: "Driver", request: RequestStarted, peer: str) -> None:
         super().__init__(driver, request.stream_id)
         self.path = request.path

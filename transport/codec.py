@@ -46,6 +46,7 @@ __all__ = [
     "parse",
 ]
 
+_LITTLE_ENDIAN = sys.byteorder == "little"  # as on the wire
 DTYPES: Mapping[int, np.dtype[Any]] = {
     pb.AUDIO_FORMAT_F32: np.dtype("<f4"),
     pb.AUDIO_FORMAT_I16: np.dtype("<i2"),
@@ -174,7 +175,7 @@ def decode_audio(wire: pb.AudioBuffer) -> Audio:
     if count % channels:
         raise ChunkRefused(f"num_samples = {count} is not divisible by channels = {channels}")
     frames: Samples = np.ndarray((count // channels, channels), dtype, samples)
-    return Audio(frames if sys.byteorder == "little" else frames.astype(dtype.newbyteorder("=")), sample_rate)
+    return Audio(frames if _LITTLE_ENDIAN else frames.astype(dtype.newbyteorder("=")), sample_rate)
 
 
 def decode_data(text: str) -> Data:
@@ -231,7 +232,7 @@ def encode_audio(audio: Audio, wire: pb.AudioBuffer) -> None:
     """Write audio into an empty buffer message."""
     frames = audio.frames
     form = FORMATS[audio.sample_format]
-    wire.samples = frames.astype(DTYPES[form], copy=False).tobytes()
+    wire.samples = (frames if _LITTLE_ENDIAN else frames.astype(DTYPES[form])).tobytes()
     wire.sample_rate = audio.sample_rate
     wire.channels = audio.channels
     wire.format = form
@@ -256,6 +257,8 @@ class NodeResults:
     Args:
       debug: with stack traces.
     """
+
+    __slots__ = ("_built", "_debug", "_outcomes")
 
     def __init__(self, *, debug: bool = False) -> None:
         self._debug = debug

@@ -44,6 +44,8 @@ class Sender:
       debug: send stack traces.
     """
 
+    __slots__ = ("_call", "_debug", "_nodes", "_session")
+
     def __init__(self, call: Call, session: Session, *, debug: bool) -> None:
         self._call = call
         self._session = session
@@ -88,6 +90,10 @@ class Reader:
       close: called, with the reason, when nothing has come for `idle_timeout_s`.
       idle_timeout_s: on the clock of the sweep, which has to look after this.
     """
+
+    __slots__ = (
+        "_bug", "_call", "_close", "_idle_timeout_s", "_is_busy", "_looked", "_quiet_s", "_sending", "_session",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -39,6 +39,11 @@ class Stream:
       compressing: Whether messages sent from now on are compressed, if something was agreed on.
     """
 
+    __slots__ = (
+        "_arrivals", "_burst", "_connection", "_driver", "_error", "_input_ended", "_sending", "_unread", "_window",
+        "compressing", "cut_inside_message", "encoding", "on_arrival", "stream_id",
+    )  # fmt: skip
+
     def __init__(self, driver: "Driver", stream_id: int) -> None:
         self.stream_id = stream_id
         self.encoding: str | None = None
