@@ -226,7 +226,7 @@ class Admission:
 
     def return_row(self, row: Row) -> None:
         """A row's response has been handed over."""
-        self._credits -= row.credits
+        self._credits -= row.chunk_count + row.flush
         self._rows_inside -= 1
 
     def abandon(self) -> int:

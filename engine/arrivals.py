@@ -126,7 +126,13 @@ class Source:
         self.newest = chunk.sequence
         self.recent = (self.recent << 1 | 1) & _RECENT
         row = Row(chunk.sequence)
-        row.take(chunk, self.id, self.position.place(chunk.item) if isinstance(chunk.item, Audio) else chunk.item)
+        item = chunk.item
+        row.items[self.id] = [self.position.place(item) if isinstance(item, Audio) else item]
+        row.chunk_count = 1
+        row.nbytes = chunk.nbytes
+        row.received_at = chunk.received_at
+        row.parse_seconds = chunk.parse_seconds
+        row.timestamp_ms = chunk.timestamp_ms
         return row
 
     def passed(self, number: int, expected: int) -> ChunkRefused:

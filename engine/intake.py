@@ -20,8 +20,6 @@ MAX_DATA_BYTES = 1 << 20
 
 Format = tuple[int, int, np.dtype[Any]]
 
-_FLOAT32 = np.dtype(np.float32)
-
 
 class Intake:
     """Checks the chunks of one session.
@@ -84,7 +82,7 @@ class Intake:
                 context={"value": frames.size, "limit": self._limits.max_audio_samples},
             )
         form = audio.sample_rate, frames.shape[1], frames.dtype
-        if form[2] == _FLOAT32 and not np.isfinite(frames).all():
+        if frames.dtype.kind == "f" and not np.isfinite(frames).all():
             bad = int(np.flatnonzero(~np.isfinite(frames))[0])
             raise ChunkRefused(f"sample {bad} is {frames.flat[bad]}: samples must be finite numbers")
         fixed = self.formats.get(name, form)

@@ -55,6 +55,7 @@ class Outbox:
         "_events",
         "_events_of",
         "_handed_over",
+        "_listens",
         "_metrics_waiting",
         "_over",
         "_reader",
@@ -78,23 +79,27 @@ class Outbox:
         self._events: deque[Event] = deque()  # of the entry at hand, and not received yet
         self._at_hand: Row | EngineError | None = None
         self._reader = trio.lowlevel.ParkingLot()
+        self._listens = False  # whether the reader waits; to ask the lot is to call a function for every row
         self._metrics_waiting = self._showing = self._over = False
         self._streak = 0
 
+    def put_metrics(self) -> None:
+        """Add a marker for metrics, unless one waits."""
+        if not self._metrics_waiting:
+            self._metrics_waiting = True
+            self.put(Marker.METRICS)
+
     def put(self, entry: Entry) -> None:
-        """Add an entry; of metrics at most one waits.
+        """Add an entry.
 
         Raises:
           trio.WouldBlock: it is full, which a session's credits rule out.
         """
-        if entry is Marker.METRICS:
-            if self._metrics_waiting:
-                return
-            self._metrics_waiting = True
         if len(self._entries) >= self._capacity:
             raise trio.WouldBlock
         self._entries.append(entry)
-        if not self._showing and self._reader and (self.on_event is None or not self._show(self.on_event)):
+        if self._listens and not self._showing and (self.on_event is None or not self._show(self.on_event)):
+            self._listens = False
             self._reader.unpark_all()
 
     async def receive(self) -> Event | None:
@@ -103,7 +108,7 @@ class Outbox:
         while not self._events and not self._over:
             if not self._entries:
                 self._streak = 0
-                await self._reader.park()
+                await self._listen()
                 continue  # there may be an event that `on_event` has left
             if self._streak >= FAIR_ENTRIES:
                 self._streak = 0
@@ -111,6 +116,13 @@ class Outbox:
             self._streak += 1
             self._open_next()
         return self._events.popleft() if self._events else None
+
+    async def _listen(self) -> None:
+        self._listens = True
+        try:
+            await self._reader.park()
+        finally:
+            self._listens = False
 
     def discard(self, gone: Callable[[Row], None], *, received: bool) -> None:
         """Throw everything away, telling of each row.

@@ -296,7 +296,7 @@ class Session:
         self._since_metrics += step
         if self._since_metrics >= self._metrics_interval and not self._ended:
             self._since_metrics = 0.0
-            self._outbox.put(Marker.METRICS)
+            self._outbox.put_metrics()
 
     # Inside
 
