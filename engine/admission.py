@@ -46,7 +46,6 @@ class Admission:
       memory: where chunks' bytes are accounted.
 
     Attributes:
-      capacity: credits.
       ready: rows that `take_ready` will look at.
     """
 
@@ -155,7 +154,8 @@ class Admission:
     def _let_straight_in(self, source: Source, chunk: Chunk) -> None:
         """What `offer` comes to in the usual case: the only source gives the next number, and no row waits."""
         self._ledger.accepted += 1
-        self._ledger.samples += chunk.item.samples if isinstance(chunk.item, Audio) else 0
+        if isinstance(chunk.item, Audio):
+            self._ledger.samples += chunk.item.frames.size
         self._credits += 1
         self._memory.add(chunk.nbytes)
         self._last = chunk.sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -12,13 +11,13 @@ from engine.errors import ChunkRefused, MemoryLimitExceeded, SamplesLimitExceede
 from engine.graph import PlannedNode
 from engine.limits import ResourceLimits
 from engine.packet import Chunk
-from nodes.contract import Audio, Kind
+from nodes.contract import Audio, Kind, SampleFormat
 
 __all__ = ["MAX_DATA_BYTES", "Intake"]
 
 MAX_DATA_BYTES = 1 << 20
 
-Format = tuple[int, int, np.dtype[Any]]
+Format = tuple[int, int, SampleFormat]
 
 
 class Intake:
@@ -81,10 +80,10 @@ class Intake:
                 f"a chunk of {frames.size} samples; the limit is {self._limits.max_audio_samples}",
                 context={"value": frames.size, "limit": self._limits.max_audio_samples},
             )
-        form = audio.sample_rate, frames.shape[1], frames.dtype
-        if frames.dtype.kind == "f" and not np.isfinite(frames).all():
+        if audio.sample_format == "f32" and not np.isfinite(frames).all():
             bad = int(np.flatnonzero(~np.isfinite(frames))[0])
             raise ChunkRefused(f"sample {bad} is {frames.flat[bad]}: samples must be finite numbers")
+        form = audio.sample_rate, audio.channels, audio.sample_format
         fixed = self.formats.get(name, form)
         if form != fixed:
             raise ChunkRefused(
@@ -101,7 +100,7 @@ class Intake:
     def accepted(self, name: str, chunk: Chunk) -> None:
         """It has been let in: its format is now its source's. That of a chunk that is late or doubled never is."""
         if isinstance(audio := chunk.item, Audio):
-            self.formats.setdefault(name, (audio.sample_rate, audio.channels, audio.frames.dtype))
+            self.formats.setdefault(name, (audio.sample_rate, audio.channels, audio.sample_format))
 
     def flush(self) -> None:
         """Formats may change now."""
@@ -109,5 +108,5 @@ class Intake:
 
 
 def _words(form: Format) -> str:
-    rate, channels, dtype = form
-    return f"{dtype.kind}{8 * dtype.itemsize} at {rate} Hz with {channels} channel{'s' * (channels > 1)}"
+    rate, channels, sample_format = form
+    return f"{sample_format} at {rate} Hz with {channels} channel{'s' * (channels > 1)}"

@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from engine.nobody import nobody
 from engine.packet import Result, SessionMetrics
 from engine.row import Row
+from engine.waiters import Waiters
 
 __all__ = ["FAIR_ENTRIES", "Entry", "Event", "Marker", "Outbox"]
 
@@ -55,7 +56,6 @@ class Outbox:
         "_events",
         "_events_of",
         "_handed_over",
-        "_listens",
         "_metrics_waiting",
         "_over",
         "_reader",
@@ -78,8 +78,7 @@ class Outbox:
         self._entries: deque[Entry] = deque()
         self._events: deque[Event] = deque()  # of the entry at hand, and not received yet
         self._at_hand: Row | EngineError | None = None
-        self._reader = trio.lowlevel.ParkingLot()
-        self._listens = False  # whether the reader waits; to ask the lot is to call a function for every row
+        self._reader = Waiters()
         self._metrics_waiting = self._showing = self._over = False
         self._streak = 0
 
@@ -98,9 +97,8 @@ class Outbox:
         if len(self._entries) >= self._capacity:
             raise trio.WouldBlock
         self._entries.append(entry)
-        if self._listens and not self._showing and (self.on_event is None or not self._show(self.on_event)):
-            self._listens = False
-            self._reader.unpark_all()
+        if self._reader.count and not self._showing and (self.on_event is None or not self._show(self.on_event)):
+            self._reader.wake()
 
     async def receive(self) -> Event | None:
         """The next event, or None when all is over. Asking for it says that the last one has been handed over."""
@@ -108,7 +106,7 @@ class Outbox:
         while not self._events and not self._over:
             if not self._entries:
                 self._streak = 0
-                await self._listen()
+                await self._reader.wait()
                 continue  # there may be an event that `on_event` has left
             if self._streak >= FAIR_ENTRIES:
                 self._streak = 0
@@ -116,13 +114,6 @@ class Outbox:
             self._streak += 1
             self._open_next()
         return self._events.popleft() if self._events else None
-
-    async def _listen(self) -> None:
-        self._listens = True
-        try:
-            await self._reader.park()
-        finally:
-            self._listens = False
 
     def discard(self, gone: Callable[[Row], None], *, received: bool) -> None:
         """Throw everything away, telling of each row.

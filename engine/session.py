@@ -39,6 +39,7 @@ from engine.pipeline import RunningPipeline
 from engine.planning import plan_session
 from engine.results import ResultMaker
 from engine.row import Row
+from engine.waiters import Waiters
 
 __all__ = ["Event", "Session", "open_session"]
 
@@ -133,7 +134,7 @@ class Session:
             on_failed=self.fail,
         )
         self._results = ResultMaker(plan, self.pipeline.tasks, options.lean)
-        self._room = trio.lowlevel.ParkingLot()
+        self._room = Waiters()
         self._closing = self._ended = False
         self._since_metrics = 0.0
         self.failure: EngineError | None = None
@@ -196,7 +197,7 @@ class Session:
     async def room(self) -> None:
         """Wait until something has been returned, so that an offer may succeed; at once if the session has ended."""
         if not self._ended:
-            await self._room.park()
+            await self._room.wait()
 
     async def send(self, chunk: Chunk | BadChunk) -> None:
         """Take a chunk, waiting for room: this is the backpressure.
@@ -289,7 +290,7 @@ class Session:
         """Look at what depends on time; called by the sweep."""
         if self._ended:
             return
-        if not self._room:  # nobody waits for it
+        if not self._room.count:  # nobody waits for it
             self._admission.advance(step)
         self._enter_ready()
         self.pipeline.tick(clock, step)
@@ -360,8 +361,7 @@ class Session:
 
     def wake(self) -> None:
         """Let those who wait for `room` look again."""
-        if self._room:  # else `unpark_all` costs five calls for nothing
-            self._room.unpark_all()
+        self._room.wake()
 
     def _end(self) -> None:
         """Stop the graph, count what that loses, and leave the end to be received."""
