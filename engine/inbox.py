@@ -21,14 +21,17 @@ class Inbox:
     Args:
       edges: how many lead to it; a source has one, from the session.
       capacity: packets that each of them holds.
+
+    Attributes:
+      queues: the packets of each edge.
     """
 
-    __slots__ = ("_capacity", "_queues", "_single", "_waiting")
+    __slots__ = ("_capacity", "_single", "_waiting", "queues")
 
     def __init__(self, edges: int, capacity: int) -> None:
         self._capacity = capacity
-        self._queues: list[deque[Packet]] = [deque() for _ in range(edges)]
-        self._single = self._queues[0] if edges == 1 else None
+        self.queues: list[deque[Packet]] = [deque() for _ in range(edges)]
+        self._single = self.queues[0] if edges == 1 else None
         self._waiting = trio.lowlevel.ParkingLot()
 
     def put(self, edge: int, packet: Packet) -> bool:
@@ -37,22 +40,22 @@ class Inbox:
         Raises:
           trio.WouldBlock: the edge is full, which a session's credits rule out.
         """
-        queue = self._queues[edge]
+        queue = self.queues[edge]
         if len(queue) >= self._capacity:
             raise trio.WouldBlock
         queue.append(packet)
-        return self._single is not None or all(self._queues)
+        return self._single is not None or all(self.queues)
 
     @property
     def whole_rows(self) -> int:
         """Rows that can be taken."""
-        return min(map(len, self._queues))
+        return min(map(len, self.queues))
 
     def take(self) -> list[Packet] | None:
         """The packets of the next row, in the order of the edges; None while it is not whole."""
         if self._single is not None:
             return [self._single.popleft()] if self._single else None
-        return [queue.popleft() for queue in self._queues] if all(self._queues) else None
+        return [queue.popleft() for queue in self.queues] if all(self.queues) else None
 
     def wake(self) -> None:
         """Have the node's task look for rows."""
@@ -60,8 +63,8 @@ class Inbox:
 
     async def wait(self) -> None:
         """Wait for a whole row, if only for one turn of the scheduler."""
-        if all(self._queues):
+        if all(self.queues):
             await trio.lowlevel.checkpoint()
             return
-        while not all(self._queues):
+        while not all(self.queues):
             await self._waiting.park()

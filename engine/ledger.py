@@ -77,6 +77,17 @@ class MemoryAccount:
         if self.buffers + self.nodes > self.peak:
             self.peak = self.buffers + self.nodes
 
+    def take(self, nbytes: int) -> bool:
+        """Account for buffers that have come to be, if they stay within the limit; tell whether they do."""
+        buffers = self.buffers + nbytes
+        used = buffers + self.nodes
+        if used > self.limit:
+            return False
+        self.buffers = buffers
+        if used > self.peak:
+            self.peak = used
+        return True
+
     def release(self, nbytes: int) -> None:
         """Account for buffers that have gone."""
         self.buffers -= nbytes

@@ -22,14 +22,14 @@ from engine.graph import PlannedNode
 from engine.inbox import Inbox
 from engine.node_faults import node_failed, node_refused, too_large, too_slow
 from engine.packet import NodeFigures, NodeStatus
-from engine.row import Mark, Packet, Row, items_bytes
+from engine.row import Packet, Row, items_bytes
 from engine.watchdog import Holds
 from nodes.contract import Audio, Data, InvalidInput, Item, Join, Kind, To
 
 if TYPE_CHECKING:
     from engine.pipeline import RunningPipeline
 
-__all__ = ["BATCH_ROWS", "NodeTask"]
+__all__ = ["BATCH_ROWS", "NodeTask", "listed"]
 
 BATCH_ROWS = 64
 """Rows that one thread call may be asked to do."""
@@ -40,6 +40,8 @@ Done = tuple[Sequence[Item | To], EngineError | None, float, float]
 """What a node made of a row, why it refused, when it began and ended (seconds)."""
 
 _TYPES: Mapping[Kind, tuple[type[Item], ...]] = {Kind.AUDIO: (Audio,), Kind.DATA: (Data,), Kind.BOTH: (Audio, Data)}
+
+_SUCCESS, _SKIPPED, _FAILED = NodeStatus.SUCCESS, NodeStatus.SKIPPED, NodeStatus.FAILED
 
 _JSON = json.JSONEncoder(default=str, allow_nan=False)
 
@@ -59,6 +61,38 @@ class NodeTask:
       abandoned: a thread call of it was given up; see `engine.placement`.
     """
 
+    __slots__ = (
+        "_away",
+        "_custom",
+        "_delay",
+        "_failed",
+        "_filters",
+        "_gives",
+        "_held",
+        "_hold_limit",
+        "_holds",
+        "_in_thread",
+        "_joins",
+        "_limit",
+        "_max_run",
+        "_memory",
+        "_node",
+        "_pipeline",
+        "_queued",
+        "_routes",
+        "_rows",
+        "_run",
+        "_samples",
+        "_told_ended",
+        "_turns",
+        "_upstreams",
+        "abandoned",
+        "downstreams",
+        "inbox",
+        "outlets",
+        "planned",
+    )
+
     def __init__(self, planned: PlannedNode, pipeline: RunningPipeline, capacity: int) -> None:
         self.planned = planned
         self.inbox = Inbox(len(planned.inbound) or 1, capacity)
@@ -66,8 +100,12 @@ class NodeTask:
         self.downstreams: list[str] = []
         self.abandoned = False
         self._pipeline = pipeline
+        self._turns = pipeline.turns
+        self._memory = pipeline.memory
+        self._limit = pipeline.timeout_seconds
         self._node = planned.node
         self._in_thread = planned.node.placement == "thread"
+        self._routes = planned.node.routes
         self._joins = isinstance(planned.node, Join)
         self._told_ended: set[str] = set()
         self._upstreams = [pipeline.plan.nodes[edge.source].id for edge in planned.inbound] or [""]
@@ -76,9 +114,13 @@ class NodeTask:
         self._failed = self._away = False
         self._hold_limit = math.inf if self._in_thread else pipeline.watchdog.limit_seconds
         self._holds = Holds()
-        self._memory, self._delay, self._custom = 0, 0.0, ""
+        self._held, self._delay, self._custom = 0, 0.0, ""
         self._run = self._queued = self._max_run = 0.0
         self._rows = self._samples = 0
+
+    def inlet(self, edge: int) -> Callable[[Packet], None]:
+        """What takes the packets of an inbound edge; never waits."""
+        return partial(self.put, edge)
 
     def put(self, edge: int, packet: Packet) -> None:
         """Take a packet of an inbound edge; if that makes a row whole, it is due."""
@@ -86,11 +128,11 @@ class NodeTask:
             if self._in_thread:
                 self.inbox.wake()
             else:
-                self._pipeline.turns.due(self)
+                self._turns.due(self)
 
     async def run(self) -> None:
         """See to the rows that are left to this task, until the nursery is cancelled or this node has failed."""
-        turns = self._pipeline.turns
+        turns = self._turns
         while not self._failed:
             await self.inbox.wait()
             if self._in_thread:
@@ -100,10 +142,15 @@ class NodeTask:
                     turns.due(self)
             turns.work()
 
-    def do(self, packets: list[Packet]) -> float:
-        """Do a row here and now, unless the node has failed; give when that was done."""
-        if self._failed:
+    def do_next(self) -> float:
+        """Do the next row here and now, if it is whole and the node has not failed; give when that was done."""
+        packets = self.inbox.take()
+        if packets is None or self._failed:
             return 0.0
+        self._turns.begin(packets[0].row, self.planned)
+        return self._do(packets)
+
+    def _do(self, packets: list[Packet]) -> float:
         row = packets[0].row
         given = self._gather(packets)
         try:
@@ -134,7 +181,7 @@ class NodeTask:
                     self._fail(packets[0].row, error)
                     break
                 self._settle(packets, given, done)
-            self._pipeline.turns.work()
+            self._turns.work()
 
     def _work_there(self, row: Row, given: Given) -> Done:
         """`_work` in a thread, whose CPU time no turn accounts for."""
@@ -148,16 +195,15 @@ class NodeTask:
         made, refusal, began, ended = done
         row = packets[0].row
         sent_at = packets[0].sent_at if len(packets) == 1 else max(each.sent_at for each in packets)
-        self._account(row, given, refusal, ended - began, began - sent_at)
+        self._account(row, _all(given), refusal, ended - began, began - sent_at)
         for packet in packets:
             packet.readers -= 1
             if not packet.readers:
-                self._pipeline.memory.buffers -= packet.nbytes
-        limit = self._pipeline.timeout_seconds
-        if ended - began > limit:
-            self._fail(row, too_slow(self.planned, ended - began, row.sequence, limit))
+                self._memory.buffers -= packet.nbytes
+        if ended - began > self._limit:
+            self._fail(row, too_slow(self.planned, ended - began, row.sequence, self._limit))
         else:
-            self._pass_on(row, made, ended)
+            self._pass_on(row, made, ended, packets[0])
 
     def _fail(self, row: Row, error: EngineError) -> None:
         self._failed = True
@@ -193,11 +239,11 @@ class NodeTask:
             for each in calls:
                 try:
                     more = node.process(each)
-                    made = (*made, *_listed(more)) if made or type(more) is not tuple else more
+                    made = (*made, *listed(more)) if made or type(more) is not tuple else more
                 except InvalidInput as error:
                     refusal = refusal or error
             if row.flush:
-                made = (*made, *_listed(node.finish()))
+                made = (*made, *listed(node.finish()))
                 self._told_ended.clear()
             for item in made:
                 if not isinstance(item, self._gives):
@@ -223,58 +269,74 @@ class NodeTask:
             there = ", ".join(map(repr, self.downstreams)) or "nowhere"
             raise ValueError(f"gave an item to {made.target!r}, but it leads to {there}")
 
-    def _account(self, row: Row, given: Given, refusal: EngineError | None, run: float, queued: float) -> None:
+    def _account(self, row: Row, items: Sequence[Item], refusal: EngineError | None, run: float, queued: float) -> None:
         """Keep the row's mark and the session's figures."""
+        if not (items or row.flush):
+            row.marks[self.planned.index] = (_SKIPPED, run, queued, 0)
+            row.has_skipped = True
+            return
         samples = 0
-        items = _all(given)
         for item in items:
             if type(item) is Audio:
                 samples += item.frames.size
-        status = NodeStatus.SUCCESS if items or row.flush else NodeStatus.SKIPPED
+        row.marks[self.planned.index] = (_SUCCESS if refusal is None else _FAILED, run, queued, samples)
         if refusal is not None:
-            status = NodeStatus.FAILED
             row.rejections.append(refusal)
-        row.marks[self.planned.index] = Mark(status, run, queued, samples)
-        if status is not NodeStatus.SKIPPED:
-            self._rows += bool(items)
-            self._run += run
-            self._queued += queued
-            self._samples += samples
-            if run > self._max_run:
-                self._max_run = run
-            if run > self._hold_limit:
-                self._holds.note(run * 1e3)
-                cpu = min(run, self._pipeline.turns.cpu_seconds())
-                self._pipeline.watchdog.note(self.planned.id, self.planned.node_type, run, cpu)
+        if items:
+            self._rows += 1
+        self._run += run
+        self._queued += queued
+        self._samples += samples
+        if run > self._max_run:
+            self._max_run = run
+        if run > self._hold_limit:
+            self._holds.note(run * 1e3)
+            cpu = min(run, self._turns.cpu_seconds())
+            self._pipeline.watchdog.note(self.planned.id, self.planned.node_type, run, cpu)
 
-    def _pass_on(self, row: Row, given: Sequence[Item | To], now: float) -> None:
-        """Give every outlet its packet, the session its outputs, and the row its end."""
-        memory = self._pipeline.memory
-        made: Sequence[Item] = _without_address(given) if self._node.routes else given  # type: ignore[assignment]
+    def _pass_on(self, row: Row, given: Sequence[Item | To], now: float, spent: Packet) -> None:
+        """Give every outlet its packet, the session its outputs, and the row its end.
+
+        Args:
+          row: which.
+          given: what the node has made of it.
+          now: when that was done.
+          spent: what brought the row; it goes on with what was made, if nobody reads it any more.
+        """
+        memory, outlets = self._memory, self.outlets
+        made: Sequence[Item] = _without_address(given) if self._routes else given  # type: ignore[assignment]
         nbytes = items_bytes(made) if made else 0
-        if nbytes and not memory.fits(nbytes):
+        if nbytes and not memory.take(nbytes):
             row.rejections.append(too_large(self.planned, nbytes, row.sequence, memory))
             given, made, nbytes = (), (), 0
-        if self._node.routes:
-            self._share_out(row, given, now)
-        elif self.outlets:
-            memory.add(nbytes)
-            packet = Packet(row, made, now, nbytes, len(self.outlets))
-            for outlet in self.outlets:
-                outlet(packet)
         if self.planned.is_output and made:
-            memory.add(nbytes)
+            if outlets:
+                memory.add(nbytes)  # an output beside what goes on
             row.nbytes += nbytes
             row.outputs[self.planned.id] = made
-        if not self.outlets:
+        if not outlets:
             self._pipeline.sink_done(row)
+        elif self._routes:
+            memory.release(nbytes)  # each share is accounted for by itself
+            self._share_out(row, given, now)
+        elif spent.readers:
+            packet = Packet(row, made, now, nbytes, len(outlets))
+            for outlet in outlets:
+                outlet(packet)
+        else:
+            spent.items = made
+            spent.sent_at = now
+            spent.nbytes = nbytes
+            spent.readers = len(outlets)
+            for outlet in outlets:
+                outlet(spent)
 
     def _share_out(self, row: Row, given: Sequence[Item | To], now: float) -> None:
         """Give every outlet a packet of its own, with what is for all and what is for its node alone."""
         for outlet, downstream in zip(self.outlets, self.downstreams, strict=True):
             share = _without_address(each for each in given if not isinstance(each, To) or each.target == downstream)
             nbytes = items_bytes(share)
-            self._pipeline.memory.add(nbytes)
+            self._memory.add(nbytes)
             outlet(Packet(row, share, now, nbytes, 1))
 
     def close(self) -> None:
@@ -305,10 +367,10 @@ class NodeTask:
         """Bytes that the node says it holds."""
         if not self._away:
             try:
-                self._memory = self._node.memory_bytes
+                self._held = self._node.memory_bytes
             except Exception as error:
                 self._pipeline.fail_now(node_failed(self.planned, "cannot tell its memory", error))
-        return self._memory
+        return self._held
 
     def delay_seconds(self) -> float:
         """By how much the node says that its output lags its input."""
@@ -335,7 +397,12 @@ class NodeTask:
         return _JSON.encode(custom) if custom else ""
 
 
-def _listed(given: Iterable[Item | To]) -> Iterable[Item | To]:
+def listed(given: Iterable[Item | To]) -> Iterable[Item | To]:
+    """What a node gave.
+
+    Raises:
+      TypeError: it is not iterable.
+    """
     if not hasattr(given, "__iter__"):
         raise TypeError(f"gave {given!r:.80}, no list of items: yield each, or return a list of them")
     return given

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import perf_counter
 
 import trio
@@ -20,6 +19,7 @@ from engine.ledger import MemoryAccount
 from engine.nobody import nobody
 from engine.node_task import NodeTask
 from engine.placement import Threads
+from engine.plain_task import make_task
 from engine.row import Packet, Row
 from engine.turn import Turns
 from engine.watchdog import Watchdog
@@ -75,12 +75,12 @@ class RunningPipeline:
         self._scope = trio.CancelScope()
         self._finished: list[Row] = []
         self.turns = Turns(self._tell_finished, watchdog)
-        self.tasks = [NodeTask(planned, self, capacity) for planned in plan.nodes]
+        self.tasks = [make_task(planned, self, capacity) for planned in plan.nodes]
         self._sinks = sum(planned.is_sink for planned in plan.nodes)
-        self._sources = [task for task in self.tasks if task.planned.is_source]
+        self._sources = [(task.planned.id, task.inlet(0)) for task in self.tasks if task.planned.is_source]
         for task in self.tasks:
             for number, edge in enumerate(task.planned.inbound):
-                self.tasks[edge.source].outlets.append(partial(task.put, number))
+                self.tasks[edge.source].outlets.append(task.inlet(number))
                 self.tasks[edge.source].downstreams.append(task.planned.id)
 
     async def run(self) -> None:
@@ -109,8 +109,8 @@ class RunningPipeline:
         for row in rows:
             self._begin(row, clock)
             row.nbytes, nbytes = 0, row.nbytes
-            for source in self._sources:
-                source.put(0, Packet(row, row.items.get(source.planned.id, ()), now, nbytes, 1))
+            for source, put in self._sources:
+                put(Packet(row, row.items.get(source, ()), now, nbytes, 1))
                 nbytes = 0
             row.items = {}
         if at_once:

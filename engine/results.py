@@ -72,7 +72,7 @@ class ResultMaker:
         """
         outputs = {node: join_items(self._by_id[node], items, row.sequence) for node, items in row.outputs.items()}
         marks = cast(list[Mark], row.marks)  # a row that all sinks have done has been through every node
-        is_whole = not row.rejections and all(mark.status is NodeStatus.SUCCESS for mark in marks)
+        is_whole = not (row.has_skipped or row.rejections)
         return Result(
             sequence=row.sequence,
             flush=row.flush,
@@ -91,8 +91,8 @@ class ResultMaker:
 
     def _outcomes(self, marks: Sequence[Mark], errors: Sequence[EngineError]) -> list[NodeOutcome]:
         outcomes = [
-            skipped if mark.status is NodeStatus.SKIPPED else done
-            for mark, done, skipped in zip(marks, self._done, self._skipped, strict=True)
+            skipped if status is NodeStatus.SKIPPED else done
+            for (status, *_), done, skipped in zip(marks, self._done, self._skipped, strict=True)
         ]
         for error in errors:
             index = self._by_id[error.node_id].planned.index
@@ -102,13 +102,13 @@ class ResultMaker:
     def _figures(self, marks: Sequence[Mark]) -> dict[str, NodeFigures]:
         return {
             task.planned.id: NodeFigures(
-                mark.run * 1e3,
-                mark.queued * 1e3,
-                mark.run * 1e3,
-                int(mark.status is not NodeStatus.SKIPPED),
-                mark.samples,
+                run * 1e3,
+                queued * 1e3,
+                run * 1e3,
+                int(status is not NodeStatus.SKIPPED),
+                samples,
                 task.memory_bytes(),
                 task.custom_json(),
             )
-            for task, mark in zip(self._tasks, marks, strict=True)
+            for task, (status, run, queued, samples) in zip(self._tasks, marks, strict=True)
         }

@@ -20,22 +20,17 @@ DATA_ITEM_BYTES = 512
 
 def items_bytes(items: Sequence[Item]) -> int:
     """Accounted bytes of some items."""
+    if len(items) == 1 and type(items[0]) is Audio:  # the usual case
+        return items[0].frames.nbytes
     nbytes = 0
     for item in items:
         nbytes += item.frames.nbytes if isinstance(item, Audio) else DATA_ITEM_BYTES
     return nbytes
 
 
-class Mark:
-    """What one node did in one row. Times in seconds."""
-
-    __slots__ = ("queued", "run", "samples", "status")
-
-    def __init__(self, status: NodeStatus, run: float, queued: float, samples: int) -> None:
-        self.status = status
-        self.run = run
-        self.queued = queued
-        self.samples = samples
+Mark = tuple[NodeStatus, float, float, int]
+"""What one node did in one row: what became of it, run time and queue time in seconds, samples taken in. A bare tuple,
+for one is made for every node of every row."""
 
 
 class Row:
@@ -57,6 +52,7 @@ class Row:
       waiting: sinks that have not done it yet.
       cpu_seconds: thread CPU time of the turns, and of the thread calls, that it has gone through the graph in.
       marks: one per node, in topological order; None until that node has done it.
+      has_skipped: a node had nothing to do in it.
       outputs: node id → items, of sinks and taps that gave any.
       rejections: one per node that refused it.
     """
@@ -68,6 +64,7 @@ class Row:
         "entered_clock",
         "final",
         "flush",
+        "has_skipped",
         "index",
         "items",
         "marks",
@@ -97,6 +94,7 @@ class Row:
         self.waiting = 0
         self.cpu_seconds = 0.0
         self.marks: list[Mark | None] = []
+        self.has_skipped = False
         self.outputs: dict[str, Sequence[Item]] = {}
         self.rejections: list[EngineError] = []
 
@@ -120,6 +118,8 @@ class Row:
 
 class Packet:
     """What one node hands to the next for one row; shared by all edges that leave the node.
+
+    When all its readers have done with it, it may go on with what one of them made of it.
 
     Attributes:
       items: what it carries; filtered by the reader to the kinds of its edge.

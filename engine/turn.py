@@ -12,6 +12,7 @@ from collections.abc import Callable
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING
 
+from engine.graph import PlannedNode
 from engine.nobody import nobody
 from engine.row import Row
 from engine.watchdog import Watchdog
@@ -30,18 +31,22 @@ class Turns:
     Args:
       on_end: called when a turn is over, its CPU time accounted for.
       watchdog: may see which node is running.
+
+    Attributes:
+      due: takes a node that has one more row to do. It is done in this turn, or in the next one that anybody takes.
+      row: which this turn is at, if any.
     """
+
+    __slots__ = ("_cpu", "_due", "_on_end", "_watchdog", "_working", "due", "row")
 
     def __init__(self, on_end: Callable[[], None], watchdog: Watchdog) -> None:
         self._due: deque[NodeTask] = deque()
+        self.due = self._due.append
         self._watchdog = watchdog
         self._on_end = on_end
         self._working = False
+        self.row: Row | None = None
         self._cpu = 0.0
-
-    def due(self, task: NodeTask) -> None:
-        """This node has one more row to do. It is done in this turn, or in the next one that anybody takes."""
-        self._due.append(task)
 
     def work(self) -> None:
         """Take a turn, unless this is in one: do what is due, and what falls due by that."""
@@ -52,6 +57,7 @@ class Turns:
             self._do_due()
         finally:
             self._working = False
+            self.row = None
             self._watchdog.running = None
         self._on_end()
 
@@ -75,29 +81,32 @@ class Turns:
     def _do_due(self) -> None:
         due = self._due
         ends, self._cpu = perf_counter() + TURN_SECONDS, thread_time()
-        row: Row | None = None
         while due:
-            task = due.popleft()
-            packets = task.inbox.take()
-            if packets is None:
-                continue
-            if row is not packets[0].row:
-                self._charge(row)
-                row = packets[0].row
-            self._watchdog.running = task.planned, packets
-            if task.do(packets) > ends:
+            if due.popleft().do_next() > ends:
                 break
-        self._charge(row)
-        self._leave_due()
+        self._charge()
+        if due:
+            self._leave_due()
+
+    def begin(self, row: Row, planned: PlannedNode) -> None:
+        """A node begins with a row."""
+        if row is not self.row:
+            self.come_to(row)
+        self._watchdog.running = planned, row
+
+    def come_to(self, row: Row) -> None:
+        """The turn comes to another row: the CPU time until now went into the row before."""
+        self._charge()
+        self.row = row
 
     def _leave_due(self) -> None:
         for task in self._due:
             task.inbox.wake()
         self._due.clear()
 
-    def _charge(self, row: Row | None) -> None:
-        """Account for the CPU time since the last call: it went into this row."""
-        if row is not None:
+    def _charge(self) -> None:
+        """Account for the CPU time since the last call: it went into the row that the turn is at."""
+        if self.row is not None:
             now = thread_time()
-            row.cpu_seconds += now - self._cpu
+            self.row.cpu_seconds += now - self._cpu
             self._cpu = now

@@ -477,7 +477,7 @@ async def test_an_inline_node_that_takes_too_long_ends_the_session(
 ) -> None:
     """It holds the loop, and with it the sweep: its own clock tells."""
     now = 0.0
-    monkeypatch.setattr("engine.node_task.perf_counter", lambda: now)
+    monkeypatch.setattr("engine.plain_task.perf_counter", lambda: now)
 
     class Slow(Probe):
         def treat(self, item: Item) -> Iterable[Item]:

@@ -1,0 +1,104 @@
+"""The usual node at work: in line, one inbound edge that filters nothing, no `Join`. Quicker, and otherwise the same.
+
+A row with one item, which is neither a barrier nor a source's last, is done in one function; all others go the way of
+every other node.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from engine.graph import PlannedNode
+from engine.node_faults import node_failed, node_refused, too_slow
+from engine.node_task import NodeTask, listed
+from engine.row import Packet
+from nodes.contract import InvalidInput, Item, Join, To
+
+if TYPE_CHECKING:
+    from engine.pipeline import RunningPipeline
+
+__all__ = ["PlainTask", "make_task"]
+
+
+def make_task(planned: PlannedNode, pipeline: RunningPipeline, capacity: int) -> NodeTask:
+    """Put a node to work in the way that fits its place."""
+    node, inbound = planned.node, planned.inbound
+    is_plain = (
+        node.placement == "inline"
+        and not isinstance(node, Join)
+        and (not inbound or (len(inbound) == 1 and not inbound[0].filters))
+    )
+    return (PlainTask if is_plain else NodeTask)(planned, pipeline, capacity)
+
+
+class PlainTask(NodeTask):
+    """A node whose rows are one packet each, all of which is for it."""
+
+    __slots__ = ("_capacity", "_due", "_process", "_queue", "_watchdog")
+
+    def __init__(self, planned: PlannedNode, pipeline: RunningPipeline, capacity: int) -> None:
+        super().__init__(planned, pipeline, capacity)
+        self._capacity = capacity
+        self._queue: deque[Packet] = self.inbox.queues[0]
+        self._process: Callable[[Any], Iterable[Item | To]] = planned.node.process
+        self._due = pipeline.turns.due
+        self._watchdog = pipeline.watchdog
+
+    def inlet(self, edge: int) -> Callable[[Packet], None]:
+        """What takes the packets of its edge; never waits."""
+        return self.take
+
+    def take(self, packet: Packet) -> None:
+        """`put`, on its one edge."""
+        queue = self._queue
+        if len(queue) >= self._capacity:
+            raise trio.WouldBlock
+        queue.append(packet)
+        if not self._failed:
+            self._due(self)
+
+    def do_next(self) -> float:
+        """Do the next row here and now, if there is one and the node has not failed; give when that was done."""
+        if not self._queue or self._failed:
+            return 0.0
+        packet = self._queue.popleft()
+        row, items = packet.row, packet.items
+        if row is not self._turns.row:
+            self._turns.come_to(row)
+        self._watchdog.running = self.planned, row
+        if len(items) != 1 or row.flush or row.ended:
+            return self._do([packet])
+        (item,) = items
+        began = perf_counter()
+        try:
+            made = self._process(item)
+            if type(made) is not tuple:
+                made = tuple(listed(made))
+            for each in made:
+                if not isinstance(each, self._gives):
+                    self._require_address(each)
+        except InvalidInput as error:
+            refusal = node_refused(self.planned, error, row.sequence, items)
+            ended = perf_counter()
+            self._settle([packet], items, ((), refusal, began, ended))
+            return ended
+        except Exception as error:  # as in NodeTask._work
+            failure = node_failed(self.planned, "failed", error, row.sequence, items)
+            failure.__cause__ = error
+            self._fail(row, failure)
+            return perf_counter()
+        ended = perf_counter()
+        self._account(row, items, None, ended - began, began - packet.sent_at)
+        packet.readers -= 1
+        if not packet.readers:
+            self._memory.buffers -= packet.nbytes
+        if ended - began > self._limit:
+            self._fail(row, too_slow(self.planned, ended - began, row.sequence, self._limit))
+        else:
+            self._pass_on(row, made, ended, packet)
+        return ended
