@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
-from nodes.contract import Audio, Data, Kind, Node, SampleFormat
+from nodes.contract import FULL_SCALE, Audio, Data, Kind, Node
 from nodes.decibels import amplitude_db, power_db
 from nodes.speech import milliseconds
 from nodes.stream import require_finite
@@ -70,13 +70,12 @@ class AudioLevel(Node):
         return Data(joined, items[0].at, items[-1].until)
 
 
-_FULL_SCALE: Mapping[SampleFormat, float] = {"f32": 1.0, "i16": 2.0**15, "i32": 2.0**31}
 _FLOAT64 = np.dtype(np.float64)
 
 
 def _measure(audio: Audio) -> tuple[list[float], list[float]]:
     """Mean square and peak of each channel; in float64, so that no finite sample overflows and none is rounded."""
-    frames, full = audio.frames, _FULL_SCALE[audio.sample_format]
+    frames, full = audio.frames, FULL_SCALE[audio.sample_format]
     if audio.channels == 1:  # three times as quick as the general way
         samples = frames.ravel().astype(_FLOAT64)
         peak = max(frames.item(frames.argmax()), -frames.item(frames.argmin()))

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import attrs
+import numpy as np
 
-from nodes.contract import MAX_SAMPLE_RATE, Audio, Float32, InvalidInput, Node, SampleFormat, from_float32, parameter
+from nodes.contract import (
+    FULL_SCALE,
+    MAX_SAMPLE_RATE,
+    Audio,
+    Float32,
+    InvalidInput,
+    Node,
+    SampleFormat,
+    Samples,
+    from_float32,
+    parameter,
+    rounded,
+)
 from nodes.extras import require
 from nodes.resampling import (
     LIBSAMPLERATE_CONVERTERS,
@@ -20,20 +33,44 @@ from nodes.resampling import (
     sinc_delay,
     soxr_delay,
 )
-from nodes.stream import StreamFormat, continues, require_finite, require_format
+from nodes.stream import StreamFormat, continues, require_finite, require_format, scaled
 
 __all__ = ["AudioResample"]
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 @attrs.define
 class _Place:
-    """Where an unbroken stretch of audio began, and how far it has gone."""
+    """Where an unbroken stretch of audio began, and how far it has gone.
+
+    Its samples go through the filter as the numbers that they are in the format of its first block: a filter does not
+    mind the scale, and what comes out has only to be rounded.
+    """
 
     source_start: int
     target_start: int
+    scale: SampleFormat
+    sample_format: SampleFormat
     taken_frames: int = 0
     given_frames: int = 0
-    sample_format: SampleFormat = "f32"
+
+    def take(self, audio: Audio) -> Float32:
+        self.sample_format = audio.sample_format
+        self.taken_frames += len(audio.frames)
+        if audio.sample_format == self.scale:
+            return audio.frames.astype(_FLOAT32, copy=False)
+        return scaled(audio.as_float32(), FULL_SCALE[self.scale])
+
+    def give(self, frames: Float32, sample_rate: int) -> Audio:
+        start = self.target_start + self.given_frames
+        self.given_frames += len(frames)
+        return Audio(self._in_format(frames), sample_rate, start)
+
+    def _in_format(self, frames: Float32) -> Samples:
+        if self.sample_format != self.scale:
+            return from_float32(frames * np.float32(1.0 / FULL_SCALE[self.scale]), self.sample_format)
+        return frames if self.scale == "f32" else rounded(frames, self.scale)
 
 
 @attrs.define
@@ -56,7 +93,7 @@ class AudioResample(Node):
     quality: str = parameter("HQ", help="soxr's quality", choices=SOXR_QUALITIES)
     _format: StreamFormat | None = attrs.field(init=False, default=None, repr=False)
     _stream: RateStream | None = attrs.field(init=False, default=None, repr=False)
-    _place: _Place = attrs.field(init=False, factory=lambda: _Place(0, 0), repr=False)
+    _place: _Place = attrs.field(init=False, factory=lambda: _Place(0, 0, "f32", "f32"), repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.backend == "soxr":
@@ -99,7 +136,7 @@ class AudioResample(Node):
     def _begin(self, item: Audio) -> RateStream:
         source, target = item.sample_rate, self.target_sample_rate
         self._format = (source, item.channels)
-        self._place = _Place(item.start, item.start * target // source)
+        self._place = _Place(item.start, item.start * target // source, item.sample_format, item.sample_format)
         if self.backend == "soxr":
             self._stream = SoxrStream(source, target, item.channels, self.quality)
         elif self.converter.startswith("sinc"):
@@ -109,21 +146,13 @@ class AudioResample(Node):
         return self._stream
 
     def _push(self, item: Audio, stream: RateStream) -> tuple[Audio, ...]:
-        place = self._place
-        place.sample_format = item.sample_format
-        place.taken_frames += len(item.frames)
-        return self._placed(stream.push(item.as_float32(), bound=item.sample_format == "f32"))
+        return self._given(stream.push(self._place.take(item), bound=item.sample_format == "f32"))
 
     def _tail(self) -> tuple[Audio, ...]:
-        return () if self._stream is None else self._placed(self._stream.flush())
+        return () if self._stream is None else self._given(self._stream.flush())
 
-    def _placed(self, frames: Float32) -> tuple[Audio, ...]:
-        if not len(frames):
-            return ()
-        place = self._place
-        start = place.target_start + place.given_frames
-        place.given_frames += len(frames)
-        return (Audio(from_float32(frames, place.sample_format), self.target_sample_rate, start),)
+    def _given(self, frames: Float32) -> tuple[Audio, ...]:
+        return (self._place.give(frames, self.target_sample_rate),) if len(frames) else ()
 
     def finish(self) -> Iterable[Audio]:
         """Give the filter's tail, so that the length is exact, and forget the stream."""

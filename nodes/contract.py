@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "FULL_SCALE",
     "MAX_CHANNELS",
     "MAX_SAMPLE_RATE",
     "AnyNode",
@@ -44,6 +45,7 @@ __all__ = [
     "To",
     "from_float32",
     "parameter",
+    "rounded",
     "to_float32",
 ]
 
@@ -59,8 +61,12 @@ _FORMATS: Mapping[Any, SampleFormat] = {_FLOAT32: "f32", _INT16: "i16", _INT32: 
 
 # Constants are arrays of no dimension: a ufunc takes them quicker than scalars, which it has to convert each time.
 _I16_STEP, _I32_STEP = np.array(2.0**-15, np.float32), np.array(2.0**-31, np.float32)
-_I16_RANGE = np.array(2.0**15, np.float32), np.array(-(2.0**15), np.float32), np.array(2.0**15 - 1, np.float32)
-_I32_RANGE = np.array(2.0**31, np.float64), np.array(-(2.0**31), np.float64), np.array(2.0**31 - 1, np.float64)
+_I16_SCALE, _I32_SCALE = np.array(2.0**15, np.float32), np.array(2.0**31, np.float64)
+_I16_RANGE = np.array(-(2.0**15), np.float32), np.array(2.0**15 - 1, np.float32)
+_I32_RANGE = np.array(-(2.0**31), np.float64), np.array(2.0**31 - 1, np.float64)
+
+FULL_SCALE: Mapping[SampleFormat, float] = {"f32": 1.0, "i16": 2.0**15, "i32": 2.0**31}
+"""The number that an amplitude of 1.0 is in each format."""
 
 
 class Kind(enum.Flag):
@@ -99,13 +105,17 @@ def from_float32(frames: Float32, sample_format: SampleFormat) -> Samples:
     """Scale float32 samples to a format, rounding to nearest and clipping at full scale, not wrapping."""
     if sample_format == "f32":
         return np.asarray(frames, dtype=np.float32)
-    (full_scale, lowest, highest), dtype = (_I16_RANGE, _INT16) if sample_format == "i16" else (_I32_RANGE, _INT32)
-    scaled = frames * full_scale
-    np.rint(scaled, out=scaled)
-    np.minimum(scaled, highest, out=scaled)  # a third quicker than clip()
-    np.maximum(scaled, lowest, out=scaled)
-    whole: Samples = scaled.astype(dtype)
-    return whole
+    return rounded(frames * (_I16_SCALE if sample_format == "i16" else _I32_SCALE), sample_format)
+
+
+def rounded(frames: Samples, sample_format: SampleFormat) -> Samples:
+    """Round samples that have an integer format's own scale to it: to nearest, clipping at full scale."""
+    (lowest, highest), dtype = (_I16_RANGE, _INT16) if sample_format == "i16" else (_I32_RANGE, _INT32)
+    given = np.rint(frames.astype(lowest.dtype, copy=False))
+    np.minimum(given, highest, out=given)  # a third quicker than clip()
+    np.maximum(given, lowest, out=given)
+    integers: Samples = given.astype(dtype)
+    return integers
 
 
 def _read_only(frames: Any) -> Samples:
