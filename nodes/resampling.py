@@ -45,6 +45,9 @@ _SINC_REACH = {"sinc_fastest": 2464 / 128, "sinc_medium": 22438 / 491, "sinc_bes
 _SINC_STEPS = {"sinc_fastest": 128, "sinc_medium": 491, "sinc_best": 2381}
 """Coefficients from one frame to the next, as they stand there."""
 
+_UNHEEDED = 1e-11
+"""A difference of ratios that libsamplerate takes for none (src_sinc.c: up to 1e-10)."""
+
 LIBSAMPLERATE_CONVERTERS = (*_SINC_REACH, "zero_order_hold", "linear")
 
 
@@ -106,7 +109,9 @@ class SincStream(_Filter):
 
     The binding makes room for ⌈n · ratio⌉ frames of output. When that is full the library stops, also with the last
     frames of the input not yet in its ring buffer, whose end came just there; the binding throws those away. So a block
-    that may fill the room is given in pieces: those that cannot fill it, and those so short that they always fit.
+    that may fill the room is given in pieces: those that cannot fill it, and those so short that they always fit. Only
+    a block that makes a whole number of frames, as the usual ones do, is given at once, with room for one more: the
+    binding reckons with a ratio that is higher by less than the library heeds.
     """
 
     def __init__(self, source: int, target: int, channels: int, converter: str = "sinc_fastest") -> None:
@@ -123,15 +128,20 @@ class SincStream(_Filter):
         if self._target >= self._source or not len(frames):
             converted: Float32 = self._process(frames, self._ratio)
             return converted
+        held = self._fed_frames - self._behind_frames
+        if held >= 0 and not len(frames) * self._target % self._source:
+            self._fed_frames += len(frames)
+            converted = self._process(frames, self._ratio + _UNHEEDED)
+            return converted
         parts, at = [], 0
-        for size in self._sizes(len(frames)):
+        for size in self._sizes(held, len(frames)):
             parts.append(self._process(frames[at : at + size], self._ratio))
             at += size
         self._fed_frames += at
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _sizes(self, frames: int) -> tuple[int, ...]:
-        source, target, held = self._source, self._target, self._fed_frames - self._behind_frames
+    def _sizes(self, held: int, frames: int) -> tuple[int, ...]:
+        source, target = self._source, self._target
         if held >= 0:
             return _pieces(held * target % source, frames, source, target, self._short_frames)
         if held + frames <= 0:

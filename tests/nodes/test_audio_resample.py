@@ -95,6 +95,8 @@ def test_chunked_equals_one_shot_libsamplerate(converter: str, source: int, targ
     [
         (32_000, 16_000, "sinc_medium", [1, 1, 1656, 2212, 1, 1, 2356]),
         (96_000, 8_000, "sinc_fastest", [122, 371, 287]),
+        (48_000, 16_000, "sinc_fastest", [960]),
+        (44_100, 16_000, "sinc_medium", [441, 882, 700]),
     ],
 )
 def test_no_frame_is_lost_where_the_librarys_ring_buffer_ends(
