@@ -72,6 +72,7 @@ class NodeTask:
         "_hold_limit",
         "_holds",
         "_in_thread",
+        "_index",
         "_joins",
         "_limit",
         "_max_run",
@@ -103,6 +104,7 @@ class NodeTask:
         self._turns = pipeline.turns
         self._memory = pipeline.memory
         self._limit = pipeline.timeout_seconds
+        self._index = planned.index
         self._node = planned.node
         self._in_thread = planned.node.placement == "thread"
         self._routes = planned.node.routes
@@ -272,14 +274,14 @@ class NodeTask:
     def _account(self, row: Row, items: Sequence[Item], refusal: EngineError | None, run: float, queued: float) -> None:
         """Keep the row's mark and the session's figures."""
         if not (items or row.flush):
-            row.marks[self.planned.index] = (_SKIPPED, run, queued, 0)
+            row.marks[self._index] = (_SKIPPED, run, queued, 0)
             row.has_skipped = True
             return
         samples = 0
         for item in items:
             if type(item) is Audio:
                 samples += item.frames.size
-        row.marks[self.planned.index] = (_SUCCESS if refusal is None else _FAILED, run, queued, samples)
+        row.marks[self._index] = (_SUCCESS if refusal is None else _FAILED, run, queued, samples)
         if refusal is not None:
             row.rejections.append(refusal)
         if items:
@@ -309,7 +311,7 @@ class NodeTask:
         if nbytes and not memory.take(nbytes):
             row.rejections.append(too_large(self.planned, nbytes, row.sequence, memory))
             given, made, nbytes = (), (), 0
-        if self.planned.is_output and made:
+        if made and self.planned.is_output:
             if outlets:
                 memory.add(nbytes)  # an output beside what goes on
             row.nbytes += nbytes

@@ -46,6 +46,30 @@ class RunningPipeline:
       on_failed: told once, with the error of the lowest row that failed, when all rows below it are done.
     """
 
+    __slots__ = (
+        "_asked_at",
+        "_closed",
+        "_done",
+        "_entered",
+        "_failed",
+        "_finished",
+        "_on_done",
+        "_on_failed",
+        "_scope",
+        "_since_asked",
+        "_sinks",
+        "_sources",
+        "_stopped",
+        "memory",
+        "plan",
+        "rows",
+        "tasks",
+        "threads",
+        "timeout_seconds",
+        "turns",
+        "watchdog",
+    )
+
     def __init__(
         self,
         plan: Plan,
@@ -140,7 +164,9 @@ class RunningPipeline:
                 return
             self.rows.popleft()
             self._done += 1
-            if self._failed is None or row.index < self._failed[0]:
+            if self._failed is None:
+                self._on_done(row)
+            elif row.index < self._failed[0]:
                 self._on_done(row)
                 self._check_failed()
 
