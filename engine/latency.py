@@ -7,7 +7,7 @@ from collections import defaultdict
 
 __all__ = ["LatencyHistogram"]
 
-_GROWTH = math.log(1.01)
+_GROWTH = math.log2(1.01)
 _FLOOR_MS = 0.001
 _TOP = 2400
 
@@ -18,34 +18,37 @@ class LatencyHistogram:
     There are at most about 2,400 buckets (1 us to 6 hours), and only those that are hit take memory.
     """
 
-    __slots__ = ("_buckets", "count", "max_ms", "total_ms")
+    __slots__ = ("_buckets", "max_ms", "total_ms")
 
     def __init__(self) -> None:
         self._buckets: dict[int, int] = defaultdict(int)
-        self.count = 0
         self.total_ms = 0.0
         self.max_ms = 0.0
 
     def record(self, ms: float) -> None:
         """Count one latency, in milliseconds."""
-        bucket = int(math.log(ms / _FLOOR_MS) / _GROWTH) if ms > _FLOOR_MS else 0
+        bucket = int(math.log2(ms / _FLOOR_MS) / _GROWTH) if ms > _FLOOR_MS else 0
         self._buckets[bucket if bucket < _TOP else _TOP] += 1
-        self.count += 1
         self.total_ms += ms
         if ms > self.max_ms:
             self.max_ms = ms
 
     @property
+    def count(self) -> int:
+        """How many have been counted."""
+        return sum(self._buckets.values())
+
+    @property
     def average_ms(self) -> float:
         """Mean; 0 when nothing has been counted."""
-        return self.total_ms / self.count if self.count else 0.0
+        return self.total_ms / (self.count or 1)
 
     def percentiles(self, *shares: float) -> list[float]:
         """The latencies that these shares (0 to 1, rising) of all stay within; 0 when nothing has been counted."""
         found: list[float] = []
-        seen = 0
+        seen, count = 0, self.count
         for bucket in sorted(self._buckets):
             seen += self._buckets[bucket]
-            while len(found) < len(shares) and seen >= shares[len(found)] * self.count:
-                found.append(min(_FLOOR_MS * math.exp((bucket + 1) * _GROWTH), self.max_ms))
+            while len(found) < len(shares) and seen >= shares[len(found)] * count:
+                found.append(min(_FLOOR_MS * 2.0 ** ((bucket + 1) * _GROWTH), self.max_ms))
         return found or [0.0] * len(shares)
