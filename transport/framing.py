@@ -9,6 +9,7 @@ Rules kept here:
 
 import zlib
 from collections.abc import Iterator
+from struct import Struct
 
 from transport.rpc_status import StatusCode
 
@@ -24,7 +25,8 @@ __all__ = [
     "prefix",
 ]
 
-PREFIX_BYTES = 5
+_PREFIX = Struct(">BI")  # whether it is compressed, length
+PREFIX_BYTES = _PREFIX.size
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 ENCODINGS = frozenset(_WINDOW_BITS)
@@ -46,7 +48,7 @@ class FramingError(Exception):
 
 def prefix(length: int, *, compressed: bool = False) -> bytes:
     """The five bytes before a message."""
-    return (b"\1" if compressed else b"\0") + length.to_bytes(4, "big")
+    return _PREFIX.pack(compressed, length)
 
 
 def pack(message: bytes, encoding: str) -> tuple[bytes, bytes]:
@@ -118,7 +120,7 @@ class MessageReader:
         return messages
 
     def _announced(self, data: bytes | memoryview) -> int:
-        length = int.from_bytes(data[1:PREFIX_BYTES], "big")
+        length: int = _PREFIX.unpack_from(data)[1]
         if length > self._max_bytes:
             raise _too_large(self._max_bytes, f"{length} bytes")
         return length
