@@ -48,9 +48,10 @@ def messages(events: list) -> list[MessageReceived]:
     return [event for event in events if isinstance(event, MessageReceived)]
 
 
-def consume(connection: Connection, event: MessageReceived) -> None:
-    connection.take(event)
-    connection.acknowledge(event)
+def consume(connection: Connection, event: MessageReceived, *, in_one: bool = False) -> None:
+    connection.take(event, done=in_one)
+    if not in_one:
+        connection.acknowledge(event)
 
 
 class TestOneCall:
@@ -172,9 +173,14 @@ class TestWindows:
             consume(link.server, messages(link.at_server)[-1])
         assert len(messages(link.at_server)) == 500
 
-    @given(sizes=st.lists(st.integers(0, 40_000), min_size=1, max_size=30), lag=st.integers(0, 3), pad=st.booleans())
+    @given(
+        sizes=st.lists(st.integers(0, 40_000), min_size=1, max_size=30),
+        lag=st.integers(0, 3),
+        pad=st.booleans(),
+        in_one=st.booleans(),
+    )
     @settings(max_examples=60)
-    def test_the_window_stays_exact(self, sizes, lag, pad):
+    def test_the_window_stays_exact(self, sizes, lag, pad, in_one):
         """May send + held + credited but not told = the window, whatever is taken when."""
         client = RawClient(SMALL)
         server = client.server
@@ -184,13 +190,34 @@ class TestWindows:
             for event in messages(self.send_in_frames(client, sid, message(bytes(size)), pad)):
                 held.append(event)
             while len(held) > lag:
-                consume(server, held.pop(0))
+                consume(server, held.pop(0), in_one=in_one)
             self.check(server, sid, held)
         for event in held:
             consume(server, event)
         self.check(server, sid, [])
         assert stream_window(server, sid) > SMALL.stream_window_bytes // 2
         assert server.h2_connection.inbound_flow_control_window > SMALL.connection_window_bytes // 2
+
+    @given(sizes=st.lists(st.integers(0, 40_000), max_size=3), beyond=st.integers(-1, 1))
+    @settings(max_examples=40)
+    def test_a_message_is_sent_whole_as_in_parts_or_not_at_all(self, sizes, beyond):
+        whole, parts = Link(client=SMALL, server=SMALL), Link(client=SMALL, server=SMALL)
+        sid = whole.call()
+        assert parts.call() == sid
+        for size in (*sizes, None):
+            before = whole.client.sendable(sid)
+            size = max(0, before - 5 + beyond) if size is None else size
+            fits = 5 + size <= before
+            assert whole.client.send_whole(sid, prefix(size) + bytes(size)) == fits
+            if fits:
+                parts.client.send(sid, prefix(size) + bytes(size))
+            else:
+                assert whole.client.sendable(sid) == before
+            assert whole.client.sendable(sid) == parts.client.sendable(sid)
+            assert whole.client.data_to_send() == parts.client.data_to_send()
+        whole.client.reset(sid)
+        with pytest.raises(StreamGone):
+            whole.client.send_whole(sid, prefix(0))
 
     def send_in_frames(self, client, sid, data, pad):
         events = []
