@@ -127,7 +127,7 @@ class Admission:
         """
         source = self._sources[source_id]
         self._ledger.received += 1
-        if chunk.sequence == self._next and not self._held and self._goes_straight and self._memory.fits(chunk.nbytes):
+        if chunk.sequence == self._next and not self._held and self._goes_straight and self._memory.take(chunk.nbytes):
             self._let_straight_in(source, chunk)
             return
         try:
@@ -152,12 +152,11 @@ class Admission:
             self._settle()
 
     def _let_straight_in(self, source: Source, chunk: Chunk) -> None:
-        """What `offer` comes to in the usual case: the only source gives the next number, and no row waits."""
+        """`offer` in the usual case: the only source gives the next number, no row waits, its memory is taken."""
         self._ledger.accepted += 1
         if isinstance(chunk.item, Audio):
             self._ledger.samples += chunk.item.frames.size
         self._credits += 1
-        self._memory.add(chunk.nbytes)
         self._last = chunk.sequence
         self._next = chunk.sequence + 1
         self.ready.append(source.next_row(chunk))
