@@ -20,8 +20,9 @@ DATA_ITEM_BYTES = 512
 
 def items_bytes(items: Sequence[Item]) -> int:
     """Accounted bytes of some items."""
-    if len(items) == 1 and type(items[0]) is Audio:  # the usual case
-        return items[0].frames.nbytes
+    if len(items) == 1:  # the usual case
+        (item,) = items
+        return item.frames.nbytes if isinstance(item, Audio) else DATA_ITEM_BYTES
     nbytes = 0
     for item in items:
         nbytes += item.frames.nbytes if isinstance(item, Audio) else DATA_ITEM_BYTES

@@ -84,7 +84,8 @@ class Turns:
         while due:
             if due.popleft().do_next() > ends:
                 break
-        self._charge()
+        if self.row is not None:
+            self._charge(self.row)
         if due:
             self._leave_due()
 
@@ -96,7 +97,8 @@ class Turns:
 
     def come_to(self, row: Row) -> None:
         """The turn comes to another row: the CPU time until now went into the row before."""
-        self._charge()
+        if self.row is not None:
+            self._charge(self.row)
         self.row = row
 
     def _leave_due(self) -> None:
@@ -104,9 +106,8 @@ class Turns:
             task.inbox.wake()
         self._due.clear()
 
-    def _charge(self) -> None:
-        """Account for the CPU time since the last call: it went into the row that the turn is at."""
-        if self.row is not None:
-            now = thread_time()
-            self.row.cpu_seconds += now - self._cpu
-            self._cpu = now
+    def _charge(self, row: Row) -> None:
+        """Account for the CPU time since the last call: it went into this row."""
+        now = thread_time()
+        row.cpu_seconds += now - self._cpu
+        self._cpu = now
