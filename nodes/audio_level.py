@@ -78,7 +78,7 @@ def _measure(audio: Audio) -> tuple[list[float], list[float]]:
     frames, full = audio.frames, FULL_SCALE[audio.sample_format]
     if audio.channels == 1:  # three times as quick as the general way
         samples = frames.ravel().astype(_FLOAT64)
-        peak = max(frames.item(frames.argmax()), -frames.item(frames.argmin()))
+        peak = max(samples.item(samples.argmax()), -samples.item(samples.argmin()))
         return [float(samples.dot(samples)) / len(samples) / (full * full)], [peak / full]
     planar = frames.T.astype(_FLOAT64, order="C")
     mean_squares = np.einsum("cn,cn->c", planar, planar) / (planar.shape[1] * full**2)

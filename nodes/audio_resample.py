@@ -19,6 +19,7 @@ from nodes.contract import (
     from_float32,
     parameter,
     rounded,
+    unchecked_audio,
 )
 from nodes.extras import require
 from nodes.resampling import (
@@ -65,7 +66,9 @@ class _Place:
     def give(self, frames: Float32, sample_rate: int) -> Audio:
         start = self.target_start + self.given_frames
         self.given_frames += len(frames)
-        return Audio(self._in_format(frames), sample_rate, start)
+        given = self._in_format(frames)
+        given.setflags(write=False)
+        return unchecked_audio(given, sample_rate, start, given.shape[1], self.sample_format)
 
     def _in_format(self, frames: Float32) -> Samples:
         if self.sample_format != self.scale:

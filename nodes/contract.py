@@ -158,12 +158,12 @@ class Audio(_Fields):
         shape, dtype = array.shape, array.dtype
         if len(shape) != 2 or not 1 <= shape[1] <= MAX_CHANNELS:
             raise ValueError(f"frames must have shape (n, 1..{MAX_CHANNELS}), got {shape}")
-        sample_format = _FORMATS.get(dtype)
+        sample_format = "i16" if dtype is _INT16 else _FORMATS.get(dtype)  # quicker than to hash the usual one
         if sample_format is None:
             raise ValueError(f"samples must be float32, int16 or int32, got {dtype}")
         if not 0 < sample_rate <= MAX_SAMPLE_RATE:
             raise ValueError(f"sample rate must be 1 to {MAX_SAMPLE_RATE} Hz, got {sample_rate}")
-        return _frozen(array, sample_rate, start, shape[1], sample_format, None)
+        return unchecked_audio(array, sample_rate, start, shape[1], sample_format)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Audio, (self.frames, self.sample_rate, self.start)
@@ -209,17 +209,21 @@ class Audio(_Fields):
 
     def placed(self, start: int) -> Audio:
         """The same samples (shared, not copied) at another position."""
-        return _frozen(self.frames, self.sample_rate, start, self.channels, self.sample_format, self._float32)
+        return unchecked_audio(self.frames, self.sample_rate, start, self.channels, self.sample_format, self._float32)
 
 
-def _frozen(
+def unchecked_audio(
     frames: Samples,
     sample_rate: int,
     start: int,
     channels: int,
     sample_format: SampleFormat,
-    converted: Float32 | None,
+    converted: Float32 | None = None,
 ) -> Audio:
+    """Audio of what is known to be right: frames that are read-only, and of this format and number of channels.
+
+    `converted` is what `as_float32` gives, if it is there already.
+    """
     block = _Fields()
     block.frames = frames
     block.sample_rate = sample_rate

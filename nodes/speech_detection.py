@@ -96,10 +96,11 @@ class _Stream:
 
     def _tell(self, decisions: str, started: bool, ended: bool, timestamp_ms: float) -> Data:
         at_ms = self._told_ms
-        self._told_ms = milliseconds(min(self._segmenter.settled_ms, self._frames.stop_ms))
+        self._told_ms = until_ms = milliseconds(min(self._segmenter.settled_ms, self._frames.stop_ms))
         value = _value(decisions, started, ended, timestamp_ms, self._segmenter.take())
-        value.update(self._detector.details())
-        return Data(value, at_ms / 1000, self._told_ms / 1000)
+        if details := self._detector.details():
+            value.update(details)
+        return Data(value, at_ms / 1000, until_ms / 1000)
 
     @property
     def memory_bytes(self) -> int:
