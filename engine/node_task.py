@@ -62,37 +62,11 @@ class NodeTask:
     """
 
     __slots__ = (
-        "_away",
-        "_custom",
-        "_delay",
-        "_failed",
-        "_filters",
-        "_gives",
-        "_held",
-        "_hold_limit",
-        "_holds",
-        "_in_thread",
-        "_index",
-        "_joins",
-        "_limit",
-        "_max_run",
-        "_memory",
-        "_node",
-        "_pipeline",
-        "_queued",
-        "_routes",
-        "_rows",
-        "_run",
-        "_samples",
-        "_told_ended",
-        "_turns",
-        "_upstreams",
-        "abandoned",
-        "downstreams",
-        "inbox",
-        "outlets",
+        "_away", "_custom", "_delay", "_failed", "_filters", "_gives", "_held", "_hold_limit", "_holds", "_in_thread",
+        "_index", "_joins", "_limit", "_max_run", "_memory", "_node", "_pipeline", "_queued", "_routes", "_rows",
+        "_run", "_samples", "_told_ended", "_turns", "_upstreams", "abandoned", "downstreams", "inbox", "outlets",
         "planned",
-    )
+    )  # fmt: skip
 
     def __init__(self, planned: PlannedNode, pipeline: RunningPipeline, capacity: int) -> None:
         self.planned = planned
@@ -321,17 +295,17 @@ class NodeTask:
         elif self._routes:
             memory.release(nbytes)  # each share is accounted for by itself
             self._share_out(row, given, now)
-        elif spent.readers:
-            packet = Packet(row, made, now, nbytes, len(outlets))
+        else:
+            packet = spent
+            if spent.readers:
+                packet = Packet(row, made, now, nbytes, len(outlets))
+            else:
+                packet.items = made
+                packet.sent_at = now
+                packet.nbytes = nbytes
+                packet.readers = len(outlets)
             for outlet in outlets:
                 outlet(packet)
-        else:
-            spent.items = made
-            spent.sent_at = now
-            spent.nbytes = nbytes
-            spent.readers = len(outlets)
-            for outlet in outlets:
-                outlet(spent)
 
     def _share_out(self, row: Row, given: Sequence[Item | To], now: float) -> None:
         """Give every outlet a packet of its own, with what is for all and what is for its node alone."""
