@@ -1,7 +1,7 @@
-"""The usual node at work: in line, one inbound edge that filters nothing, no `Join`. Quicker, and otherwise the same.
+"""The usual node at work: in line, one inbound edge at most, no `Join`. Quicker, and otherwise the same.
 
-A row with one item, which is neither a barrier nor a source's last, is done in one function; all others go the way of
-every other node.
+A row with one item, which the edge lets through and which is neither a barrier nor a source's last, is done in one
+function; all others go the way of every other node.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.graph import PlannedNode
 from engine.node_faults import node_failed, node_refused, too_slow
 from engine.node_task import NodeTask, listed
 from engine.row import Packet
-from nodes.contract import InvalidInput, Item, Join, To
+from nodes.contract import Audio, Data, InvalidInput, Item, Join, To
 
 if TYPE_CHECKING:
     from engine.pipeline import RunningPipeline
@@ -27,25 +27,22 @@ __all__ = ["PlainTask", "make_task"]
 
 def make_task(planned: PlannedNode, pipeline: RunningPipeline, capacity: int) -> NodeTask:
     """Put a node to work in the way that fits its place."""
-    node, inbound = planned.node, planned.inbound
-    is_plain = (
-        node.placement == "inline"
-        and not isinstance(node, Join)
-        and (not inbound or (len(inbound) == 1 and not inbound[0].filters))
-    )
+    node = planned.node
+    is_plain = node.placement == "inline" and not isinstance(node, Join) and len(planned.inbound) <= 1
     return (PlainTask if is_plain else NodeTask)(planned, pipeline, capacity)
 
 
 class PlainTask(NodeTask):
-    """A node whose rows are one packet each, all of which is for it."""
+    """A node whose rows are one packet each."""
 
-    __slots__ = ("_capacity", "_due", "_process", "_queue", "_watchdog")
+    __slots__ = ("_capacity", "_due", "_process", "_queue", "_takes", "_watchdog")
 
     def __init__(self, planned: PlannedNode, pipeline: RunningPipeline, capacity: int) -> None:
         super().__init__(planned, pipeline, capacity)
         self._capacity = capacity
         self._queue: deque[Packet] = self.inbox.queues[0]
         self._process: Callable[[Any], Iterable[Item | To]] = planned.node.process
+        self._takes: tuple[type[Item], ...] = self._filters[0] or (Audio, Data)
         self._due = pipeline.turns.due
         self._watchdog = pipeline.watchdog
 
@@ -71,7 +68,7 @@ class PlainTask(NodeTask):
         if row is not self._turns.row:
             self._turns.come_to(row)
         self._watchdog.running = self.planned, row
-        if len(items) != 1 or row.flush or row.ended:
+        if len(items) != 1 or row.flush or row.ended or not isinstance(items[0], self._takes):
             return self._do([packet])
         (item,) = items
         began = perf_counter()
