@@ -108,7 +108,7 @@ class Admission:
         ever make room. If there is none, let in what `take_ready` gives; then wait until something is returned or, if
         nothing `is_under_way`, ask again. A chunk that can never fit is let in, and then refused.
         """
-        if self._credits < self.capacity and self._memory.fits(nbytes):  # `_is_free`, asked for every chunk
+        if self._is_free(nbytes):
             return True
         if self._overflow is Overflow.DROP_NEWEST:
             return self._replies < self.capacity
@@ -137,9 +137,7 @@ class Admission:
             if isinstance(error, MemoryLimitExceeded):
                 self._settle_number(source, chunk.sequence)
             raise
-        self._ledger.accepted += 1
-        if isinstance(chunk.item, Audio):
-            self._ledger.samples += chunk.item.samples
+        self._accept(chunk)
         if self._overflow is Overflow.DROP_NEWEST and not self._is_free(chunk.nbytes):
             self._drop_newest(source, chunk)
             return
@@ -153,13 +151,16 @@ class Admission:
 
     def _let_straight_in(self, source: Source, chunk: Chunk) -> None:
         """`offer` in the usual case: the only source gives the next number, no row waits, its memory is taken."""
-        self._ledger.accepted += 1
-        if isinstance(chunk.item, Audio):
-            self._ledger.samples += chunk.item.frames.size
+        self._accept(chunk)
         self._credits += 1
         self._last = chunk.sequence
         self._next = chunk.sequence + 1
         self.ready.append(source.next_row(chunk))
+
+    def _accept(self, chunk: Chunk) -> None:
+        self._ledger.accepted += 1
+        if isinstance(chunk.item, Audio):
+            self._ledger.samples += chunk.item.samples
 
     def refuse(self, source_id: str, sequence: int | None) -> None:
         """Count a chunk that was refused before it came here; its number, if it can be one, is no hole."""
@@ -225,7 +226,7 @@ class Admission:
 
     def return_row(self, row: Row) -> None:
         """A row's response has been handed over."""
-        self._credits -= row.chunk_count + row.flush
+        self._credits -= row.credits
         self._rows_inside -= 1
 
     def abandon(self) -> int:

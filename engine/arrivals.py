@@ -124,15 +124,9 @@ class Source:
     def next_row(self, chunk: Chunk) -> Row:
         """A row of this chunk alone: the next of this source, which is the only one."""
         self.newest = chunk.sequence
-        self.recent = (self.recent << 1 | 1) & _RECENT
-        row = Row(chunk.sequence)
-        item = chunk.item
-        row.items[self.id] = [self.position.place(item) if isinstance(item, Audio) else item]
-        row.chunk_count = 1
-        row.nbytes = chunk.nbytes
-        row.received_at = chunk.received_at
-        row.parse_seconds = chunk.parse_seconds
-        row.timestamp_ms = chunk.timestamp_ms
+        self.go_on(True)
+        row, item = Row(chunk.sequence), chunk.item
+        row.take(chunk, self.id, self.position.place(item) if isinstance(item, Audio) else item)
         return row
 
     def passed(self, number: int, expected: int) -> ChunkRefused:

@@ -56,13 +56,12 @@ class Books:
           MemoryLimitExceeded: they do not fit.
         """
         memory = self.memory
-        if not memory.fits(nbytes):
+        if not memory.take(nbytes):
             raise MemoryLimitExceeded(
                 f"{nbytes} bytes of inputs or outputs do not fit: {memory.used} of {memory.limit} accounted bytes"
                 " are in use",
                 context={"value": memory.used + nbytes, "limit": memory.limit},
             )
-        memory.add(nbytes)
 
     def metrics(self, session_id: str, pipeline: RunningPipeline, *, final: bool) -> SessionMetrics:
         """The account as it stands."""

@@ -26,12 +26,9 @@ class Intake:
     Args:
       sources: id → node.
       limits: the session's.
-
-    Attributes:
-      formats: source id → the format that it has been sending since it began, or since the last FLUSH.
     """
 
-    __slots__ = ("_limits", "_only", "_sources", "_takes_audio", "_takes_data", "formats")
+    __slots__ = ("_formats", "_limits", "_only", "_sources", "_takes_audio", "_takes_data")
 
     def __init__(self, sources: Mapping[str, PlannedNode], limits: ResourceLimits) -> None:
         self._sources = sources
@@ -39,7 +36,7 @@ class Intake:
         self._takes_data = {name for name, planned in sources.items() if Kind.DATA in planned.node.takes}
         self._only = next(iter(sources)) if len(sources) == 1 else ""
         self._limits = limits
-        self.formats: dict[str, Format] = {}
+        self._formats: dict[str, Format] = {}
 
     def name_of(self, source: str) -> str:
         """The source that a chunk is for, or "" if there is none such."""
@@ -83,8 +80,8 @@ class Intake:
         if audio.sample_format == "f32" and not np.isfinite(frames).all():
             bad = int(np.flatnonzero(~np.isfinite(frames))[0])
             raise ChunkRefused(f"sample {bad} is {frames.flat[bad]}: samples must be finite numbers")
-        form = audio.sample_rate, audio.channels, audio.sample_format
-        fixed = self.formats.get(name, form)
+        form = _format(audio)
+        fixed = self._formats.get(name, form)
         if form != fixed:
             raise ChunkRefused(
                 f"source {name!r} has been sending {_words(fixed)}, this is {_words(form)};"
@@ -99,12 +96,16 @@ class Intake:
 
     def accepted(self, name: str, chunk: Chunk) -> None:
         """It has been let in: its format is now its source's. That of a chunk that is late or doubled never is."""
-        if isinstance(audio := chunk.item, Audio):
-            self.formats.setdefault(name, (audio.sample_rate, audio.channels, audio.sample_format))
+        if name not in self._formats and isinstance(chunk.item, Audio):
+            self._formats[name] = _format(chunk.item)
 
     def flush(self) -> None:
         """Formats may change now."""
-        self.formats.clear()
+        self._formats.clear()
+
+
+def _format(audio: Audio) -> Format:
+    return audio.sample_rate, audio.channels, audio.sample_format
 
 
 def _words(form: Format) -> str:

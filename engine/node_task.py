@@ -134,7 +134,7 @@ class NodeTask:
         except EngineError as error:
             self._fail(row, error)
             return perf_counter()
-        self._settle(packets, given, done)
+        self._settle(packets, _all(given), done)
         return done[3]
 
     async def _do_in_thread(self) -> None:
@@ -156,7 +156,7 @@ class NodeTask:
                 except EngineError as error:
                     self._fail(packets[0].row, error)
                     break
-                self._settle(packets, given, done)
+                self._settle(packets, _all(given), done)
             self._turns.work()
 
     def _work_there(self, row: Row, given: Given) -> Done:
@@ -166,12 +166,12 @@ class NodeTask:
         row.cpu_seconds += thread_time() - cpu
         return done
 
-    def _settle(self, packets: list[Packet], given: Given, done: Done) -> None:
+    def _settle(self, packets: Sequence[Packet], items: Sequence[Item], done: Done) -> None:
         """Account for a row that has been done, and pass it on; if it took too long, the node has failed."""
         made, refusal, began, ended = done
         row = packets[0].row
         sent_at = packets[0].sent_at if len(packets) == 1 else max(each.sent_at for each in packets)
-        self._account(row, _all(given), refusal, ended - began, began - sent_at)
+        self._account(row, items, refusal, ended - began, began - sent_at)
         for packet in packets:
             packet.readers -= 1
             if not packet.readers:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from engine.errors import EngineError
 from engine.graph import PlannedNode
-from engine.node_faults import node_failed, node_refused, too_slow
+from engine.node_faults import node_failed, node_refused
 from engine.node_task import NodeTask, listed
 from engine.row import Packet
 from nodes.contract import Audio, Data, InvalidInput, Item, Join, To
@@ -35,7 +36,7 @@ def make_task(planned: PlannedNode, pipeline: RunningPipeline, capacity: int) ->
 class PlainTask(NodeTask):
     """A node whose rows are one packet each."""
 
-    __slots__ = ("_capacity", "_due", "_process", "_queue", "_takes", "_watchdog")
+    __slots__ = ("_capacity", "_due", "_process", "_queue", "_takes")
 
     def __init__(self, planned: PlannedNode, pipeline: RunningPipeline, capacity: int) -> None:
         super().__init__(planned, pipeline, capacity)
@@ -44,7 +45,6 @@ class PlainTask(NodeTask):
         self._process: Callable[[Any], Iterable[Item | To]] = planned.node.process
         self._takes: tuple[type[Item], ...] = self._filters[0] or (Audio, Data)
         self._due = pipeline.turns.due
-        self._watchdog = pipeline.watchdog
 
     def inlet(self, edge: int) -> Callable[[Packet], None]:
         """What takes the packets of its edge; never waits."""
@@ -65,12 +65,12 @@ class PlainTask(NodeTask):
             return 0.0
         packet = self._queue.popleft()
         row, items = packet.row, packet.items
-        if row is not self._turns.row:
-            self._turns.come_to(row)
-        self._watchdog.running = self.planned, row
+        self._turns.begin(row, self.planned)
         if len(items) != 1 or row.flush or row.ended or not isinstance(items[0], self._takes):
             return self._do([packet])
         (item,) = items
+        refusal: EngineError | None = None
+        made: Iterable[Item | To]
         began = perf_counter()
         try:
             made = self._process(item)
@@ -80,22 +80,12 @@ class PlainTask(NodeTask):
                 if not isinstance(each, self._gives):
                     self._require_address(each)
         except InvalidInput as error:
-            refusal = node_refused(self.planned, error, row.sequence, items)
-            ended = perf_counter()
-            self._settle([packet], items, ((), refusal, began, ended))
-            return ended
+            made, refusal = (), node_refused(self.planned, error, row.sequence, items)
         except Exception as error:  # as in NodeTask._work
             failure = node_failed(self.planned, "failed", error, row.sequence, items)
             failure.__cause__ = error
             self._fail(row, failure)
             return perf_counter()
         ended = perf_counter()
-        self._account(row, items, None, ended - began, began - packet.sent_at)
-        packet.readers -= 1
-        if not packet.readers:
-            self._memory.buffers -= packet.nbytes
-        if ended - began > self._limit:
-            self._fail(row, too_slow(self.planned, ended - began, row.sequence, self._limit))
-        else:
-            self._pass_on(row, made, ended, packet)
+        self._settle((packet,), items, (made, refusal, began, ended))
         return ended

@@ -322,8 +322,7 @@ class Session:
             self._admission.refuse(source, chunk.sequence)
             raise
         self._admission.offer(chunk, name)
-        if name not in self._intake.formats:
-            self._intake.accepted(name, chunk)
+        self._intake.accepted(name, chunk)
 
     def _reply(self, error: EngineError, sequence: int | None) -> None:
         if error.sequence is None:

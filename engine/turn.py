@@ -90,16 +90,12 @@ class Turns:
             self._leave_due()
 
     def begin(self, row: Row, planned: PlannedNode) -> None:
-        """A node begins with a row."""
+        """A node begins with a row; if that is another than before, the CPU time until now went into the one before."""
         if row is not self.row:
-            self.come_to(row)
+            if self.row is not None:
+                self._charge(self.row)
+            self.row = row
         self._watchdog.running = planned, row
-
-    def come_to(self, row: Row) -> None:
-        """The turn comes to another row: the CPU time until now went into the row before."""
-        if self.row is not None:
-            self._charge(self.row)
-        self.row = row
 
     def _leave_due(self) -> None:
         for task in self._due:

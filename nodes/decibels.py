@@ -14,14 +14,12 @@ FLOOR_DBFS = -120.0
 
 def amplitude_db(peak: float) -> float:
     """Level of an amplitude, at least the floor."""
-    level = 20.0 * math.log10(peak) if peak > 0 else FLOOR_DBFS
-    return level if level > FLOOR_DBFS else FLOOR_DBFS
+    return max(FLOOR_DBFS, 20.0 * math.log10(peak)) if peak > 0 else FLOOR_DBFS
 
 
 def power_db(mean_square: float) -> float:
     """Level of a mean square, at least the floor."""
-    level = 10.0 * math.log10(mean_square) if mean_square > 0 else FLOOR_DBFS
-    return level if level > FLOOR_DBFS else FLOOR_DBFS
+    return max(FLOOR_DBFS, 10.0 * math.log10(mean_square)) if mean_square > 0 else FLOOR_DBFS
 
 
 def powers_db(mean_squares: NDArray[np.float64]) -> NDArray[np.float64]:

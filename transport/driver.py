@@ -277,7 +277,7 @@ class Driver:
     @property
     def has_room(self) -> bool:
         """Whether a sender may go on without waiting."""
-        return self.connection.unsent_bytes + self._in_hand < self._limits.high_water_bytes
+        return self.unsent_bytes < self._limits.high_water_bytes
 
     async def wait_room(self) -> None:
         """Wait until `has_room`, or the connection has ended."""
