@@ -11,7 +11,7 @@ import click
 from benchmarks.nodes import RESULTS, Cost
 from engine.cli.examples import describe_with_example
 from engine.description import NodeFacts
-from nodes.registry import BUILTIN, FAMILIES
+from nodes.registry import FAMILIES
 
 __all__ = ["catalogue", "make_table", "replaced"]
 
@@ -28,12 +28,11 @@ def make_table() -> str:
 def _lines(costs: Mapping[str, Cost]) -> Iterator[str]:
     yield "| node | takes → gives | what it does | delay ms | CPU us | parameters | extra |"
     yield "|---|---|---|---|---|---|---|"
-    for family, node_types in FAMILIES.items():
-        if node_types:
-            yield f"| **{family}** | | | | | | |"
-        for node_type in node_types:
-            facts = describe_with_example(node_type, BUILTIN[node_type])
-            yield f"| {' | '.join(_cells(facts, costs.get(node_type)))} |"
+    for family, node_classes in FAMILIES.items():
+        yield f"| **{family}** | | | | | | |"
+        for node_class in node_classes:
+            facts = describe_with_example(node_class.__name__, node_class)
+            yield f"| {' | '.join(_cells(facts, costs.get(node_class.__name__)))} |"
 
 
 def _cells(facts: NodeFacts, cost: Cost | None) -> list[str]:

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from nodes.contract import Audio, Node, SampleFormat, Samples, parameter
-from nodes.stream import require_finite
+from nodes.dsp.blocks import require_finite
 
 __all__ = ["AudioFormatConverter"]
 

@@ -10,9 +10,9 @@ import attrs
 import numpy as np
 
 from nodes.contract import FULL_SCALE, Audio, Data, Kind, Node
-from nodes.decibels import amplitude_db, power_db
-from nodes.speech import milliseconds
-from nodes.stream import require_finite
+from nodes.dsp.blocks import require_finite
+from nodes.dsp.decibels import amplitude_db, power_db
+from nodes.dsp.segments import milliseconds
 
 __all__ = ["AudioLevel"]
 

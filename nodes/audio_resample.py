@@ -21,8 +21,8 @@ from nodes.contract import (
     rounded,
     unchecked_audio,
 )
-from nodes.extras import require
-from nodes.resampling import (
+from nodes.dsp.blocks import StreamFormat, continues, require_finite, require_format, scaled
+from nodes.dsp.resampling import (
     LIBSAMPLERATE_CONVERTERS,
     MAX_RATIO,
     SOXR_QUALITIES,
@@ -34,7 +34,7 @@ from nodes.resampling import (
     sinc_delay,
     soxr_delay,
 )
-from nodes.stream import StreamFormat, continues, require_finite, require_format, scaled
+from nodes.libraries.extras import require
 
 __all__ = ["AudioResample"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
+from nodes.bases.filter_node import Filter, SectionsNode
 from nodes.contract import InvalidInput, parameter
-from nodes.filtering import Filter
-from nodes.sections import SectionsFilter, SectionsNode, scipy_signal
+from nodes.dsp.sos import SectionsFilter, scipy_signal
 
 __all__ = ["BandPass", "HighPass", "LowPass", "butterworth"]
 

@@ -9,10 +9,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from nodes.bases.hop_analyser import HopAnalyser, Value, joined_db
 from nodes.contract import Audio, Data, InvalidInput, parameter
-from nodes.decibels import FLOOR_DBFS, amplitude, power_db, powers_db
-from nodes.hopwise import HopAnalyser, Value, joined_db
-from nodes.hysteresis import Alarm
+from nodes.dsp.decibels import FLOOR_DBFS, amplitude, power_db, powers_db
+from nodes.dsp.hysteresis import Alarm
 
 __all__ = ["ChannelBalance"]
 

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from nodes.contract import MAX_CHANNELS, Audio, InvalidInput, Node, Samples, parameter
-from nodes.stream import require_finite
+from nodes.dsp.blocks import require_finite
 
 __all__ = ["ChannelMixer", "fitted"]
 

@@ -8,8 +8,8 @@ import attrs
 import numpy as np
 
 from nodes.contract import Audio, Node, parameter
-from nodes.framing import Framing
-from nodes.stream import StreamFormat, continues, require_format
+from nodes.dsp.blocks import StreamFormat, continues, require_format
+from nodes.dsp.windows import Framing
 
 __all__ = ["Chunker"]
 

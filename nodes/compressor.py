@@ -8,10 +8,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from nodes.bases.filter_node import Filter, FilterNode
 from nodes.contract import parameter
-from nodes.decibels import FLOOR_DBFS, amplitude
-from nodes.dynamics import HOP_MS, GainFilter, hop_frames
-from nodes.filtering import Filter, FilterNode
+from nodes.dsp.decibels import FLOOR_DBFS, amplitude
+from nodes.dsp.dynamics import HOP_MS, GainFilter, hop_frames
 
 __all__ = ["Compressor"]
 

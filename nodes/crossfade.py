@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from nodes.aligned import AlignedJoin
-from nodes.alignment import Stretch
+from nodes.bases.aligned_join import AlignedJoin
+from nodes.bases.alignment import Stretch
 from nodes.contract import Samples, parameter
 
 __all__ = ["Crossfade"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+from nodes.bases.filter_node import Filter, SectionsNode
 from nodes.butterworth import butterworth
 from nodes.contract import parameter
-from nodes.filtering import Filter
-from nodes.sections import SectionsNode
 
 __all__ = ["DCBlock"]
 

@@ -8,10 +8,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from nodes.bases.hop_analyser import HopAnalyser, Value
 from nodes.contract import parameter
-from nodes.decibels import amplitude_db
-from nodes.hopwise import HopAnalyser, Value
-from nodes.hysteresis import Alarm
+from nodes.dsp.decibels import amplitude_db
+from nodes.dsp.hysteresis import Alarm
 
 __all__ = ["DCOffset"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 
-from nodes.alignment import cut_before
+from nodes.bases.alignment import cut_before
 from nodes.contract import Audio, InvalidInput, Node, parameter
-from nodes.stream import StreamFormat, require_format
+from nodes.dsp.blocks import StreamFormat, require_format
 
 __all__ = ["Delay"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from nodes.filtering import Filter, FilterNode
-from nodes.framewise import FrameFilter, framewise_delay, require_convertible
-from nodes.rnnoise import RNNoise, load_rnnoise
+from nodes.bases.filter_node import Filter, FilterNode
+from nodes.bases.frame_filter import FrameFilter, framewise_delay, require_convertible
+from nodes.libraries.rnnoise import RNNoise, load_rnnoise
 
 __all__ = ["Denoise"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from nodes.contract import Audio, Node, parameter
-from nodes.stream import require_finite, scaled
+from nodes.dsp.blocks import require_finite, scaled
 
 __all__ = ["Gain"]
 

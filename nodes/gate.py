@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from nodes.bases.decisions import AlignedDecisions, Judgement
+from nodes.bases.expression import Expression
 from nodes.contract import Item, Join, Kind, parameter
-from nodes.expression import Expression
-from nodes.judging import Judged, Judgement
 
 __all__ = ["Gate"]
 
@@ -34,7 +34,7 @@ class Gate(Join):
         5_000.0, help="how far the data may be behind the audio or before it, in ms", above=0, at_most=600_000
     )
     _when: Expression = attrs.field(init=False, repr=False)
-    _judged: Judged = attrs.field(init=False, repr=False)
+    _judged: AlignedDecisions = attrs.field(init=False, repr=False)
 
     takes = Kind.BOTH
     gives = Kind.BOTH
@@ -64,7 +64,7 @@ class Gate(Join):
 
     def close(self) -> None:
         """Let go of what is held."""
-        self._judged = Judged(self._judge, None, self.align == "position", self.max_skew_ms)
+        self._judged = AlignedDecisions(self._judge, None, self.align == "position", self.max_skew_ms)
 
     def _judge(self, value: Mapping[str, object]) -> Judgement:
         return "open" if self._when.holds(value) else None

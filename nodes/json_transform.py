@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import attrs
 
+from nodes.bases.expression import Expression
 from nodes.contract import Data, Kind, Node, parameter
-from nodes.expression import Expression
 
 __all__ = ["JSONTransform"]
 

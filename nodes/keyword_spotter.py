@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
+from nodes.bases.recognition import PRIMING_MS, SLICE_MS, Recognition
+from nodes.bases.recognizer_node import RecognizerNode, placed
 from nodes.contract import Audio, Data, Kind, parameter
-from nodes.listening import Listening, placed
-from nodes.recognition import PRIMING_MS, SLICE_MS, Recognition
-from nodes.recognizer import Task, Word, require_words
+from nodes.libraries.pocketsphinx import Task, Word, require_words
 
 __all__ = ["KeywordSpotter"]
 
@@ -19,7 +19,7 @@ _DECISION_MS = 100
 
 
 @attrs.define
-class KeywordSpotter(Listening):
+class KeywordSpotter(RecognizerNode):
     """Find given English phrases in speech, with pocketsphinx.
 
     Source: the keyphrase search of PocketSphinx (extra `asr`), which holds a phrase's phones against a loop of all

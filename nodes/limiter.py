@@ -9,10 +9,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from nodes.bases.filter_node import Filter, FilterNode
 from nodes.contract import parameter
-from nodes.decibels import amplitude
-from nodes.dynamics import HOP_MS, GainFilter, hop_frames
-from nodes.filtering import Filter, FilterNode
+from nodes.dsp.decibels import amplitude
+from nodes.dsp.dynamics import HOP_MS, GainFilter, hop_frames
 
 __all__ = ["Limiter"]
 

@@ -9,12 +9,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from nodes.bases.meter_node import Meter, MeterNode
 from nodes.contract import Float32, InvalidInput, parameter
-from nodes.decibels import FLOOR_DBFS, power_db
-from nodes.k_weighting import k_weighting
-from nodes.loudness_gating import OFFSET_DB, GatedMean
-from nodes.metering import Meter, MeterNode
-from nodes.sections import SectionsFilter, scipy_signal
+from nodes.dsp.decibels import FLOOR_DBFS, power_db
+from nodes.dsp.k_weighting import k_weighting
+from nodes.dsp.loudness_gating import OFFSET_DB, GatedMean
+from nodes.dsp.sos import SectionsFilter, scipy_signal
 
 __all__ = ["Loudness"]
 

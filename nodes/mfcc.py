@@ -7,8 +7,8 @@ from typing import ClassVar
 import attrs
 
 from nodes.contract import parameter
+from nodes.dsp.spectra import Spectra, dct_matrix
 from nodes.mel_spectrogram import MelSpectrogram
-from nodes.spectra import Spectra, dct_matrix
 
 __all__ = ["MFCC"]
 

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.clocked import played_over
+from nodes.bases.clocked import played_over
 from nodes.contract import Audio, Node, parameter
 
 __all__ = ["Noise"]

@@ -7,10 +7,10 @@ from typing import Any
 import attrs
 import numpy as np
 
+from nodes.bases.filter_node import Filter, FilterNode
+from nodes.bases.frame_filter import FrameFilter, framewise_delay, require_convertible
 from nodes.contract import Float32, from_float32, parameter, to_float32
-from nodes.extras import require
-from nodes.filtering import Filter, FilterNode
-from nodes.framewise import FrameFilter, framewise_delay, require_convertible
+from nodes.libraries.extras import require
 
 __all__ = ["NoiseSuppressAGC"]
 

@@ -8,11 +8,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from nodes.bases.rows import end_to_end
 from nodes.contract import Audio, Data, Kind, Node, parameter
-from nodes.framing import MonoWindows, Windows
-from nodes.joining import end_to_end
-from nodes.spectra import Spectra, mel_filters, power_spectra
-from nodes.speech import milliseconds
+from nodes.dsp.segments import milliseconds
+from nodes.dsp.spectra import Spectra, mel_filters, power_spectra
+from nodes.dsp.windows import MonoWindows, Windows
 
 __all__ = ["OnsetDetector"]
 

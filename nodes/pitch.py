@@ -9,15 +9,15 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from nodes.bases.window_analyser import WindowAnalyser
 from nodes.contract import InvalidInput, parameter
-from nodes.framing import MonoWindows, Windows
-from nodes.windowwise import Windowwise
+from nodes.dsp.windows import MonoWindows, Windows
 
 __all__ = ["Pitch"]
 
 
 @attrs.define
-class Pitch(Windowwise):
+class Pitch(WindowAnalyser):
     """Estimate the fundamental frequency, by YIN (de Cheveigné and Kawahara, JASA 111(4), 2002).
 
     Steps 1 to 5 of the paper: the difference function over a window of the longest period, through the FFT; its

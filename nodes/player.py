@@ -10,12 +10,12 @@ import attrs
 import numpy as np
 import soundfile
 
+from nodes.bases.clocked import played_over
+from nodes.bases.directory_node import DirectoryNode, open_file, require_plain_name
 from nodes.channel_mixer import fitted
-from nodes.clocked import played_over
 from nodes.contract import Audio, Float32, Kind, parameter
-from nodes.directory import DirectoryNode, open_file, require_plain_name
-from nodes.resampling import SincStream
-from nodes.stream import StreamFormat, continues, require_finite, require_format, scaled
+from nodes.dsp.blocks import StreamFormat, continues, require_finite, require_format, scaled
+from nodes.dsp.resampling import SincStream
 
 __all__ = ["Player"]
 

@@ -13,9 +13,9 @@ import attrs
 import numpy as np
 import soundfile
 
+from nodes.bases.directory_node import DirectoryNode, open_file, require_plain_name
 from nodes.contract import Audio, Data, InvalidInput, Kind, parameter
-from nodes.directory import DirectoryNode, open_file, require_plain_name
-from nodes.stream import StreamFormat, require_format
+from nodes.dsp.blocks import StreamFormat, require_format
 
 __all__ = ["Recorder"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -53,104 +54,60 @@ from nodes.vad import VAD
 
 __all__ = ["BUILTIN", "FAMILIES", "with_directories"]
 
-BUILTIN: Mapping[str, type] = MappingProxyType(
+FAMILIES: Mapping[str, tuple[type, ...]] = MappingProxyType(
     {
-        "Accumulator": Accumulator,
-        "AudioFormatConverter": AudioFormatConverter,
-        "AudioLevel": AudioLevel,
-        "AudioResample": AudioResample,
-        "BandPass": BandPass,
-        "Calculator": Calculator,
-        "ChannelBalance": ChannelBalance,
-        "ChannelMerge": ChannelMerge,
-        "ChannelMixer": ChannelMixer,
-        "ChannelSplit": ChannelSplit,
-        "Chunker": Chunker,
-        "ClippingDetector": ClippingDetector,
-        "Compressor": Compressor,
-        "Crossfade": Crossfade,
-        "DCBlock": DCBlock,
-        "DCOffset": DCOffset,
-        "Delay": Delay,
-        "Denoise": Denoise,
-        "Gain": Gain,
-        "Gate": Gate,
-        "HighPass": HighPass,
-        "JSONTransform": JSONTransform,
-        "KeywordSpotter": KeywordSpotter,
-        "Limiter": Limiter,
-        "Loudness": Loudness,
-        "LowPass": LowPass,
-        "MelSpectrogram": MelSpectrogram,
-        "MFCC": MFCC,
-        "Mix": Mix,
-        "Noise": Noise,
-        "NoiseSuppressAGC": NoiseSuppressAGC,
-        "OnsetDetector": OnsetDetector,
-        "PassThrough": PassThrough,
-        "Pitch": Pitch,
-        "Player": Player,
-        "Recorder": Recorder,
-        "SilenceDetector": SilenceDetector,
-        "SileroVAD": SileroVAD,
-        "SNR": SNR,
-        "Spectrogram": Spectrogram,
-        "SpeechGate": SpeechGate,
-        "SpeechSegmenter": SpeechSegmenter,
-        "SpeechToText": SpeechToText,
-        "Switch": Switch,
-        "Tone": Tone,
-        "VAD": VAD,
-    }
-)
-"""Node type → class. Handed to the engine by whoever wires it; importing this module registers nothing."""
-
-FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "speech": ("VAD", "SileroVAD", "SpeechGate", "SpeechSegmenter", "SpeechToText", "KeywordSpotter"),
+        "speech": (VAD, SileroVAD, SpeechGate, SpeechSegmenter, SpeechToText, KeywordSpotter),
         "cleaning": (
-            "Denoise",
-            "NoiseSuppressAGC",
-            "HighPass",
-            "LowPass",
-            "BandPass",
-            "DCBlock",
-            "Compressor",
-            "Limiter",
+            Denoise,
+            NoiseSuppressAGC,
+            HighPass,
+            LowPass,
+            BandPass,
+            DCBlock,
+            Compressor,
+            Limiter,
         ),
         "levels and health": (
-            "AudioLevel",
-            "Loudness",
-            "SNR",
-            "SilenceDetector",
-            "ClippingDetector",
-            "DCOffset",
-            "ChannelBalance",
-            "Gain",
+            AudioLevel,
+            Loudness,
+            SNR,
+            SilenceDetector,
+            ClippingDetector,
+            DCOffset,
+            ChannelBalance,
+            Gain,
         ),
-        "features": ("Spectrogram", "MelSpectrogram", "MFCC", "Pitch", "OnsetDetector"),
+        "features": (Spectrogram, MelSpectrogram, MFCC, Pitch, OnsetDetector),
         "flow": (
-            "Gate",
-            "Switch",
-            "Mix",
-            "Crossfade",
-            "ChannelSplit",
-            "ChannelMerge",
-            "Chunker",
-            "Delay",
-            "Tone",
-            "Noise",
-            "Player",
-            "Recorder",
-            "JSONTransform",
-            "Calculator",
-            "Accumulator",
-            "PassThrough",
+            Gate,
+            Switch,
+            Mix,
+            Crossfade,
+            ChannelSplit,
+            ChannelMerge,
+            Chunker,
+            Delay,
+            Tone,
+            Noise,
+            Player,
+            Recorder,
+            JSONTransform,
+            Calculator,
+            Accumulator,
+            PassThrough,
         ),
-        "format": ("AudioResample", "AudioFormatConverter", "ChannelMixer"),
+        "format": (AudioResample, AudioFormatConverter, ChannelMixer),
     }
 )
-"""What nodes are for, as lists of them show it: family → node types; every one is in one."""
+"""Family → node classes, as the catalogue lists them; each class is in exactly one family."""
+
+BUILTIN: Mapping[str, type] = MappingProxyType(
+    {
+        node_class.__name__: node_class
+        for node_class in sorted(chain.from_iterable(FAMILIES.values()), key=lambda each: each.__name__.casefold())
+    }
+)
+"""Node type → class, for the composition roots to hand to the engine; importing this module registers nothing."""
 
 
 def with_directories(

@@ -9,11 +9,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from nodes.bases.hop_analyser import HopAnalyser, Value, joined_db
 from nodes.contract import Data, parameter
-from nodes.decibels import FLOOR_DBFS, power_db, powers_db
-from nodes.hopwise import HopAnalyser, Value, joined_db
-from nodes.hysteresis import Alarm
-from nodes.speech import Segment, milliseconds
+from nodes.dsp.decibels import FLOOR_DBFS, power_db, powers_db
+from nodes.dsp.hysteresis import Alarm
+from nodes.dsp.segments import Segment, milliseconds
 
 __all__ = ["SilenceDetector"]
 

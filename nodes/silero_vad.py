@@ -10,9 +10,9 @@ from typing import Any
 
 import attrs
 
+from nodes.bases.speech_detection import Detector, SpeechDetection
 from nodes.contract import Data, parameter
-from nodes.extras import require
-from nodes.speech_detection import Detector, SpeechDetection
+from nodes.libraries.extras import require
 
 __all__ = ["SileroVAD"]
 

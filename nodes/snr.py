@@ -9,9 +9,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from nodes.bases.meter_node import Meter, MeterNode
 from nodes.contract import Float32, parameter
-from nodes.decibels import FLOOR_DBFS, power, power_db
-from nodes.metering import Meter, MeterNode
+from nodes.dsp.decibels import FLOOR_DBFS, power, power_db
 
 __all__ = ["SNR"]
 

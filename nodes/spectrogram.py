@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import attrs
 
+from nodes.bases.spectral_feature import SpectralFeature
 from nodes.contract import InvalidInput, parameter
-from nodes.spectra import Spectra, decibels
-from nodes.spectral_feature import SpectralFeature
+from nodes.dsp.spectra import Spectra, decibels
 
 __all__ = ["Spectrogram"]
 

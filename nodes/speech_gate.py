@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from nodes.bases.speech_hold import SpeechHold
 from nodes.contract import Audio, Item, Join, Kind, parameter
-from nodes.speech_hold import SpeechHold
 
 __all__ = ["SpeechGate"]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 import numpy as np
 
+from nodes.bases.speech_hold import SpeechHold
 from nodes.contract import Audio, Data, Item, Join, Kind, from_float32, parameter
-from nodes.speech import milliseconds
-from nodes.speech_hold import SpeechHold
-from nodes.stream import split
+from nodes.dsp.blocks import split
+from nodes.dsp.segments import milliseconds
 
 __all__ = ["SpeechSegmenter"]
 

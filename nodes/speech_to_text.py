@@ -7,17 +7,17 @@ from typing import Any
 
 import attrs
 
+from nodes.bases.recognition import Recognition
+from nodes.bases.recognizer_node import RecognizerNode, placed
 from nodes.contract import Audio, Data, InvalidInput, Item, Kind, parameter
-from nodes.listening import Listening, placed
-from nodes.recognition import Recognition
-from nodes.recognizer import Task
-from nodes.stream import split
+from nodes.dsp.blocks import split
+from nodes.libraries.pocketsphinx import Task
 
 __all__ = ["SpeechToText"]
 
 
 @attrs.define
-class SpeechToText(Listening):
+class SpeechToText(RecognizerNode):
     """Write down English speech, utterance by utterance, with pocketsphinx.
 
     Source: D. Huggins-Daines et al., "PocketSphinx: A Free, Real-Time Continuous Speech Recognition System for

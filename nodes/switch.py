@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from nodes.bases.decisions import AlignedDecisions, Judgement
+from nodes.bases.expression import Expression
 from nodes.contract import Item, Join, Kind, To, parameter
-from nodes.expression import Expression
-from nodes.judging import Judged, Judgement
 
 __all__ = ["Switch"]
 
@@ -32,7 +32,7 @@ class Switch(Join):
         5_000.0, help="how far the data may be behind the audio or before it, in ms", above=0, at_most=600_000
     )
     _cases: dict[str, Expression] = attrs.field(init=False, repr=False)
-    _judged: Judged = attrs.field(init=False, repr=False)
+    _judged: AlignedDecisions = attrs.field(init=False, repr=False)
 
     takes = Kind.BOTH
     gives = Kind.BOTH
@@ -83,7 +83,7 @@ class Switch(Join):
 
     def close(self) -> None:
         """Let go of what is held."""
-        self._judged = Judged(self._judge, self.default, self.align == "position", self.max_skew_ms)
+        self._judged = AlignedDecisions(self._judge, self.default, self.align == "position", self.max_skew_ms)
 
     def _judge(self, value: Mapping[str, object]) -> Judgement:
         return next((name for name, condition in self._cases.items() if condition.holds(value)), self.default)

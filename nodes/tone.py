@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 
-from nodes.clocked import played_over
+from nodes.bases.clocked import played_over
 from nodes.contract import Audio, InvalidInput, Node, parameter
 
 __all__ = ["Tone"]

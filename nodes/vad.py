@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 import webrtcvad
 
+from nodes.bases.speech_detection import Detector, SpeechDetection
 from nodes.contract import parameter
-from nodes.speech_detection import Detector, SpeechDetection
 
 __all__ = ["VAD"]
 

@@ -89,7 +89,10 @@ def _listed(described: Sequence[NodeFacts], found: Discovered) -> Iterator[str]:
 
 def _families(found: Discovered) -> dict[str, Collection[str]]:
     """Family → its node types, without the empty ones."""
-    families: dict[str, Collection[str]] = {**FAMILIES, "plugins": found.origins}
+    families: dict[str, Collection[str]] = {
+        family: [node_class.__name__ for node_class in classes] for family, classes in FAMILIES.items()
+    }
+    families["plugins"] = found.origins
     families["others"] = set(found.registry).difference(*families.values())
     return {family: node_types for family, node_types in families.items() if node_types}
 

@@ -33,7 +33,7 @@ def test_every_node_type_is_described_for_people_and_machines(name: str) -> None
 
 def test_what_is_missing_and_where_it_comes_from_is_told(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "import attrs\nfrom nodes.contract import Node\nfrom nodes.extras import require\n"
+        "import attrs\nfrom nodes.contract import Node\nfrom nodes.libraries.extras import require\n"
         "@attrs.define\nclass Far(Node):\n    'Go far.'\n    extra = 'dsp'\n"
         "    def __attrs_post_init__(self):\n        require('far_away', 'dsp')\n"
         "    def process(self, item):\n        return [item]\n"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nodes.audio_resample import AudioResample
 from nodes.contract import Audio, InvalidInput
-from nodes.resampling import SincStream
+from nodes.dsp.resampling import SincStream
 from tests.kits import Outcome, blocks_of, check_node, cut, run, signal
 
 SINC = ("sinc_fastest", "sinc_medium", "sinc_best")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nodes.bases.filter_node import FilterNode
 from nodes.butterworth import BandPass, HighPass, LowPass
 from nodes.contract import Audio, InvalidInput
 from nodes.dc_block import DCBlock
-from nodes.filtering import FilterNode
-from nodes.sections import SectionsFilter
+from nodes.dsp.sos import SectionsFilter
 from tests.kits import check_node, cut, run, signal
 
 scipy_signal = pytest.importorskip("scipy.signal")

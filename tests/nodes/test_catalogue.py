@@ -22,7 +22,7 @@ from engine.cli.examples import example_params, example_path
 from engine.description import describe
 from engine.errors import Fault
 from engine.parameters import build_node, parameter_fields, parameter_types
-from nodes.aligned import AlignedJoin
+from nodes.bases.aligned_join import AlignedJoin
 from nodes.conformance import cut, signal
 from nodes.contract import AnyNode, Audio, InvalidInput, Join
 from nodes.registry import BUILTIN, FAMILIES, with_directories
@@ -119,7 +119,7 @@ def test_every_node_has_what_the_catalogue_promises(node_type: str, allowed: Map
     assert BUILTIN[node_type].__name__ in inspect.getsource(inspect.getmodule(proof.find(proof.conforms)))  # type: ignore[arg-type]
     assert proof.find(proof.compared)
     assert example_path(node_type, BUILTIN[node_type]), "an example; test_examples.py runs it"
-    assert node_type in {name for family in FAMILIES.values() for name in family}, "a family, for lists"
+    assert node_type in {each.__name__ for family in FAMILIES.values() for each in family}, "a family, for lists"
     assert f"| `{node_type}` |" in README.read_text(encoding="utf-8"), "python -m benchmarks catalogue --write"
     assert node_type in json.loads(RESULTS.read_text())["nodes"], f"its cost: python -m benchmarks nodes {node_type}"
     facts = describe(node_type, node_class, example_params(node_type, BUILTIN[node_type]))

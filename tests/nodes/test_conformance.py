@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from nodes.conformance import check_node
+from nodes.conformance.footprint import footprint_bytes
+from nodes.conformance.harness import checked
 from nodes.contract import Audio, Node
-from nodes.footprint import footprint_bytes
-from nodes.trial import checked
 
 
 @attrs.define

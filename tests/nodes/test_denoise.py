@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 import engine.cli
-from nodes import rnnoise
 from nodes.contract import Audio, InvalidInput
 from nodes.denoise import Denoise
+from nodes.libraries import rnnoise
 from tests.kits import check_node, cut, run, signal
 
 if importlib.util.find_spec("pyrnnoise") is None:  # not imported: it would bring matplotlib

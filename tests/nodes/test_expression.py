@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodes.bases.expression import MAX_EXPRESSION, Expression
 from nodes.contract import InvalidInput
-from nodes.expression import MAX_EXPRESSION, Expression
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated string literal syntax")  # JMESPath still takes it
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.packet import NodeStatus, Result, Status
 from engine.session import open_session
-from nodes.alignment import SkewTooGreat
+from nodes.bases.alignment import SkewTooGreat
 from nodes.conformance import check_node, signal
 from nodes.contract import Audio, Data, InvalidInput, Join, To
 from nodes.gate import Gate

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.hysteresis import Alarm
-from nodes.speech import merge_segments
+from nodes.dsp.hysteresis import Alarm
+from nodes.dsp.segments import merge_segments
 
 HOP_MS = 10.0
 Values = list[float]

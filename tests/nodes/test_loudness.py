@@ -10,7 +10,7 @@ import pytest
 
 from nodes.conformance import check_node, cut, run, signal
 from nodes.contract import Audio, InvalidInput
-from nodes.k_weighting import k_weighting
+from nodes.dsp.k_weighting import k_weighting
 from nodes.loudness import Loudness
 
 pytest.importorskip("scipy.signal")

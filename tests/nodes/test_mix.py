@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.alignment import Alignment, SkewTooGreat
+from nodes.bases.alignment import Alignment, SkewTooGreat
 from nodes.contract import Audio, InvalidInput, Item
 from nodes.mix import Mix
 from tests.kits import check_node, cut, late_by_one_row, signal

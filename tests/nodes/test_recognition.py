@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from nodes import recognition, recognizer
+from nodes.bases import recognition
 from nodes.contract import Audio, Data
-from nodes.recognizer import Lender, Task
-from nodes.speech import milliseconds
+from nodes.dsp.segments import milliseconds
+from nodes.libraries import pocketsphinx
+from nodes.libraries.pocketsphinx import Lender, Task
 from nodes.speech_to_text import SpeechToText
 from tests.kits import cut, signal
 
@@ -33,7 +34,7 @@ class Idle:
         self.heard.append(samples)
 
     def end(self) -> None: ...
-    def words(self) -> list[recognizer.Word]:
+    def words(self) -> list[pocketsphinx.Word]:
         return []
 
     def close(self) -> None:
@@ -43,7 +44,7 @@ class Idle:
 @pytest.fixture
 def lender(monkeypatch: pytest.MonkeyPatch) -> Lender:
     lender = Lender(idle=2)
-    monkeypatch.setattr(recognizer, "Recognizer", Idle)
+    monkeypatch.setattr(pocketsphinx, "Recognizer", Idle)
     monkeypatch.setattr(recognition, "RECOGNIZERS", lender)
     return lender
 
@@ -79,7 +80,7 @@ def test_the_first_recognizer_is_loaded_before_it_is_needed_and_no_other(
     lender: Lender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[Idle] = []
-    monkeypatch.setattr(recognizer, "Recognizer", lambda task: loaded.append(Idle(task)) or loaded[-1])
+    monkeypatch.setattr(pocketsphinx, "Recognizer", lambda task: loaded.append(Idle(task)) or loaded[-1])
     SpeechToText(max_active=200)
     SpeechToText(max_active=300)
     assert [each.task for each in loaded] == [Task(200)]
@@ -105,7 +106,7 @@ def test_closing_in_an_utterance_frees_its_recognizer_in_another_thread(
 ) -> None:
     borrowed: list[Idle] = []
     freed_by: list[threading.Thread] = []
-    monkeypatch.setattr(recognizer, "Recognizer", lambda task: borrowed.append(Idle(task)) or borrowed[-1])
+    monkeypatch.setattr(pocketsphinx, "Recognizer", lambda task: borrowed.append(Idle(task)) or borrowed[-1])
     monkeypatch.setattr(Idle, "close", lambda self: (freed_by.append(threading.current_thread()), self.closed.set()))
     node = SpeechToText()
     assert not list(node.process(Audio(signal(32_000), 16_000)))

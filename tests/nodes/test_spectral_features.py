@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nodes.bases.spectral_feature import SpectralFeature
 from nodes.conformance import check_node, cut, run, signal
 from nodes.contract import Audio, InvalidInput
+from nodes.dsp.spectra import dct_matrix, mel_filters
 from nodes.mel_spectrogram import MelSpectrogram
 from nodes.mfcc import MFCC
-from nodes.spectra import dct_matrix, mel_filters
-from nodes.spectral_feature import SpectralFeature
 from nodes.spectrogram import Spectrogram
 
 Array = np.ndarray[Any, Any]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodes.alignment import SkewTooGreat
 from nodes.audio_resample import AudioResample
+from nodes.bases.alignment import SkewTooGreat
 from nodes.contract import Audio, Data, InvalidInput
-from nodes.speech import Segment, Segmenter, merge_segments
+from nodes.dsp.segments import Segment, Segmenter, merge_segments
 from nodes.speech_gate import SpeechGate
 from nodes.vad import VAD
 from tests.kits import check_node, cut, signal

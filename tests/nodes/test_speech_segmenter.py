@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodes.alignment import SkewTooGreat
+from nodes.bases.alignment import SkewTooGreat
 from nodes.contract import Audio, Data, InvalidInput
 from nodes.speech_segmenter import SpeechSegmenter
 from tests.kits import check_node, cut, signal

@@ -13,7 +13,7 @@ import soundfile
 
 from nodes.contract import Audio, Data, InvalidInput
 from nodes.keyword_spotter import KeywordSpotter
-from nodes.recognizer import USUAL_MEAN, Recognizer, Task
+from nodes.libraries.pocketsphinx import USUAL_MEAN, Recognizer, Task
 from nodes.speech_to_text import SpeechToText
 from tests.kits import blocks_of, check_node, cut, run
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.contract import Audio, Data, InvalidInput, Kind, from_float32
-from nodes.speech import Segment, Segmenter, merge_segments, milliseconds
+from nodes.dsp.segments import Segment, Segmenter, merge_segments, milliseconds
 from nodes.vad import VAD
 from tests.kits import blocks_of, check_node, cut, run
 

@@ -1,4 +1,4 @@
-"""Picking a row apart: what a `Join` that tells audio from data does first."""
+"""Rows of a `Join`, picked apart by kind, and data items of several rows made into one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from nodes.contract import Audio, Data, InvalidInput, Item
 
-__all__ = ["of_kind", "only_one"]
+__all__ = ["end_to_end", "of_kind", "only_one"]
 
 T = TypeVar("T", Audio, Data)
 
@@ -29,3 +29,16 @@ def only_one(given: Mapping[str, list[T]], before: str | None, what: str) -> tup
         raise InvalidInput(f"{what} from more than one node: {', '.join(map(repr, sorted(names)))}")
     name = next(iter(names), None)
     return name, [] if name is None else given.get(name, [])
+
+
+def end_to_end(items: Sequence[Data], fields: Sequence[str]) -> Data:
+    """One item whose lists are those of all items, one after another; a single item is itself.
+
+    Args:
+      items: at least one, in the order of the stream.
+      fields: what each of them has, all of them lists.
+    """
+    if len(items) == 1:
+        return items[0]
+    value = {field: [each for item in items for each in item.value[field]] for field in fields}
+    return Data(value, items[0].at, items[-1].until)

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import attrs
 
+from nodes.bases.frame_filter import require_convertible
 from nodes.contract import Audio, Data, Item, Kind, Node, parameter
-from nodes.framewise import require_convertible
-from nodes.resampling import sinc_delay
-from nodes.speech import Segment, Segmenter, merge_segments, milliseconds
-from nodes.speech_frames import SpeechFrames
-from nodes.stream import StreamFormat, continues, require_finite, require_format
+from nodes.dsp.blocks import StreamFormat, continues, require_finite, require_format
+from nodes.dsp.resampling import sinc_delay
+from nodes.dsp.segments import Segment, Segmenter, merge_segments, milliseconds
+from nodes.dsp.speech_frames import SpeechFrames
 
 __all__ = ["Detector", "SpeechDetection"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.decibels import power
+from nodes.dsp.decibels import power
 
 __all__ = ["OFFSET_DB", "GatedMean"]
 

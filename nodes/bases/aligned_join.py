@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import numpy as np
 
-from nodes.alignment import Alignment, Stretch
+from nodes.bases.alignment import Alignment, Stretch
 from nodes.contract import Audio, Join, Samples, from_float32, parameter
-from nodes.stream import require_finite
+from nodes.dsp.blocks import require_finite
 
 __all__ = ["AlignedJoin"]
 

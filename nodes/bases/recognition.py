@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from nodes.contract import Audio
-from nodes.recognizer import RECOGNIZERS, SAMPLE_RATE, Recognizer, Task, Word
-from nodes.speech_frames import SpeechFrames
+from nodes.dsp.speech_frames import SpeechFrames
+from nodes.libraries.pocketsphinx import RECOGNIZERS, SAMPLE_RATE, Recognizer, Task, Word
 
 __all__ = ["PRIMING_MS", "SLICE_MS", "Recognition", "prepare"]
 

@@ -8,10 +8,10 @@ from math import floor, inf
 
 import attrs
 
-from nodes.alignment import SkewTooGreat
+from nodes.bases.alignment import SkewTooGreat
+from nodes.bases.rows import of_kind, only_one
 from nodes.contract import Audio, Data, InvalidInput, Item
-from nodes.rows import of_kind, only_one
-from nodes.stream import StreamFormat, require_order
+from nodes.dsp.blocks import StreamFormat, require_order
 
 __all__ = ["SpeechHold"]
 

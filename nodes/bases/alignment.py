@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from nodes.contract import Audio, Float32, InvalidInput, SampleFormat
-from nodes.stream import StreamFormat, require_format, split
+from nodes.dsp.blocks import StreamFormat, require_format, split
 
 __all__ = ["Alignment", "SkewTooGreat", "Stretch", "cut_before"]
 

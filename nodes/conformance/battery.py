@@ -21,9 +21,21 @@ from typing import Any
 import attrs
 import numpy as np
 
+from nodes.conformance.footprint import footprint_bytes
+from nodes.conformance.harness import (
+    FRAMES,
+    Feed,
+    Outcome,
+    block_at,
+    blocks_of,
+    checked,
+    cut,
+    outcome_of,
+    run,
+    signal,
+    taken_by,
+)
 from nodes.contract import AnyNode, Audio, InvalidInput, Item, Join, Samples
-from nodes.footprint import footprint_bytes
-from nodes.trial import FRAMES, Feed, Outcome, block_at, blocks_of, checked, cut, outcome_of, run, signal, taken_by
 
 __all__ = ["HOUR_S", "Outcome", "Report", "blocks_of", "check_node", "cut", "run", "same_length", "signal"]
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodes.contract import Audio, Data, Kind, Node
-from nodes.decibels import power, power_db
-from nodes.framing import ChannelWindows, Windows
-from nodes.hysteresis import Alarm
-from nodes.speech import merge_segments, milliseconds
+from nodes.dsp.decibels import power, power_db
+from nodes.dsp.hysteresis import Alarm
+from nodes.dsp.segments import merge_segments, milliseconds
+from nodes.dsp.windows import ChannelWindows, Windows
 
 __all__ = ["HopAnalyser", "Value", "joined_db", "joined_mean"]
 

@@ -6,7 +6,7 @@ from math import pi, tan
 
 import numpy as np
 
-from nodes.sections import Sections
+from nodes.dsp.sos import Sections
 
 __all__ = ["k_weighting"]
 

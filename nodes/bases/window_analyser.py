@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 import attrs
 
+from nodes.bases.rows import end_to_end
 from nodes.contract import Audio, Data, Kind, Node
-from nodes.framing import MonoWindows, Windows
-from nodes.joining import end_to_end
-from nodes.speech import milliseconds
+from nodes.dsp.segments import milliseconds
+from nodes.dsp.windows import MonoWindows, Windows
 
-__all__ = ["Windowwise"]
+__all__ = ["WindowAnalyser"]
 
 
 @attrs.define
-class Windowwise(Node):
+class WindowAnalyser(Node):
     """Gives of each window what `measure` makes of it, and as `times_ms` where it begins.
 
     After a gap the windows begin anew. What is less than a window is dropped. Several channels are averaged. A subclass

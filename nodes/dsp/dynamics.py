@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodes.contract import Float32
-from nodes.framing import Framing
+from nodes.dsp.windows import Framing
 
 __all__ = ["HOP_MS", "GainComputer", "GainFilter", "hop_frames"]
 

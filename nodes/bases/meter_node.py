@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol
 import attrs
 
 from nodes.contract import Audio, Data, Float32, Kind, Node, Samples
-from nodes.framing import Framing
-from nodes.stream import StreamFormat, continues, require_finite, require_format
+from nodes.dsp.blocks import StreamFormat, continues, require_finite, require_format
+from nodes.dsp.windows import Framing
 
 __all__ = ["Meter", "MeterNode"]
 

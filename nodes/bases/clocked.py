@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nodes.contract import Audio, Float32
-from nodes.stream import bounded, require_finite
+from nodes.dsp.blocks import bounded, require_finite
 
 __all__ = ["played_over"]
 

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from nodes.contract import Float32, InvalidInput
-from nodes.framing import Framing
-from nodes.resampling import MAX_RATIO, USUAL_RATES, SincStream, sinc_delay
+from nodes.dsp.resampling import MAX_RATIO, USUAL_RATES, SincStream, sinc_delay
+from nodes.dsp.windows import Framing
 
 __all__ = ["FrameFilter", "FrameProcessor", "framewise_delay", "require_convertible"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nodes.contract import Audio, from_float32
-from nodes.resampling import SincStream
-from nodes.stream import mono
+from nodes.dsp.blocks import mono
+from nodes.dsp.resampling import SincStream
 
 __all__ = ["SpeechFrames"]
 

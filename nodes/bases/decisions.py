@@ -8,19 +8,19 @@ from typing import Any
 
 import attrs
 
-from nodes.alignment import SkewTooGreat
+from nodes.bases.alignment import SkewTooGreat
+from nodes.bases.rows import of_kind, only_one
 from nodes.contract import Audio, Data, InvalidInput, Item
-from nodes.rows import of_kind, only_one
-from nodes.stream import StreamFormat, require_order, split
+from nodes.dsp.blocks import StreamFormat, require_order, split
 
-__all__ = ["Judged", "Judgement"]
+__all__ = ["AlignedDecisions", "Judgement"]
 
 Judgement = str | None
 """Where something goes, or None for nowhere."""
 
 
 @attrs.define
-class Judged:
+class AlignedDecisions:
     """Items with their judgement: of data their own, of audio that of the data about the same moment.
 
     Audio is held until data cover it (`Data.at` to `Data.until`); what they leave out goes nowhere. Unless `waits`:

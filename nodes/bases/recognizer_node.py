@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from nodes.bases.frame_filter import require_convertible
+from nodes.bases.recognition import Recognition, prepare
 from nodes.contract import Audio, Data, Kind, Node
-from nodes.framewise import require_convertible
-from nodes.recognition import Recognition, prepare
-from nodes.recognizer import SAMPLE_RATE, Task, Word
-from nodes.speech import milliseconds
-from nodes.stream import StreamFormat, continues, require_finite, require_format
+from nodes.dsp.blocks import StreamFormat, continues, require_finite, require_format
+from nodes.dsp.segments import milliseconds
+from nodes.libraries.pocketsphinx import SAMPLE_RATE, Task, Word
 
-__all__ = ["Listening", "placed"]
+__all__ = ["RecognizerNode", "placed"]
 
 
 @attrs.define
-class Listening(Node):
+class RecognizerNode(Node):
     """A node that lets a recognizer hear unbroken stretches of audio; a subclass says what comes of them."""
 
     _format: StreamFormat | None = attrs.field(init=False, default=None, repr=False)

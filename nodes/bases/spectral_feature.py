@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
+from nodes.bases.window_analyser import WindowAnalyser
 from nodes.contract import parameter
-from nodes.framing import MonoWindows, Windows
-from nodes.spectra import Spectra, power_spectra
-from nodes.windowwise import Windowwise
+from nodes.dsp.spectra import Spectra, power_spectra
+from nodes.dsp.windows import MonoWindows, Windows
 
 __all__ = ["SpectralFeature"]
 
 
 @attrs.define
-class SpectralFeature(Windowwise):
+class SpectralFeature(WindowAnalyser):
     """Gives a row, of `frames`, for each window: `window_ms` of the stream, every `hop_ms` from where it began."""
 
     window_ms: float = parameter(25.0, help="length of a window in ms", at_least=1, at_most=500)

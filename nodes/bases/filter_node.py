@@ -8,9 +8,10 @@ from typing import Protocol
 import attrs
 
 from nodes.contract import Audio, Float32, Node, SampleFormat, from_float32
-from nodes.stream import StreamFormat, continues, require_finite, require_format
+from nodes.dsp.blocks import StreamFormat, continues, require_finite, require_format
+from nodes.dsp.sos import scipy_signal
 
-__all__ = ["Filter", "FilterNode"]
+__all__ = ["Filter", "FilterNode", "SectionsNode"]
 
 
 class Filter(Protocol):
@@ -113,3 +114,13 @@ class FilterNode(Node):
     def memory_bytes(self) -> int:
         """What the filter holds."""
         return 0 if self._stretch is None else self._stretch.filter.memory_bytes
+
+
+@attrs.define
+class SectionsNode(FilterNode):
+    """A node whose filter SciPy runs."""
+
+    extra = "dsp"
+
+    def __attrs_post_init__(self) -> None:
+        scipy_signal()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from nodes.contract import Float32
-from nodes.extras import require
-from nodes.filtering import FilterNode
-from nodes.stream import bounded
+from nodes.dsp.blocks import bounded
+from nodes.libraries.extras import require
 
-__all__ = ["Sections", "SectionsFilter", "SectionsNode", "scipy_signal"]
+__all__ = ["Sections", "SectionsFilter", "scipy_signal"]
 
 Sections = NDArray[np.float64]
 """Shape (sections, 6): b0, b1, b2, a0, a1, a2 of each, as `scipy.signal.sosfilt` takes them."""
@@ -55,13 +53,3 @@ class SectionsFilter:
     def memory_bytes(self) -> int:
         """Two numbers for each section and channel."""
         return self._state.nbytes
-
-
-@attrs.define
-class SectionsNode(FilterNode):
-    """A node whose filter SciPy runs."""
-
-    extra = "dsp"
-
-    def __attrs_post_init__(self) -> None:
-        scipy_signal()

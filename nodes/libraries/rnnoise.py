@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodes.contract import Float32
-from nodes.extras import package_folder
+from nodes.libraries.extras import package_folder
 
 __all__ = ["RNNoise", "load_rnnoise"]
 

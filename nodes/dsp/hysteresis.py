@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.speech import Segment, Segmenter, milliseconds
+from nodes.dsp.segments import Segment, Segmenter, milliseconds
 
 __all__ = ["Alarm"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from nodes.extras import package_folder, require
+from nodes.libraries.extras import package_folder, require
 
 __all__ = [
     "RECOGNIZERS",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodes.contract import Audio, InvalidInput, Samples
-from nodes.stream import StreamFormat, continues, mono, require_finite, require_format
+from nodes.dsp.blocks import StreamFormat, continues, mono, require_finite, require_format
 
 __all__ = ["ChannelWindows", "Framing", "MonoWindows", "Windows"]
 

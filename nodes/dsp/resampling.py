@@ -15,8 +15,8 @@ import numpy as np
 import samplerate
 
 from nodes.contract import Float32
-from nodes.extras import require
-from nodes.stream import bounded
+from nodes.dsp.blocks import bounded
+from nodes.libraries.extras import require
 
 __all__ = [
     "LIBSAMPLERATE_CONVERTERS",

@@ -1,0 +1,1 @@
+"""Signal processing without nodes: arrays and numbers in, arrays and numbers out."""

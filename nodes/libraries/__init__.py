@@ -1,0 +1,1 @@
+"""Third-party libraries that nodes use through their C interfaces or as optional extras."""
