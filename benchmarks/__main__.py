@@ -15,7 +15,7 @@ from benchmarks.memory import memory
 from benchmarks.nodes import nodes
 from benchmarks.peers.command import peers
 from benchmarks.scale import scale
-from benchmarks.soak import soak
+from benchmarks.soak.soak import soak
 from benchmarks.stalled import stalled
 from benchmarks.unary import unary
 

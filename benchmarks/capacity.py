@@ -13,12 +13,12 @@ from pathlib import Path
 import attrs
 import click
 
-from benchmarks.figures import summarize
-from benchmarks.load import Load, Outcome
-from benchmarks.options import Streamed, streamed_options
-from benchmarks.progress import progress
-from benchmarks.report import Report, Table, publish, report_options
-from benchmarks.runs import run_load
+from benchmarks.load.figures import summarize
+from benchmarks.load.options import Streamed, streamed_options
+from benchmarks.load.run import run_load
+from benchmarks.load.script import Load, Outcome
+from benchmarks.report.progress import progress
+from benchmarks.report.report import Report, Table, publish, report_options
 
 __all__ = ["CAPACITY_COLUMNS", "Capacity", "capacity", "find_capacity", "largest"]
 

@@ -20,10 +20,10 @@ import click
 import soundfile
 import trio
 
-from benchmarks.machine import usage
-from benchmarks.progress import progress
-from benchmarks.report import Report, Table, publish, report_options
-from benchmarks.workloads import speech_like
+from benchmarks.load.workloads import speech_like
+from benchmarks.report.machine import usage
+from benchmarks.report.progress import progress
+from benchmarks.report.report import Report, Table, publish, report_options
 from engine.cli.examples import example_path
 from engine.graph import Registry
 from engine.limits import ResourceLimits

@@ -17,13 +17,13 @@ import click
 import numpy as np
 import trio
 
-from benchmarks.figures import spread
-from benchmarks.options import numbers_option
-from benchmarks.progress import Advance, progress
-from benchmarks.relay import open_relay
-from benchmarks.report import Report, Table, publish, report_options
-from benchmarks.runs import run_trio
-from benchmarks.workloads import branches
+from benchmarks.load.figures import spread
+from benchmarks.load.options import numbers_option
+from benchmarks.load.run import run_trio
+from benchmarks.load.trio_baseline import open_relay
+from benchmarks.load.workloads import branches
+from benchmarks.report.progress import Advance, progress
+from benchmarks.report.report import Report, Table, publish, report_options
 from engine.errors import EngineError
 from engine.limits import SessionOptions
 from engine.manifest import Manifest

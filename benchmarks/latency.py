@@ -7,14 +7,14 @@ from pathlib import Path
 import attrs
 import click
 
-from benchmarks.account import account
-from benchmarks.figures import LOAD_COLUMNS, summarize
-from benchmarks.load import Load
-from benchmarks.options import Streamed, numbers_option, streamed_options
-from benchmarks.pipelines import troubles
-from benchmarks.progress import progress
-from benchmarks.report import Report, Table, publish, report_options
-from benchmarks.runs import run_load
+from benchmarks.load.figures import LOAD_COLUMNS, summarize
+from benchmarks.load.options import Streamed, numbers_option, streamed_options
+from benchmarks.load.pipelines import troubles
+from benchmarks.load.run import run_load
+from benchmarks.load.script import Load
+from benchmarks.report.breakdown import account
+from benchmarks.report.progress import progress
+from benchmarks.report.report import Report, Table, publish, report_options
 
 __all__ = ["latency"]
 

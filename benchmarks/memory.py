@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.load import Load, Outcome
-from benchmarks.options import Streamed, numbers_option, streamed_options
-from benchmarks.progress import progress
-from benchmarks.report import Report, Table, publish, report_options
-from benchmarks.runs import run_load
+from benchmarks.load.options import Streamed, numbers_option, streamed_options
+from benchmarks.load.run import run_load
+from benchmarks.load.script import Load, Outcome
+from benchmarks.report.progress import progress
+from benchmarks.report.report import Report, Table, publish, report_options
 from protos import streaming_pb2 as streaming
 
 __all__ = ["memory"]

@@ -21,8 +21,8 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import describe
-from benchmarks.workloads import speech_like
+from benchmarks.load.workloads import speech_like
+from benchmarks.report.machine import describe
 from engine.cli.examples import example_path
 from engine.errors import EngineError
 from engine.graph import Registry

@@ -8,15 +8,15 @@ from pathlib import Path
 import attrs
 import click
 
-from benchmarks.figures import LOAD_COLUMNS, summarize
-from benchmarks.load import Load
-from benchmarks.options import numbers_option
-from benchmarks.pipelines import pipeline_script, troubles
-from benchmarks.plots import draw, need_matplotlib
-from benchmarks.progress import progress
-from benchmarks.report import Report, Table, publish, report_options
-from benchmarks.runs import run_load
-from benchmarks.workloads import branches, workload
+from benchmarks.load.figures import LOAD_COLUMNS, summarize
+from benchmarks.load.options import numbers_option
+from benchmarks.load.pipelines import pipeline_script, troubles
+from benchmarks.load.run import run_load
+from benchmarks.load.script import Load
+from benchmarks.load.workloads import branches, workload
+from benchmarks.report.plots import draw, need_matplotlib
+from benchmarks.report.progress import progress
+from benchmarks.report.report import Report, Table, publish, report_options
 from engine.manifest import Manifest
 
 __all__ = ["scale"]

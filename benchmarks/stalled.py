@@ -11,14 +11,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks.figures import interval, spread, summarize
-from benchmarks.load import Load, Script
-from benchmarks.options import Streamed, streamed_options
-from benchmarks.pipelines import pipeline_script
-from benchmarks.progress import progress
-from benchmarks.report import Report, Table, publish, report_options
-from benchmarks.runs import run_load
-from benchmarks.workloads import workload
+from benchmarks.load.figures import interval, spread, summarize
+from benchmarks.load.options import Streamed, streamed_options
+from benchmarks.load.pipelines import pipeline_script
+from benchmarks.load.run import run_load
+from benchmarks.load.script import Load, Script
+from benchmarks.load.workloads import workload
+from benchmarks.report.progress import progress
+from benchmarks.report.report import Report, Table, publish, report_options
 
 __all__ = ["stalled"]
 

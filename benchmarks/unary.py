@@ -9,14 +9,14 @@ import click
 import numpy as np
 import trio
 
-from benchmarks.figures import latency_figures
-from benchmarks.machine import on_client_cores
-from benchmarks.options import numbers_option
-from benchmarks.progress import Advance, progress
-from benchmarks.report import Report, Table, publish, report_options
-from benchmarks.runs import run_trio
-from benchmarks.servers import running_server
-from benchmarks.workloads import speech_like
+from benchmarks.load.figures import latency_figures
+from benchmarks.load.options import numbers_option
+from benchmarks.load.run import run_trio
+from benchmarks.load.servers import running_server
+from benchmarks.load.workloads import speech_like
+from benchmarks.report.machine import on_client_cores
+from benchmarks.report.progress import Advance, progress
+from benchmarks.report.report import Report, Table, publish, report_options
 from engine.host import Engine
 from engine.limits import ResourceLimits
 from engine.manifest import manifest_from_dict

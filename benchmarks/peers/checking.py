@@ -10,7 +10,7 @@ import attrs
 import click
 import numpy as np
 
-from benchmarks.load import Load, Outcome
+from benchmarks.load.script import Load, Outcome
 from benchmarks.peers import pipecat_frames
 from benchmarks.peers.answers import Session
 from benchmarks.peers.contenders import SERVERS, Stream

@@ -13,11 +13,11 @@ from typing import Any
 
 import click
 
-from benchmarks.figures import spread
+from benchmarks.load.figures import spread
 from benchmarks.peers.comparisons import COMPARISONS, Comparison, Figures
 from benchmarks.peers.roster import PEERS, Found, InstallFailed, Missing, find, install
-from benchmarks.progress import Bars, progress
-from benchmarks.report import Cell, Report, Table, publish, report_options
+from benchmarks.report.progress import Bars, progress
+from benchmarks.report.report import Cell, Report, Table, publish, report_options
 
 __all__ = ["peers"]
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from benchmarks.capacity import find_capacity
-from benchmarks.figures import spread, summarize
-from benchmarks.load import Load, Outcome
+from benchmarks.load.figures import spread, summarize
+from benchmarks.load.run import run_load
+from benchmarks.load.script import Load, Outcome
 from benchmarks.peers.checking import check
 from benchmarks.peers.contenders import CHAINS, SERVERS, Contender, Stream, run_chain
-from benchmarks.progress import Bars
-from benchmarks.runs import run_load
+from benchmarks.report.progress import Bars
 
 __all__ = ["COMPARISONS", "Budget", "Capacity", "Chain", "Comparison", "Figures", "OverSocket"]
 

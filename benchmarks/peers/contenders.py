@@ -9,12 +9,12 @@ from collections.abc import Mapping
 import attrs
 import click
 
-from benchmarks.load import Script
-from benchmarks.machine import pin, split_cores
+from benchmarks.load.pipelines import pipeline_script
+from benchmarks.load.script import Script
+from benchmarks.load.servers import HEADRACE
+from benchmarks.load.workloads import workload
 from benchmarks.peers import pipecat_frames
-from benchmarks.pipelines import pipeline_script
-from benchmarks.servers import HEADRACE
-from benchmarks.workloads import workload
+from benchmarks.report.machine import pin, split_cores
 from protos import streaming_pb2 as streaming
 
 __all__ = ["CHAINS", "MANIFESTS", "SERVERS", "Contender", "Stream", "run_chain"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.load import Kind, Script
-from benchmarks.websocket import WebSocketWire
+from benchmarks.load.script import Kind, Script
+from benchmarks.load.websocket_wire import WebSocketWire
 
 __all__ = ["found_in", "kind_of", "speech_script"]
 

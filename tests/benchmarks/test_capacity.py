@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.capacity import find_capacity, largest
-from benchmarks.load import Outcome
-from benchmarks.machine import Usage
+from benchmarks.load.script import Outcome
+from benchmarks.report.machine import Usage
 
 
 def outcome(p99_ms: float, *, lost: int = 0, busy: float = 0.1, late_ms: float = 0.0, waited_s: float = 0.0) -> Outcome:

@@ -8,11 +8,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from benchmarks.figures import interval, latency_figures
-from benchmarks.load import Load, Report, Script, outcome_of
-from benchmarks.machine import Usage
-from benchmarks.report import Report as Found
-from benchmarks.report import Table
+from benchmarks.load.figures import interval, latency_figures
+from benchmarks.load.script import Load, Report, Script, outcome_of
+from benchmarks.report.machine import Usage
+from benchmarks.report.report import Report as Found
+from benchmarks.report.report import Table
 
 
 def test_percentiles_are_latencies_that_were_seen() -> None:

@@ -12,8 +12,8 @@ from time import perf_counter
 
 import numpy as np
 
-from benchmarks.load import Load, Report, Script, Share
-from benchmarks.load_process import Clients
+from benchmarks.load.client_process import Clients
+from benchmarks.load.script import Load, Report, Script, Share
 from tests.benchmarks.test_wire import PATH, Server
 
 

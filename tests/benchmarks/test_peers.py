@@ -18,14 +18,14 @@ from click.testing import CliRunner
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from benchmarks.__main__ import main
-from benchmarks.load import Kind
+from benchmarks.load.script import Kind
+from benchmarks.load.websocket_wire import WebSocketWire
 from benchmarks.peers import checking, pipecat_frames, roster
 from benchmarks.peers.chains.meter import Meter
 from benchmarks.peers.checking import CHECKED, right_answers
 from benchmarks.peers.comparisons import COMPARISONS, Budget
 from benchmarks.peers.contenders import CHAINS, SERVERS
-from benchmarks.progress import progress
-from benchmarks.websocket import WebSocketWire
+from benchmarks.report.progress import progress
 
 
 def peers(*arguments: str) -> dict[str, list[dict[str, Any]]]:

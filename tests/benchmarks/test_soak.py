@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 import pytest
 
-from benchmarks.soak import Phase, rise_per_10_minutes, verdicts
-from benchmarks.soak_server import Look
+from benchmarks.soak.server import Look
+from benchmarks.soak.soak import Phase, rise_per_10_minutes, verdicts
 
 REST = Look(
     tasks=6,

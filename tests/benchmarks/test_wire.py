@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.wire import STREAM_WINDOW, Call, ConnectionLost, Wire, framed
+from benchmarks.load.grpc_wire import STREAM_WINDOW, Call, ConnectionLost, Wire, framed
 
 PATH = "/some.Service/Method"
 

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import trio
 
+from benchmarks.load.workloads import branches
 from benchmarks.peers.chains.meter import NODES, Meter, main
-from benchmarks.workloads import branches
 from engine.errors import EngineError
 from engine.limits import SessionOptions
 from engine.packet import Chunk, Result

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import trio
 
+from benchmarks.load.trio_baseline import open_relay
+from benchmarks.load.workloads import branches
 from benchmarks.peers.chains.meter import NODES, Meter, main
-from benchmarks.relay import open_relay
-from benchmarks.workloads import branches
 
 
 async def chain(meter: Meter) -> None:

@@ -15,8 +15,8 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from benchmarks.load import Kind, Load, Report, Script, Share
-from benchmarks.wire import AnyWire, Call, ConnectionLost, Wire, framed
+from benchmarks.load.grpc_wire import AnyWire, Call, ConnectionLost, Wire, framed
+from benchmarks.load.script import Kind, Load, Report, Script, Share
 
 __all__ = ["run"]
 

@@ -1,7 +1,7 @@
 """The load client's way to a WebSocket server (RFC 6455): one session to a connection, binary messages, no extensions.
 
-It is to `benchmarks.load_process` what `benchmarks.wire.Wire` is for gRPC, and costs as little: a message is framed
-once, with a masking key of zeros, which the RFC allows and every server unmasks like any other.
+It is to `benchmarks.load.client_process` what `benchmarks.load.grpc_wire.Wire` is for gRPC, and costs as little: a
+message is framed once, with a masking key of zeros, which the RFC allows and every server unmasks like any other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 
-from benchmarks.wire import Call, ConnectionLost, send_ahead, what_came
+from benchmarks.load.grpc_wire import Call, ConnectionLost, send_ahead, what_came
 
 __all__ = ["WebSocketWire"]
 

@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from benchmarks.machine import describe, pin, split_cores
-from benchmarks.soak_clients import KINDS, OTHERWISE, RATE, Good, Where
-from benchmarks.soak_server import Look
-from benchmarks.workloads import speech_like
+from benchmarks.load.workloads import speech_like
+from benchmarks.report.machine import describe, pin, split_cores
+from benchmarks.soak.clients import KINDS, OTHERWISE, RATE, Good, Where
+from benchmarks.soak.server import Look
 
 __all__ = ["Phase", "rise_per_10_minutes", "soak", "verdicts"]
 
@@ -101,7 +101,7 @@ async def _read_line(process: trio.Process) -> bytes:
 
 @asynccontextmanager
 async def _running() -> AsyncIterator[_Server]:
-    command = [sys.executable, "-m", "benchmarks.soak_server"]
+    command = [sys.executable, "-m", "benchmarks.soak.server"]
     process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         line = (await _read_line(process)).decode()
@@ -123,7 +123,7 @@ async def _misbehaving(where: Where, crowd: Crowd, name: str) -> AsyncIterator[C
     """Bad clients, in their own process, until the block is left; what is given is filled then."""
     done = Counter[str]()
     drawn = [where.host, str(where.port), str(crowd.bad), f"{crowd.seed} {name}", *crowd.kinds]
-    command = [sys.executable, "-m", "benchmarks.soak_clients", "crowd", *drawn]
+    command = [sys.executable, "-m", "benchmarks.soak.clients", "crowd", *drawn]
     process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         await _read_line(process)

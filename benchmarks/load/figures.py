@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.load import Outcome
+from benchmarks.load.script import Outcome
 
 __all__ = ["LOAD_COLUMNS", "PERCENTILES", "interval", "latency_figures", "spread", "summarize"]
 

@@ -1,8 +1,9 @@
 """The load that every comparison uses: sessions of ready-made messages.
 
 A `Script` is what one session says, in bytes, so that any gRPC server can be driven: Headrace through
-`benchmarks.pipelines`, another one with messages of its own. A `Load` is how many sessions follow it, and at what pace.
-`benchmarks.driving` runs a load, from client processes of their own, and gives an `Outcome`.
+`benchmarks.load.pipelines`, another one with messages of its own. A `Load` is how many sessions follow it, and at what
+pace.
+`benchmarks.load.drive` runs a load, from client processes of their own, and gives an `Outcome`.
 
 At real pace a chunk's clock starts when the chunk was *due*, not when the client got round to sending it, so that a
 stall is charged to every chunk that it delayed (this corrects for coordinated omission). Back to back, one chunk is
@@ -19,8 +20,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.machine import Usage
-from benchmarks.wire import AnyWire, connect
+from benchmarks.load.grpc_wire import AnyWire, connect
+from benchmarks.report.machine import Usage
 
 __all__ = ["Kind", "Load", "Outcome", "Report", "Script", "Share", "every_message", "outcome_of"]
 

@@ -1,4 +1,4 @@
-"""Running a load: its sessions are shared out to client processes, `benchmarks.load_process`, that begin together."""
+"""Run a load: share its sessions out to client processes (`benchmarks.load.client_process`) that begin together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from multiprocessing.process import BaseProcess
 from time import perf_counter
 from typing import Any
 
-from benchmarks.load import Load, Outcome, Share, outcome_of
-from benchmarks.load_process import run
-from benchmarks.machine import client_cores, deaf_to_interrupts, usage
-from benchmarks.progress import Advance, no_progress
+from benchmarks.load.client_process import run
+from benchmarks.load.script import Load, Outcome, Share, outcome_of
+from benchmarks.report.machine import client_cores, deaf_to_interrupts, usage
+from benchmarks.report.progress import Advance, no_progress
 
 __all__ = ["LoadFailed", "drive"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.load import Kind, Outcome, Script
-from benchmarks.workloads import speech_like
+from benchmarks.load.script import Kind, Outcome, Script
+from benchmarks.load.workloads import speech_like
 from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Manifest
 from engine.packet import Chunk

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import attrs
 import click
 
-from benchmarks.load import Script
-from benchmarks.pipelines import pipeline_script
-from benchmarks.workloads import WORKLOADS, workload
+from benchmarks.load.pipelines import pipeline_script
+from benchmarks.load.script import Script
+from benchmarks.load.workloads import WORKLOADS, workload
 from engine.errors import EngineError
 from engine.manifest import Manifest
 

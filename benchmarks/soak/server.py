@@ -1,6 +1,6 @@
 """The server under soak, in a process of its own, with a side pipe that tells how it is.
 
-    python -m benchmarks.soak_server
+    python -m benchmarks.soak.server
 
 It prints `listening on ADDRESS`; then, for every line on standard input, one line of JSON. It ends with its input.
 What it serves, and how, is what `engine.serve` serves; its timeouts are short, so that every way for a bad client to be

@@ -16,7 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from benchmarks.machine import describe
+from benchmarks.report.machine import describe
 
 __all__ = ["Report", "Table", "publish", "report_options"]
 

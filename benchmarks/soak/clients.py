@@ -3,7 +3,7 @@
 Bad clients live in a process of their own, so that what they do costs the good ones nothing but at the server. Every
 kind of them ends within `PATIENCE_S`, and takes what the server does to it for what it came for.
 
-    python -m benchmarks.soak_clients crowd HOST PORT NUMBER SEED KIND...
+    python -m benchmarks.soak.clients crowd HOST PORT NUMBER SEED KIND...
 
 lets so many at a time in, until its standard input ends; then it prints how many of each kind there were.
 """
@@ -24,7 +24,7 @@ import attrs
 import numpy as np
 import trio
 
-from benchmarks.workloads import workload
+from benchmarks.load.workloads import workload
 from engine.errors import EngineError, leaves
 from engine.limits import ResourceLimits
 from engine.manifest import Manifest, NodeSpec
@@ -164,7 +164,7 @@ async def disconnect(where: Where, random: Random) -> None:
 
 async def kill(where: Where, random: Random) -> None:
     """A process that is killed in mid-stream."""
-    command = [sys.executable, "-m", "benchmarks.soak_clients", "victim", where.host, str(where.port)]
+    command = [sys.executable, "-m", "benchmarks.soak.clients", "victim", where.host, str(where.port)]
     process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None

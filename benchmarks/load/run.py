@@ -9,10 +9,10 @@ from typing import TypeVar
 import click
 import trio
 
-from benchmarks.driving import LoadFailed, drive
-from benchmarks.load import Load, Outcome
-from benchmarks.progress import Bars
-from benchmarks.servers import HEADRACE, running_server
+from benchmarks.load.drive import LoadFailed, drive
+from benchmarks.load.script import Load, Outcome
+from benchmarks.load.servers import HEADRACE, running_server
+from benchmarks.report.progress import Bars
 from engine.errors import EngineError, leaves
 from transport.client import RpcError
 

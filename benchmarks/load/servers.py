@@ -11,7 +11,7 @@ from selectors import EVENT_READ, DefaultSelector
 import attrs
 import click
 
-from benchmarks.machine import deaf_to_interrupts, pin, split_cores
+from benchmarks.report.machine import deaf_to_interrupts, pin, split_cores
 
 __all__ = ["HEADRACE", "Running", "running_server"]
 

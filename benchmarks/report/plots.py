@@ -28,7 +28,7 @@ def draw(stem: Path, title: str, x: str, x_label: str, rows: Sequence[Mapping[st
       title: above the plot.
       x: key of what was varied.
       x_label: what it is, with its unit.
-      rows: as `benchmarks.figures.summarize` gives them, with `x`.
+      rows: as `benchmarks.load.figures.summarize` gives them, with `x`.
     """
     from matplotlib.figure import Figure
 
