@@ -27,8 +27,9 @@ from nodes.contract import Audio
 from nodes.registry import BUILTIN
 from protos import execution_pb2 as execution
 from transport.client import Client, connect
-from transport.codec import decode_audio, decode_manifest, encode_execute_response, parse
-from transport.mirror import encode_execute_request
+from transport.codec.audio import decode_audio
+from transport.codec.requests import decode_manifest, encode_execute_request, parse
+from transport.codec.results import encode_execute_response
 
 __all__ = ["unary"]
 

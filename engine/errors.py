@@ -1,6 +1,6 @@
 """What can go wrong, one class per mistake, each carrying its facts.
 
-The classes say what happened; their `category` says what a client may do about it. `transport.status` has the one
+The classes say what happened; their `category` says what a client may do about it. `transport.codec.errors` has the one
 table that turns a category into what the wire says.
 """
 

@@ -23,7 +23,7 @@ from nodes.contract import Audio
 from nodes.registry import BUILTIN, FAMILIES
 from tests.cli.programs import invoke
 from tests.e2e.servers import ServerProcess
-from transport.auth import hash_token, new_token
+from transport.server.tokens import hash_token, new_token
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ from engine.manifest import Manifest
 from engine.packet import Chunk
 from nodes.contract import Audio
 from protos import streaming_pb2 as streaming
-from transport.mirror import encode_chunk, encode_control, encode_open
-from transport.service import STREAMING_SERVICE
+from transport.codec.methods import STREAMING_SERVICE
+from transport.codec.requests import encode_chunk, encode_control, encode_open
 
 __all__ = ["PATH", "kind_of", "pipeline_script", "troubles"]
 

@@ -30,10 +30,10 @@ from engine.limits import ResourceLimits
 from engine.manifest import Manifest, NodeSpec
 from engine.packet import Chunk, Result, SessionMetrics
 from nodes.contract import Audio
-from transport.channel import Channel, channel_over, open_channel
 from transport.client import Client, RemoteSession, connect
-from transport.rpc_status import RpcError
-from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE
+from transport.client.channel import Channel, channel_over, open_channel
+from transport.codec.methods import EXECUTION_SERVICE, STREAMING_SERVICE
+from transport.grpc.status import RpcError
 
 __all__ = ["KINDS", "OTHERWISE", "RATE", "Good", "Where"]
 
@@ -299,7 +299,7 @@ async def too_much(where: Where, random: Random) -> None:
 
 
 async def _end(channel: Channel) -> None:
-    channel.driver.finish("left with a message half sent")
+    channel.driver.close("left with a message half sent")
     await trio.lowlevel.checkpoint()
 
 

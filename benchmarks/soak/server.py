@@ -24,11 +24,11 @@ from engine.ledger import Ledger
 from engine.serve import Settings, run_server
 from engine.session import Session
 from nodes.contract import Node
-from transport.calls import Call
-from transport.connection import Connection
-from transport.limits import Limits
-from transport.listeners import TcpAddress
+from transport.grpc.addresses import TcpAddress
+from transport.grpc.connection import Connection
+from transport.grpc.limits import Limits
 from transport.server import Server
+from transport.server.call import Call
 
 __all__ = ["SETTINGS", "Look"]
 
@@ -87,7 +87,7 @@ def look(server: Server) -> Look:
         threads=threading.active_count(),
         connections=len(server.connections),
         calls=server.open_calls,
-        sessions=server.doors.statistics().sessions,
+        sessions=server.access.statistics().sessions,
         large_message_bytes=server.budget.used_bytes,
         rss_bytes=_rss_bytes(),
         objects=dict(objects),

@@ -16,7 +16,7 @@ from engine.cli.terminal import tolerate_encodings
 from engine.cli.token import token
 from engine.cli.validate import validate
 from engine.cli.version import version
-from transport.versions import runtime_version
+from transport.service.versions import runtime_version
 
 __all__ = ["main"]
 

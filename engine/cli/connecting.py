@@ -13,9 +13,9 @@ import click
 from engine.cli.commands import with_options
 from engine.cli.failures import BadInput
 from transport.client import Client, ClientTls, connect
-from transport.dial import parse_target
-from transport.metadata import BadHeader, encode_metadata
-from transport.tls import BadTlsFiles
+from transport.client.dial import parse_target
+from transport.grpc.metadata import BadHeader, encode_metadata
+from transport.grpc.tls import BadTlsFiles
 
 __all__ = ["DEFAULT_ADDRESS", "WHERE_OPTIONS", "Where", "make_where", "where_options"]
 

@@ -21,7 +21,7 @@ from engine.cli.streaming import make_report, stream_file
 from engine.limits import ResourceLimits, SessionOptions
 from engine.serve import Settings, run_server
 from transport.client import connect
-from transport.listeners import TcpAddress
+from transport.grpc.addresses import TcpAddress
 from transport.server import Server
 
 __all__ = ["demo"]

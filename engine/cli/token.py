@@ -8,7 +8,7 @@ import click
 
 from engine.cli.commands import Command, Group
 from engine.cli.failures import BadInput
-from transport.auth import MAX_TOKEN_CHARACTERS, check_name, hash_token, new_token
+from transport.server.tokens import MAX_TOKEN_CHARACTERS, check_name, hash_token, new_token
 
 __all__ = ["token"]
 

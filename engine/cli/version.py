@@ -14,7 +14,7 @@ from engine.cli.connecting import Where, make_where, where_options
 from engine.cli.report import print_json
 from engine.cli.terminal import printable
 from transport.client import Version
-from transport.versions import PROTOCOL, runtime_version
+from transport.service.versions import PROTOCOL, runtime_version
 
 __all__ = ["version"]
 

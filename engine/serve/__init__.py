@@ -26,13 +26,14 @@ from engine.placement import Threads
 from engine.serve.flags import OPTIONS, settings_of
 from engine.serve.settings import Files, Settings
 from engine.watchdog import Watchdog
-from transport.auth import BadTokenFile
-from transport.doors import Doors, Rules
-from transport.health import Health
-from transport.reflection import Reflection
+from transport.codec.methods import EXECUTION_SERVICE, SESSION_PATHS, STREAMING_SERVICE
+from transport.grpc.tls import BadTlsFiles
 from transport.server import AddressInUse, AddressUnusable, Server, serve
-from transport.service import EXECUTION_SERVICE, SESSION_PATHS, STREAMING_SERVICE, handlers
-from transport.tls import BadTlsFiles
+from transport.server.access import AccessControl, AccessPolicy
+from transport.server.tokens import BadTokenFile
+from transport.service.health import Health
+from transport.service.pipelines import handlers
+from transport.service.reflection import Reflection
 
 __all__ = ["Settings", "main", "run_server"]
 
@@ -73,7 +74,7 @@ async def run_server(
     health = Health((EXECUTION_SERVICE, STREAMING_SERVICE))
     service = handlers(engine, debug_errors=settings.debug_errors, idle_timeout_s=settings.session_idle_timeout_s)
     reflection = Reflection().handlers() if settings.reflection else {}
-    rules = Rules(
+    rules = AccessPolicy(
         open_paths=frozenset(health.handlers()),
         session_paths=SESSION_PATHS,
         max_sessions=settings.max_sessions,
@@ -87,7 +88,7 @@ async def run_server(
                 listen=settings.listen,
                 reuse_port=settings.reuse_port,
                 limits=settings.limits,
-                doors=Doors(rules, files.tokens),
+                access=AccessControl(rules, files.tokens),
                 tls=files.tls,
                 on_drain=health.shut_down,
                 debug_errors=settings.debug_errors,
@@ -142,7 +143,7 @@ def _statistics(server: Server, engine: Engine) -> dict[str, Any]:
     return {
         "connections": len(server.connections),
         "calls": server.open_calls,
-        **attrs.asdict(server.doors.statistics()),
+        **attrs.asdict(server.access.statistics()),
         "abandoned_calls": engine.threads.straggling,
         "event_loop_holds": engine.watchdog.figures(),
     }

@@ -14,9 +14,9 @@ from engine.graph import Registry
 from engine.limits import ResourceLimits
 from engine.serve.settings import DEFAULT_HOST, DEFAULT_PORT, Settings
 from nodes.registry import with_directories
-from transport.limits import Limits
-from transport.listeners import Address, Descriptor, TcpAddress, parse_address
-from transport.tls import TlsFiles
+from transport.grpc.addresses import Address, Descriptor, TcpAddress, parse_address
+from transport.grpc.limits import Limits
+from transport.grpc.tls import TlsFiles
 
 __all__ = ["DIRECTORY_OPTIONS", "OPTIONS", "PLUGIN_OPTIONS", "allowed_nodes", "settings_of"]
 

@@ -10,10 +10,10 @@ import attrs
 from engine.graph import Registry
 from engine.limits import DEFAULT_MAXIMA, ResourceLimits
 from nodes.registry import BUILTIN
-from transport.auth import BadTokenFile, TokenFile
-from transport.limits import Limits
-from transport.listeners import Address, TcpAddress
-from transport.tls import BadTlsFiles, Tls, TlsFiles
+from transport.grpc.addresses import Address, TcpAddress
+from transport.grpc.limits import Limits
+from transport.grpc.tls import BadTlsFiles, Tls, TlsFiles
+from transport.server.tokens import BadTokenFile, TokenFile
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Files", "Settings"]
 

@@ -24,7 +24,7 @@ from tests.cli.programs import (
     write_manifest,
     write_tone,
 )
-from transport.auth import hash_token, new_token
+from transport.server.tokens import hash_token, new_token
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from engine.cli import main
-from transport.auth import parse_tokens
+from transport.server.tokens import parse_tokens
 
 
 def test_a_new_token_is_known_by_its_line() -> None:

@@ -15,8 +15,8 @@ import attrs
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
 from tests.e2e.wire import CLOSE, ECHO, Request, Response, opening
-from transport.details import unpack
-from transport.rpc_status import StatusCode
+from transport.codec.details import unpack
+from transport.grpc.status import StatusCode
 
 ROOT = Path(__file__).resolve().parents[2]
 CALL_SECONDS = 120.0

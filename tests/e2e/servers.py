@@ -18,9 +18,9 @@ import trio
 
 from engine.host import Engine
 from tests.e2e.clients import ROOT
-from transport.limits import Limits
+from transport.grpc.limits import Limits
 from transport.server import Server, serve
-from transport.service import handlers
+from transport.service.pipelines import handlers
 
 START_SECONDS = 120.0
 

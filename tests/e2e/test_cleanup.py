@@ -26,10 +26,10 @@ from nodes.contract import Audio, Node, parameter
 from tests.e2e.clients import Foreign
 from tests.e2e.test_freed import descriptors, in_thread, tasks
 from tests.e2e.wire import CLOSE, buffer, chunk, execute_request, opening, pipeline
-from transport.calls import Call
-from transport.limits import Limits
+from transport.grpc.limits import Limits
 from transport.server import Server, serve
-from transport.service import handlers
+from transport.server.call import Call
+from transport.service.pipelines import handlers
 
 UNARY = "/remotemedia.v1.PipelineExecutionService/ExecutePipeline"
 STREAM = "/remotemedia.v1.StreamingPipelineService/StreamPipeline"
@@ -228,7 +228,7 @@ async def test_nothing_stays(kind: str, ending: str, moment: str, stage: Stage, 
             if ending != "shutdown":
                 await until(lambda: Counts.now() == while_idle)
                 assert server.budget.used_bytes == 0
-                assert server.doors.statistics().sessions == 0
+                assert server.access.statistics().sessions == 0
             nursery.cancel_scope.cancel()
         await until(lambda: Counts.now() == before)
     if moment != "before ready":

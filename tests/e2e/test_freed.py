@@ -26,8 +26,8 @@ from nodes.vad import VAD
 from tests.e2e.clients import Foreign, Talk
 from tests.e2e.servers import serving
 from tests.e2e.wire import CANCEL, chunk, final_metrics, opening, pipeline, ramp
-from transport.driver import Driver
-from transport.limits import Limits
+from transport.grpc.driver import Driver
+from transport.grpc.limits import Limits
 from transport.server import Server
 
 BIG = 16_384

@@ -17,7 +17,7 @@ from protos import common_pb2 as pb
 from tests.e2e.clients import ROOT, Foreign
 from tests.e2e.servers import ServerProcess
 from tests.e2e.wire import CANCEL, chunk, errors, final_metrics, opening, pipeline, ramp, results
-from transport.service import EXECUTION_SERVICE
+from transport.codec.methods import EXECUTION_SERVICE
 
 STUCK = """
 import logging, threading

@@ -17,8 +17,8 @@ from tests.e2e.clients import Foreign
 from tests.e2e.servers import ServerProcess
 from tests.e2e.wire import chunk, final_metrics, ramp
 from transport.client import RemoteError, RemoteSession, RpcError
+from transport.grpc.status import StatusCode
 from transport.reconnect import Backoff, reconnecting
-from transport.rpc_status import StatusCode
 
 MANIFEST = Manifest("v1", (NodeSpec("n", "PassThrough"),))
 CLIENTS = 4

@@ -16,9 +16,9 @@ from protos import common_pb2 as pb
 from tests.e2e.clients import ROOT
 from tests.e2e.servers import ServerProcess
 from tests.e2e.wire import opening
-from transport.auth import hash_token, new_token
-from transport.details import unpack
-from transport.rpc_status import StatusCode
+from transport.codec.details import unpack
+from transport.grpc.status import StatusCode
+from transport.server.tokens import hash_token, new_token
 
 TIMEOUT = 150
 

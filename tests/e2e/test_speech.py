@@ -28,7 +28,7 @@ from tests.e2e.wire import (
     pipeline,
     results,
 )
-from transport.mirror import encode_manifest
+from transport.codec.requests import encode_manifest
 
 RATES = (8_000, 16_000, 32_000, 48_000)
 SINC = ("sinc_fastest", "sinc_medium", "sinc_best")

@@ -12,7 +12,7 @@ import numpy as np
 from tests.e2e.clients import Foreign, sequences
 from tests.e2e.servers import ServerProcess
 from tests.e2e.wire import chunk, final_metrics, ramp, results, samples_of
-from transport.limits import Limits
+from transport.grpc.limits import Limits
 
 FRAMES = 16_384
 CHUNK_BYTES = 2 * FRAMES

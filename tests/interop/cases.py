@@ -27,15 +27,9 @@ from tests.interop.messages import (
     SimpleRequest,
     SimpleResponse,
 )
-from transport.channel import Channel, ClientCall
-from transport.rpc_errors import (
-    CallCancelled,
-    DeadlineExceeded,
-    InvalidArgument,
-    Unimplemented,
-    UnknownError,
-)
-from transport.rpc_status import StatusCode
+from transport.client.channel import Channel, ClientCall
+from transport.client.errors import CallCancelled, DeadlineExceeded, InvalidArgument, Unimplemented, UnknownError
+from transport.grpc.status import StatusCode
 
 TIMEOUT_S = 60.0
 

@@ -19,10 +19,10 @@ from tests.interop.messages import (
     SimpleRequest,
     SimpleResponse,
 )
-from transport.calls import Call, Handler, unary
-from transport.events import MessageReceived
-from transport.rpc_status import StatusCode, StatusError
+from transport.grpc.events import MessageReceived
+from transport.grpc.status import StatusCode, StatusError
 from transport.server import Server, serve
+from transport.server.call import Call, Handler, unary
 
 
 def handlers() -> dict[str, Handler]:

@@ -14,7 +14,7 @@ from tests.interop import grpcio_cases
 from tests.interop.cases import CASES, compression_probes
 from tests.interop.echo import handlers
 from tests.interop.peers import module_serving, run
-from transport.channel import open_channel
+from transport.client.channel import open_channel
 from transport.server import Server, serve
 
 LEFT_OUT = {

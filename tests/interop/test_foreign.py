@@ -23,11 +23,11 @@ from protos import execution_pb2 as execution
 from tests.e2e.servers import ServerProcess
 from tests.interop import tools
 from tests.interop.peers import ROOT, run
-from transport.auth import hash_token, new_token
-from transport.channel import open_channel
-from transport.dial import parse_target
-from transport.listeners import TcpAddress
-from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE
+from transport.client.channel import open_channel
+from transport.client.dial import parse_target
+from transport.codec.methods import EXECUTION_SERVICE, STREAMING_SERVICE
+from transport.grpc.addresses import TcpAddress
+from transport.server.tokens import hash_token, new_token
 
 VERSION = f"/{EXECUTION_SERVICE}/GetVersion"
 ECHO = {"version": "v1", "nodes": [{"id": "in", "nodeType": "PassThrough"}]}

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import hpack
 
-from transport.connection import Connection
-from transport.events import Event, RequestStarted
-from transport.limits import Limits
-from transport.rpc_status import Metadata
+from transport.grpc.connection import Connection
+from transport.grpc.events import Event, RequestStarted
+from transport.grpc.limits import Limits
+from transport.grpc.status import Metadata
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

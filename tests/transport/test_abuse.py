@@ -11,16 +11,16 @@ import trio.testing
 
 from tests.transport.links import PREFACE, RawClient, frame, frames_of, message
 from tests.transport.test_driver import PATH, Recorder, echo
-from transport.calls import Call, unary
-from transport.channel import channel_over
-from transport.connection import Connection, ResetCode
-from transport.doors import Doors, Rules
-from transport.events import ConnectionFailed, MessageReceived, RequestStarted, StreamFailed, StreamReset
-from transport.framing import prefix
-from transport.guard import Bucket, Budget
-from transport.limits import Limits
-from transport.rpc_status import Status, StatusCode
+from transport.client.channel import channel_over
+from transport.grpc.connection import Connection, ResetCode
+from transport.grpc.events import ConnectionFailed, MessageReceived, RequestStarted, StreamFailed, StreamReset
+from transport.grpc.framing import prefix
+from transport.grpc.limits import Limits
+from transport.grpc.rate_limits import ByteBudget, TokenBucket
+from transport.grpc.status import Status, StatusCode
 from transport.server import Server
+from transport.server.access import AccessControl, AccessPolicy
+from transport.server.call import Call, unary
 
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, END_HEADERS = 0x1, 0x4
@@ -172,7 +172,7 @@ def test_what_ends_only_the_stream(make, code):
 
 class TestRates:
     def test_a_bucket_fills_with_time(self):
-        bucket = Bucket(10, 5)
+        bucket = TokenBucket(10, 5)
         assert [bucket.spend(1, 100.0) for _ in range(6)] == [True] * 5 + [False]
         assert not bucket.spend(1, 100.05)
         assert bucket.spend(1, 100.3)
@@ -254,7 +254,7 @@ class TestLargeMessages:
         return client
 
     def test_all_connections_draw_on_one_budget(self):
-        budget = Budget(1_500_000)
+        budget = ByteBudget(1_500_000)
         one, two = self.joined(budget), self.joined(budget)
         first, _ = one.open()
         assert len(self.pour(one, first, 1_000_000)) == 1
@@ -270,7 +270,7 @@ class TestLargeMessages:
 
     @pytest.mark.parametrize("end", ["taken", "reset", "answered", "closed", "failed"])
     def test_it_is_given_back(self, end):
-        budget = Budget(1_500_000)
+        budget = ByteBudget(1_500_000)
         client = self.joined(budget)
         sid, _ = client.open()
         (event,) = self.pour(client, sid, 1_000_000)
@@ -289,7 +289,7 @@ class TestLargeMessages:
         assert budget.used_bytes == 0
 
     def test_only_a_known_caller_may_draw_on_it(self):
-        budget = Budget(1_500_000)
+        budget = ByteBudget(1_500_000)
         client = self.joined(budget, large=False)
         sid, _ = client.open()
         assert self.pour(client, sid, 1_000_000) == []
@@ -300,7 +300,7 @@ class TestLargeMessages:
         assert 0 < budget.used_bytes <= 65_535
 
     def test_a_call_is_told_of_before_anything_it_sends_is_looked_at(self):
-        client = self.joined(Budget(0), large=False)
+        client = self.joined(ByteBudget(0), large=False)
         data = client.headers(1) + frame(DATA, 0, 1, message(b"x"))
         events = client.send(data)
         assert [type(event) for event in events] == [RequestStarted]
@@ -308,7 +308,7 @@ class TestLargeMessages:
         assert len(client.send(b"")) == 1
 
     def test_so_is_one_whose_headers_came_in_parts(self):
-        client = self.joined(Budget(0), large=False)
+        client = self.joined(ByteBudget(0), large=False)
         head, rest = REQUEST[:9], REQUEST[9:]
         opening = frame(HEADERS, 0, 1, head) + frame(CONTINUATION, END_HEADERS, 1, rest)
         events = client.send(opening + frame(DATA, 0, 1, message(b"x")))
@@ -317,7 +317,7 @@ class TestLargeMessages:
 
     def test_no_room_found_late_is_told_late(self):
         """The message in front is taken; the next one, which has begun, is too much for the budget."""
-        client = self.joined(Budget(1000))
+        client = self.joined(ByteBudget(1000))
         sid, _ = client.open()
         (event,) = client.send(frame(DATA, 0, sid, message(b"x") + prefix(500_000) + bytes(5000)))
         assert client.server.take(event)
@@ -555,11 +555,11 @@ class TestNeighbours:
                 for _ in range(self.OFFENDERS):
                     await self.join(nursery, server, flood, turns)
                 for _ in range(30):
-                    before, calls = len(turns), server.doors.statistics().calls_by_token[""]
+                    before, calls = len(turns), server.access.statistics().calls_by_token[""]
                     await call.send(b"x")
                     await call.receive()
                     assert len(turns) - before <= self.MOST_TURNS + self.OFFENDERS  # each may have read once more
-                    assert server.doors.statistics().calls_by_token[""] - calls <= self.MOST_TURNS + self.OFFENDERS
+                    assert server.access.statistics().calls_by_token[""] - calls <= self.MOST_TURNS + self.OFFENDERS
             assert len(turns) > 100  # they did not wait either
             nursery.cancel_scope.cancel()
 
@@ -590,13 +590,13 @@ class TestACallThatIsOverWhenItHasBegun:
     @pytest.mark.parametrize("end", END.values(), ids=END)
     async def test_is_never_run(self, autojump_clock, end):
         handler = Recorder()
-        doors = Doors(Rules(session_paths=frozenset({PATH})))
-        server = Server({PATH: handler}, Limits(), debug_errors=False, doors=doors)
+        access = AccessControl(AccessPolicy(session_paths=frozenset({PATH})))
+        server = Server({PATH: handler}, Limits(), debug_errors=False, access=access)
         near, far = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.accept, far)
             await near.send_all(PREFACE + frame(SETTINGS, 0, 0) + requests(1) + end)
             await trio.testing.wait_all_tasks_blocked()
-            assert doors.statistics().calls_by_token == {"": 1}
-            assert (doors.statistics().sessions, server.open_calls, handler.calls) == (0, 0, [])
+            assert access.statistics().calls_by_token == {"": 1}
+            assert (access.statistics().sessions, server.open_calls, handler.calls) == (0, 0, [])
             nursery.cancel_scope.cancel()

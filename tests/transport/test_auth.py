@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from transport.auth import (
+from transport.server.tokens import (
     BadTokenFile,
     NotAuthenticated,
     TokenFile,

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 
 from tests.transport.test_fuzz import DOWN, PREFACE, RUNS, UP, Role, frame, made_frames, mutations, sizes, spoil
-from transport.events import Event
-from transport.http2 import Http2
+from transport.grpc.events import Event
+from transport.grpc.http2 import Http2
 
 FEWER = settings(RUNS, max_examples=RUNS.max_examples // 4)
 
@@ -33,7 +33,7 @@ class Witness(Role):
         super().act(found)
 
     def windows(self) -> dict[int, tuple[int, int]]:
-        """Inbound and outbound, of each stream and, as 0, of the connection."""
+        """InboundFlow and outbound, of each stream and, as 0, of the connection."""
         h2 = self.connection.h2_connection
         both = {
             sid: (each.inbound_flow_control_window, each.outbound_flow_control_window)

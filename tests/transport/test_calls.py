@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.testing
 
-from transport.calls import Call
-from transport.channel import channel_over
-from transport.limits import Limits
+from transport.client.channel import channel_over
+from transport.grpc.limits import Limits
 from transport.server import Server
+from transport.server.call import Call
 
 PATH = "/t.T/M"
 

@@ -24,15 +24,15 @@ from nodes.registry import BUILTIN
 from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
 from tests.e2e.servers import ServerProcess, serving
-from transport.calls import Call, Handler, unary
 from transport.client import Client, RemoteError, RpcError, connect
-from transport.dial import parse_target
-from transport.limits import Limits
-from transport.listeners import TcpAddress, UnixAddress
-from transport.rpc_errors import CallCancelled, Unavailable
-from transport.rpc_status import StatusCode, StatusError
+from transport.client.dial import parse_target
+from transport.client.errors import CallCancelled, Unavailable
+from transport.codec.methods import EXECUTION_SERVICE, STREAMING_SERVICE
+from transport.grpc.addresses import TcpAddress, UnixAddress
+from transport.grpc.limits import Limits
+from transport.grpc.status import StatusCode, StatusError
 from transport.server import Server, serve
-from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE
+from transport.server.call import Call, Handler, unary
 
 ECHO = Manifest("v1", (NodeSpec("in", "PassThrough"),))
 QUIET = SessionOptions(metrics_interval_ms=3_600_000)  # nothing but answers, however long it takes

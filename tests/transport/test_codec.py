@@ -36,11 +36,24 @@ from nodes.contract import Audio, Data
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
-from transport import codec, mirror
-from transport.details import pack
-from transport.mirror import RemoteError
-from transport.rpc_status import StatusCode
-from transport.status import end_status
+from transport.codec.audio import decode_audio, encode_audio
+from transport.codec.details import pack
+from transport.codec.errors import RemoteError, decode_remote_error, end_status
+from transport.codec.events import decode_event, decode_ready, encode_error, encode_metrics, encode_ready
+from transport.codec.requests import (
+    decode_audio_chunk,
+    decode_data,
+    decode_data_chunk,
+    decode_limits,
+    decode_manifest,
+    decode_options,
+    encode_chunk,
+    encode_manifest,
+    encode_open,
+    parse,
+)
+from transport.codec.results import decode_execute_response, encode_execute_response, encode_result
+from transport.grpc.status import StatusCode
 
 uint32, uint64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -82,9 +95,9 @@ def same_audio(one: Audio, other: Audio) -> None:
 @given(audios())
 def test_audio_round_trip(audio: Audio) -> None:
     wire = pb.AudioBuffer()
-    codec.encode_audio(audio, wire)
+    encode_audio(audio, wire)
     assert wire.num_samples == audio.samples
-    same_audio(codec.decode_audio(pb.AudioBuffer.FromString(wire.SerializeToString())), audio)
+    same_audio(decode_audio(pb.AudioBuffer.FromString(wire.SerializeToString())), audio)
 
 
 @pytest.mark.parametrize(
@@ -98,22 +111,22 @@ def test_audio_round_trip(audio: Audio) -> None:
 def test_samples_are_little_endian(form: int, dtype: str, raw: str, expected: list[float]) -> None:
     samples = bytes.fromhex(raw)
     wire = pb.AudioBuffer(samples=samples, sample_rate=8_000, channels=1, format=form, num_samples=len(expected))  # type: ignore[arg-type]
-    audio = codec.decode_audio(wire)
+    audio = decode_audio(wire)
     assert audio.frames.dtype == np.dtype(dtype)
     assert audio.frames[:, 0].tolist() == expected
     again = pb.AudioBuffer()
-    codec.encode_audio(audio, again)
+    encode_audio(audio, again)
     assert again == wire
 
 
 def test_samples_are_interleaved() -> None:
     wire = pb.AudioBuffer(samples=bytes([1, 0, 2, 0, 3, 0, 4, 0]), sample_rate=1, channels=2, format=2, num_samples=4)  # type: ignore[arg-type]
-    assert codec.decode_audio(wire).frames.tolist() == [[1, 2], [3, 4]]
+    assert decode_audio(wire).frames.tolist() == [[1, 2], [3, 4]]
 
 
 def test_samples_are_viewed_and_cannot_be_written() -> None:
     wire = pb.AudioBuffer(samples=b"\1\0" * 4, sample_rate=1, channels=1, format=2, num_samples=4)  # type: ignore[arg-type]
-    frames = codec.decode_audio(wire).frames
+    frames = decode_audio(wire).frames
     assert not frames.flags.owndata
     with pytest.raises(ValueError, match="read-only"):
         frames[0] = 7
@@ -122,8 +135,8 @@ def test_samples_are_viewed_and_cannot_be_written() -> None:
 def test_a_view_of_other_memory_is_written_as_it_reads() -> None:
     frames = np.arange(24, dtype=np.int16).reshape(12, 2)[::3, ::-1]
     wire = pb.AudioBuffer()
-    codec.encode_audio(Audio(frames, 8_000), wire)
-    np.testing.assert_array_equal(codec.decode_audio(wire).frames, frames)
+    encode_audio(Audio(frames, 8_000), wire)
+    np.testing.assert_array_equal(decode_audio(wire).frames, frames)
 
 
 @given(
@@ -137,7 +150,7 @@ def test_a_view_of_other_memory_is_written_as_it_reads() -> None:
 def test_any_buffer_is_audio_or_refused(samples: bytes, rate: int, channels: int, form: int, count: int) -> None:
     wire = pb.AudioBuffer(samples=samples, sample_rate=rate, channels=channels, format=form, num_samples=count)  # type: ignore[arg-type]
     try:
-        audio = codec.decode_audio(wire)
+        audio = decode_audio(wire)
     except ChunkRefused:
         return
     assert audio.samples == count
@@ -151,27 +164,27 @@ def test_any_buffer_is_audio_or_refused(samples: bytes, rate: int, channels: int
 def decode_everything(request: streaming.StreamRequest) -> None:
     """What the service does with a request, whatever is in it."""
     with contextlib.suppress(ManifestInvalid):
-        codec.decode_manifest(request.manifest)
-    codec.decode_options(request.options)
-    codec.decode_limits(request.options.resource_limits)
-    assert isinstance(codec.decode_audio_chunk(request.audio_chunk, 0.0, 0.0), (Chunk, BadChunk))
-    assert isinstance(codec.decode_data_chunk(request.data_chunk, 0.0, 0.0), (Chunk, BadChunk))
+        decode_manifest(request.manifest)
+    decode_options(request.options)
+    decode_limits(request.options.resource_limits)
+    assert isinstance(decode_audio_chunk(request.audio_chunk, 0.0, 0.0), (Chunk, BadChunk))
+    assert isinstance(decode_data_chunk(request.data_chunk, 0.0, 0.0), (Chunk, BadChunk))
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_misuse(data: bytes) -> None:
     for empty in (streaming.StreamRequest(), execution.ExecuteRequest(), execution.VersionRequest()):
         with contextlib.suppress(ProtocolMisuse):
-            codec.parse(empty, data)
+            parse(empty, data)
     with contextlib.suppress(ProtocolMisuse):
-        decode_everything(codec.parse(streaming.StreamRequest(), data))
+        decode_everything(parse(streaming.StreamRequest(), data))
 
 
 def request_bytes() -> list[bytes]:
     spec = NodeSpec("a", "Gain", {"gain_db": 3}, capabilities=Capabilities(Gpu("cuda"), Cpu(2, "x86_64"), 1.0))
-    opening = mirror.encode_open(Manifest("v1", (spec,)), ResourceLimits(1, 2, 3), SessionOptions(lean=True))
-    audio = mirror.encode_chunk(Chunk(Audio(np.ones((4, 2), np.int16), 8_000), 5, "a", 6))
-    return [opening, audio, mirror.encode_chunk(Chunk(Data({"k": [1, None]}), 7))]
+    opening = encode_open(Manifest("v1", (spec,)), ResourceLimits(1, 2, 3), SessionOptions(lean=True))
+    audio = encode_chunk(Chunk(Audio(np.ones((4, 2), np.int16), 8_000), 5, "a", 6))
+    return [opening, audio, encode_chunk(Chunk(Data({"k": [1, None]}), 7))]
 
 
 @settings(max_examples=200)
@@ -185,16 +198,16 @@ def test_a_garbled_request_is_decoded_or_refused(data: bytes, flips: list[tuple[
     for place, value in flips:
         garbled[place % len(garbled)] = value
     with contextlib.suppress(ProtocolMisuse):
-        decode_everything(codec.parse(streaming.StreamRequest(), bytes(garbled[: length or None])))
+        decode_everything(parse(streaming.StreamRequest(), bytes(garbled[: length or None])))
 
 
 @given(st.binary(max_size=200))
 def test_a_client_survives_any_answer(data: bytes) -> None:
-    mirror.decode_remote_error(data, StatusCode.INTERNAL)
+    decode_remote_error(data, StatusCode.INTERNAL)
     response, reply = streaming.StreamResponse(), execution.ExecuteResponse()
-    for message, decode in ((response, mirror.decode_event), (reply, mirror.decode_execute_response)):
+    for message, decode in ((response, decode_event), (reply, decode_execute_response)):
         try:
-            codec.parse(message, data)
+            parse(message, data)
         except ProtocolMisuse:
             continue
         with contextlib.suppress(ChunkRefused, RemoteError):
@@ -233,13 +246,13 @@ manifests = st.builds(
 
 @given(manifests)
 def test_manifest_round_trip(manifest: Manifest) -> None:
-    wire = mirror.encode_manifest(manifest)
-    assert codec.decode_manifest(pb.PipelineManifest.FromString(wire.SerializeToString())) == manifest
+    wire = encode_manifest(manifest)
+    assert decode_manifest(pb.PipelineManifest.FromString(wire.SerializeToString())) == manifest
 
 
 @given(objects)
 def test_params_round_trip(params: dict[str, Any]) -> None:
-    decoded = codec.decode_manifest(mirror.encode_manifest(Manifest("v1", (NodeSpec("a", "T", params),))))
+    decoded = decode_manifest(encode_manifest(Manifest("v1", (NodeSpec("a", "T", params),))))
     assert isinstance(decoded.nodes[0].params, str)
     assert json.loads(decoded.nodes[0].params) == params
 
@@ -265,7 +278,7 @@ def test_a_manifest_from_a_dict_is_the_same_over_the_wire() -> None:
         ],
         "connections": [{"from": "in", "to": "vad"}],
     }
-    wire = mirror.encode_manifest(manifest_from_dict(told))
+    wire = encode_manifest(manifest_from_dict(told))
     expected = pb.PipelineManifest(
         version="v1",
         metadata=pb.ManifestMetadata(name="n", description="d", created_at="2025-10-28T10:30:00Z"),
@@ -292,14 +305,14 @@ def test_a_manifest_from_a_dict_is_the_same_over_the_wire() -> None:
 
 
 def test_a_manifest_that_is_too_large() -> None:
-    wire = mirror.encode_manifest(Manifest("v1", (NodeSpec("a", "T", "x" * (1 << 20)),)))
+    wire = encode_manifest(Manifest("v1", (NodeSpec("a", "T", "x" * (1 << 20)),)))
     with pytest.raises(ManifestInvalid, match="bytes; the limit is 1048576"):
-        codec.decode_manifest(wire)
+        decode_manifest(wire)
 
 
 def test_a_runtime_hint_from_the_future_is_none() -> None:
     wire = pb.PipelineManifest(nodes=[pb.NodeManifest(runtime_hint=99)])  # type: ignore[arg-type]
-    assert codec.decode_manifest(wire).nodes[0].runtime_hint == ""
+    assert decode_manifest(wire).nodes[0].runtime_hint == ""
 
 
 # ---- options and limits
@@ -320,17 +333,17 @@ def test_a_runtime_hint_from_the_future_is_none() -> None:
 )
 def test_opening_round_trip(limits: ResourceLimits, options: SessionOptions) -> None:
     manifest = Manifest("v1", (NodeSpec("a", "T", "{}"),))
-    request = codec.parse(streaming.StreamRequest(), mirror.encode_open(manifest, limits, options))
+    request = parse(streaming.StreamRequest(), encode_open(manifest, limits, options))
     assert request.WhichOneof("request") == "manifest"
     assert request.options.client_version == "v1"
-    assert codec.decode_manifest(request.manifest) == manifest
-    assert codec.decode_limits(request.options.resource_limits) == limits
-    assert codec.decode_options(request.options) == options
+    assert decode_manifest(request.manifest) == manifest
+    assert decode_limits(request.options.resource_limits) == limits
+    assert decode_options(request.options) == options
 
 
 @pytest.mark.parametrize("overflow", [0, 1, 99])
 def test_an_overflow_that_is_not_known_blocks(overflow: int) -> None:
-    assert codec.decode_options(streaming.StreamOptions(overflow=overflow)).overflow is Overflow.BLOCK  # type: ignore[arg-type]
+    assert decode_options(streaming.StreamOptions(overflow=overflow)).overflow is Overflow.BLOCK  # type: ignore[arg-type]
 
 
 # ---- chunks
@@ -338,8 +351,8 @@ def test_an_overflow_that_is_not_known_blocks(overflow: int) -> None:
 
 @given(audios(), uint64, names, uint64)
 def test_audio_chunk_round_trip(audio: Audio, sequence: int, source: str, timestamp_ms: int) -> None:
-    request = codec.parse(streaming.StreamRequest(), mirror.encode_chunk(Chunk(audio, sequence, source, timestamp_ms)))
-    chunk = codec.decode_audio_chunk(request.audio_chunk, 1.5, 0.0)
+    request = parse(streaming.StreamRequest(), encode_chunk(Chunk(audio, sequence, source, timestamp_ms)))
+    chunk = decode_audio_chunk(request.audio_chunk, 1.5, 0.0)
     assert isinstance(chunk, Chunk)
     assert (chunk.sequence, chunk.source, chunk.timestamp_ms) == (sequence, source, timestamp_ms)
     assert chunk.received_at == 1.5
@@ -349,10 +362,8 @@ def test_audio_chunk_round_trip(audio: Audio, sequence: int, source: str, timest
 
 @given(objects, uint64, names, uint64)
 def test_data_chunk_round_trip(value: dict[str, Any], sequence: int, source: str, timestamp_ms: int) -> None:
-    request = codec.parse(
-        streaming.StreamRequest(), mirror.encode_chunk(Chunk(Data(value), sequence, source, timestamp_ms))
-    )
-    chunk = codec.decode_data_chunk(request.data_chunk, 1.5, 0.0)
+    request = parse(streaming.StreamRequest(), encode_chunk(Chunk(Data(value), sequence, source, timestamp_ms)))
+    chunk = decode_data_chunk(request.data_chunk, 1.5, 0.0)
     assert isinstance(chunk, Chunk)
     assert (chunk.sequence, chunk.source, chunk.timestamp_ms) == (sequence, source, timestamp_ms)
     assert chunk.item == Data(value)
@@ -362,14 +373,14 @@ def test_data_chunk_round_trip(value: dict[str, Any], sequence: int, source: str
 @given(st.text(max_size=60) | st.text('{}[]",:0123456789eE+-.NaInfity\\ud8 ', max_size=40))
 def test_any_text_is_data_or_refused(text: str) -> None:
     with contextlib.suppress(ChunkRefused):
-        json.dumps(codec.decode_data(text).value, allow_nan=False, ensure_ascii=False).encode()
+        json.dumps(decode_data(text).value, allow_nan=False, ensure_ascii=False).encode()
 
 
 def test_a_bad_chunk_keeps_its_number_and_its_source() -> None:
-    bad = codec.decode_audio_chunk(streaming.AudioChunk(sequence=9, node_id="x"), 0.0, 0.0)
+    bad = decode_audio_chunk(streaming.AudioChunk(sequence=9, node_id="x"), 0.0, 0.0)
     assert isinstance(bad, BadChunk)
     assert (bad.sequence, bad.source) == (9, "x")
-    bad = codec.decode_data_chunk(streaming.DataChunk(sequence=9, node_id="x", json="{"), 0.0, 0.0)
+    bad = decode_data_chunk(streaming.DataChunk(sequence=9, node_id="x", json="{"), 0.0, 0.0)
     assert isinstance(bad, BadChunk)
     assert (bad.sequence, bad.source) == (9, "x")
 
@@ -408,12 +419,12 @@ def results(draw: Callable[..., Any]) -> Result:
 
 
 def through(response: streaming.StreamResponse) -> Any:
-    return mirror.decode_event(streaming.StreamResponse.FromString(response.SerializeToString()))
+    return decode_event(streaming.StreamResponse.FromString(response.SerializeToString()))
 
 
 @given(results())
 def test_result_round_trip(result: Result) -> None:
-    got = through(codec.encode_result(result))
+    got = through(encode_result(result))
     told = {name: output for name, output in result.outputs.items() if output.audio or output.data}
     assert set(got.outputs) == set(told)
     for name, output in told.items():
@@ -432,8 +443,8 @@ def test_result_round_trip(result: Result) -> None:
 
 @given(results())
 def test_unary_result_round_trip(result: Result) -> None:
-    reply = codec.encode_execute_response(result)
-    got = mirror.decode_execute_response(execution.ExecuteResponse.FromString(reply.SerializeToString()))
+    reply = encode_execute_response(result)
+    got = decode_execute_response(execution.ExecuteResponse.FromString(reply.SerializeToString()))
     assert (got.status, got.nodes, got.figures) == (result.status, result.nodes, result.figures)
     assert (got.sequence, got.flush) == (None, True)
 
@@ -457,40 +468,40 @@ def test_unary_result_round_trip(result: Result) -> None:
     )
 )
 def test_metrics_round_trip(metrics: SessionMetrics) -> None:
-    response = codec.encode_metrics(metrics)
+    response = encode_metrics(metrics)
     assert response.metrics.chunks_processed == metrics.delivered
     assert through(response) == metrics
 
 
 def test_ready_round_trip() -> None:
     ready = Ready("id", 1.5, 7, 30.0)
-    assert mirror.decode_ready(codec.encode_ready(ready).ready) == ready
+    assert decode_ready(encode_ready(ready).ready) == ready
 
 
 def test_what_answers_no_chunk_has_no_number() -> None:
-    none = codec.encode_result(Result(sequence=None, flush=True, outputs={}))
-    zero = codec.encode_result(Result(sequence=0, flush=False, outputs={}))
+    none = encode_result(Result(sequence=None, flush=True, outputs={}))
+    zero = encode_result(Result(sequence=0, flush=False, outputs={}))
     assert none.WhichOneof("about") is None
     assert zero.WhichOneof("about") == "sequence"
     assert through(none).sequence is None
     assert through(zero).sequence == 0
-    assert codec.encode_error(ProtocolMisuse("no")).WhichOneof("about") is None
+    assert encode_error(ProtocolMisuse("no")).WhichOneof("about") is None
 
 
 @pytest.mark.parametrize("error", [SamplesLimitExceeded, NodeFailed, ProtocolMisuse])
 def test_error_round_trip(error: type[EngineError]) -> None:
     raised = error("so it is", node_id="n", sequence=3, context={"limit": 5}, stack_trace="trace")
-    got = through(codec.encode_error(raised))
+    got = through(encode_error(raised))
     assert isinstance(got, RemoteError)
     assert (got.message, got.node_id, got.sequence, got.context) == ("so it is", "n", 3, {"limit": 5})
     assert got.category is raised.category
     assert got.stack_trace == ""
-    assert through(codec.encode_error(raised, debug=True)).stack_trace == "trace"
+    assert through(encode_error(raised, debug=True)).stack_trace == "trace"
 
     with pytest.raises(RemoteError, match="so it is"):
-        mirror.decode_execute_response(codec.encode_execute_response(raised))
+        decode_execute_response(encode_execute_response(raised))
     status = end_status(raised)
-    ended = mirror.decode_remote_error(status.details, status.code)
+    ended = decode_remote_error(status.details, status.code)
     assert ended is not None
     assert (ended.message, ended.code) == ("so it is", status.code)
 
@@ -507,14 +518,14 @@ def test_details_that_are_not_the_services_are_no_error_of_its() -> None:
         (status_with(empty_pb2.Empty()), StatusCode.INTERNAL),
         (status_with(pb.ErrorResponse(message="?"), b"\xff\xff"), StatusCode.INTERNAL),
     ):
-        assert mirror.decode_remote_error(details, code) is None
+        assert decode_remote_error(details, code) is None
 
 
 @given(st.binary(max_size=40), st.integers(0, 100))
 def test_details_of_whatever_bytes_break_no_client(noise: bytes, at: int) -> None:
     mine = end_status(NodeFailed("so it is")).details
-    mirror.decode_remote_error(noise, StatusCode.INTERNAL)
-    mirror.decode_remote_error(mine[:at] + noise + mine[at + len(noise) :], StatusCode.INTERNAL)
+    decode_remote_error(noise, StatusCode.INTERNAL)
+    decode_remote_error(mine[:at] + noise + mine[at + len(noise) :], StatusCode.INTERNAL)
 
 
 def status_with(message: Message, value: bytes | None = None) -> bytes:
@@ -530,18 +541,18 @@ def status_with(message: Message, value: bytes | None = None) -> bytes:
 def test_data_that_is_not_json_is_its_nodes_failure(value: Any) -> None:
     result = Result(sequence=4, flush=False, outputs={"n": Output(data=Data({"value": value}))})
     with pytest.raises(NodeFailed, match="the data that node 'n' gave is not JSON") as failed:
-        codec.encode_result(result)
+        encode_result(result)
     assert (failed.value.node_id, failed.value.sequence) == ("n", 4)
 
 
 def test_an_event_from_the_future_is_none() -> None:
-    assert mirror.decode_event(streaming.StreamResponse()) is None
+    assert decode_event(streaming.StreamResponse()) is None
 
 
 def test_encoded_messages_are_the_documented_ones() -> None:
     made: list[Message] = [
-        codec.encode_ready(Ready("id", 0.0, 1)),
-        codec.encode_execute_response(Result(sequence=None, flush=True, outputs={})),
+        encode_ready(Ready("id", 0.0, 1)),
+        encode_execute_response(Result(sequence=None, flush=True, outputs={})),
     ]
     assert [message.DESCRIPTOR.full_name for message in made] == [
         "remotemedia.v1.StreamResponse",

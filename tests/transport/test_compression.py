@@ -9,16 +9,16 @@ import trio.testing
 
 from tests.transport.links import RawClient, frame, message
 from tests.transport.test_driver import PATH, echo, joined
-from transport.calls import Call
-from transport.channel import Channel, channel_over
-from transport.connection import Connection
-from transport.events import RequestStarted
-from transport.framing import FramingError, MessageReader, beginning, inflating, pack
-from transport.guard import Budget
-from transport.inbound import Inbound
-from transport.limits import Limits
-from transport.rpc_status import RpcError, StatusCode
+from transport.client.channel import Channel, channel_over
+from transport.grpc.connection import Connection
+from transport.grpc.events import RequestStarted
+from transport.grpc.flow_control import InboundFlow
+from transport.grpc.framing import FramingError, MessageReader, beginning, inflating, pack
+from transport.grpc.limits import Limits
+from transport.grpc.rate_limits import ByteBudget
+from transport.grpc.status import RpcError, StatusCode
 from transport.server import Server
+from transport.server.call import Call
 
 DATA = 0
 
@@ -79,8 +79,8 @@ def test_inflating_stops_at_the_limit():
 
 def test_what_waits_is_kept_as_it_came():
     """A window of bombs, none of them read, holds no more than a window, and nothing of what all share."""
-    budget = Budget(0)
-    inbound = Inbound(Limits(max_message_bytes=1 << 20), budget, "gzip")
+    budget = ByteBudget(0)
+    inbound = InboundFlow(Limits(max_message_bytes=1 << 20), budget, "gzip")
     bomb = message(packed(bytes(1_000_000)), flag=1)
     for _ in range(200):
         ((content, held, encoding),) = inbound.feed(bomb, len(bomb))

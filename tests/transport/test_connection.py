@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.transport.links import Link, RawClient, frame, message
-from transport.connection import Connection, ResetCode, StreamGone
-from transport.events import (
+from transport.grpc.connection import Connection, ResetCode, StreamGone
+from transport.grpc.events import (
     ConnectionFailed,
     GoAway,
     HalfClosed,
@@ -20,10 +20,10 @@ from transport.events import (
     StreamReset,
     WindowOpened,
 )
-from transport.framing import FramingError, prefix
-from transport.limits import Limits
-from transport.metadata import BadHeader
-from transport.rpc_status import Status, StatusCode
+from transport.grpc.framing import FramingError, prefix
+from transport.grpc.limits import Limits
+from transport.grpc.metadata import BadHeader
+from transport.grpc.status import Status, StatusCode
 
 SMALL = Limits(stream_window_bytes=65_535, connection_window_bytes=131_070, max_message_bytes=1 << 20)
 DATA, HEADERS, RST, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 7, 8
@@ -544,7 +544,7 @@ class TestEnds:
     def test_a_goaway_lets_open_calls_finish_and_refuses_new_ones(self):
         link = Link()
         sid = link.call()
-        link.server.go_away(0, "maintenance")
+        link.server.finish_shutdown(0, "maintenance")
         link.pump()
         assert GoAway(sid, 0, "maintenance") in link.at_client
         link.server.end_response(sid, Status())

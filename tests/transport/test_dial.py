@@ -15,16 +15,16 @@ import trio
 import trustme
 from attrs import frozen
 
-from transport.calls import Call, unary
-from transport.channel import ClientCall, channel_to
 from transport.client import connect
-from transport.dial import ClientTls, dial, parse_target
-from transport.limits import Limits
-from transport.listeners import TcpAddress, UnixAddress
-from transport.metadata import BadHeader
-from transport.rpc_errors import DeadlineExceeded, Unavailable
+from transport.client.channel import ClientCall, channel_to
+from transport.client.dial import dial, parse_target
+from transport.client.errors import DeadlineExceeded, Unavailable
+from transport.grpc.addresses import TcpAddress, UnixAddress
+from transport.grpc.limits import Limits
+from transport.grpc.metadata import BadHeader
+from transport.grpc.tls import BadTlsFiles, ClientTls, Tls, TlsFiles
 from transport.server import Server, serve
-from transport.tls import BadTlsFiles, Tls, TlsFiles
+from transport.server.call import Call, unary
 
 PATH = "/t.T/Who"
 TOKEN = "hr_a-very-secret-token"

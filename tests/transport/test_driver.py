@@ -8,15 +8,15 @@ import trio
 import trio.testing
 
 from tests.transport.links import PREFACE, RawClient, frame, frames_of
-from transport.calls import Call, unary
-from transport.channel import Channel, channel_over, open_channel
-from transport.connection import Connection, ResetCode
-from transport.driver import Driver
-from transport.events import RequestStarted
-from transport.framing import prefix
-from transport.limits import Limits
-from transport.rpc_status import RpcError, Status, StatusCode, StatusError
+from transport.client.channel import Channel, channel_over, open_channel
+from transport.grpc.connection import Connection, ResetCode
+from transport.grpc.driver import Driver
+from transport.grpc.events import RequestStarted
+from transport.grpc.framing import prefix
+from transport.grpc.limits import Limits
+from transport.grpc.status import RpcError, Status, StatusCode, StatusError
 from transport.server import AddressInUse, Server, serve
+from transport.server.call import Call, unary
 
 PATH = "/t.T/M"
 RST, SETTINGS, PING, GOAWAY = 3, 4, 6, 7
@@ -544,7 +544,7 @@ class TestEndings:
             nursery.start_soon(server.accept, far)
             await told(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, 1, 0) + client.headers(1))
             server.drain(30)
-            nursery.start_soon(server.end_connections)
+            nursery.start_soon(server.close_connections)
             announced, (ping, _, _, asked) = await told(b"")
             assert (announced[0], announced[3][:8]) == (GOAWAY, struct.pack(">II", 2**31 - 1, 0))
             assert ping == PING

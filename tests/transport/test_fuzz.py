@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transport.links import PREFACE, RawClient, frame, message
-from transport.connection import Connection, StreamGone
-from transport.events import ConnectionFailed, Event, HalfClosed, MessageReceived, RequestStarted, ResponseStarted
-from transport.framing import prefix
-from transport.guard import Budget
-from transport.limits import Limits
-from transport.rpc_status import Status
+from transport.grpc.connection import Connection, StreamGone
+from transport.grpc.events import ConnectionFailed, Event, HalfClosed, MessageReceived, RequestStarted, ResponseStarted
+from transport.grpc.framing import prefix
+from transport.grpc.limits import Limits
+from transport.grpc.rate_limits import ByteBudget
+from transport.grpc.status import Status
 
 LIMITS = Limits(
     stream_window_bytes=65_535,
@@ -38,7 +38,7 @@ class Role:
     """One side, and a user of it who does what users do."""
 
     def __init__(self, *, client_side: bool) -> None:
-        self.budget = Budget(LIMITS.large_messages_bytes)
+        self.budget = ByteBudget(LIMITS.large_messages_bytes)
         self.connection = Connection(client_side=client_side, limits=LIMITS, budget=self.budget)
         self.client_side = client_side
         self.held: list[MessageReceived] = []

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from transport.calls import Call, unary
-from transport.limits import Limits
-from transport.rpc_status import StatusCode, StatusError
+from transport.grpc.limits import Limits
+from transport.grpc.status import StatusCode, StatusError
 from transport.server import serve
+from transport.server.call import Call, unary
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = [

@@ -6,19 +6,12 @@ import pytest
 import trio
 import trio.testing
 
-from transport.accepting import accept_for_ever
-from transport.channel import channel_over, open_channel
-from transport.limits import Limits
-from transport.listeners import (
-    AddressInUse,
-    AddressUnusable,
-    Descriptor,
-    TcpAddress,
-    UnixAddress,
-    open_listeners,
-    parse_address,
-)
+from transport.client.channel import channel_over, open_channel
+from transport.grpc.addresses import Descriptor, TcpAddress, UnixAddress, parse_address
+from transport.grpc.limits import Limits
 from transport.server import serve
+from transport.server.accept import accept_for_ever
+from transport.server.listeners import AddressInUse, AddressUnusable, open_listeners
 
 
 @pytest.mark.parametrize(
@@ -228,7 +221,7 @@ async def test_running_out_of_descriptors_ends_nothing(exhausted, monkeypatch, c
             nursery.start_soon(accept_for_ever, accepting, serve_one, turn_away, nursery)
             await trio.testing.wait_all_tasks_blocked()
             if exhausted:
-                monkeypatch.setattr("transport.accepting.os.open", no_more)
+                monkeypatch.setattr("transport.server.accept.os.open", no_more)
             for _ in range(3):
                 await reach(address)
             while len(served) + len(away) < 3:
@@ -249,7 +242,7 @@ async def test_a_full_server_without_tls_says_so_to_whom_it_cannot_serve():
             server = await nursery.start(start)
             async with open_channel("127.0.0.1", server.port):
                 near, far = trio.testing.memory_stream_pair()
-                await server.shut_out(far)
+                await server.turn_away(far)
                 said = b""
                 while data := await near.receive_some():
                     said += data

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transport.links import Link, RawClient
-from transport.events import ResponseEnded, ResponseStarted
-from transport.metadata import (
+from transport.grpc.events import ResponseEnded, ResponseStarted
+from transport.grpc.metadata import (
     MAX_STATUS_MESSAGE_BYTES,
     BadHeader,
     decode_message,
@@ -14,7 +14,7 @@ from transport.metadata import (
     encode_metadata,
     encode_timeout,
 )
-from transport.rpc_status import Status, StatusCode
+from transport.grpc.status import Status, StatusCode
 
 PAIRS = (("plain", "a, b"), ("x-bin", b"\0\1\xff"), ("x-bin", b""), ("plain", "again"))
 

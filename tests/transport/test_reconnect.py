@@ -17,17 +17,18 @@ from nodes.contract import Data
 from nodes.registry import BUILTIN
 from protos import common_pb2 as pb
 from tests.e2e.servers import serving
-from transport.calls import Call
-from transport.channel import channel_over
 from transport.client import Client, RemoteError, RemoteSession, connect
-from transport.details import pack
-from transport.limits import Limits
-from transport.mirror import decode_remote_error
+from transport.client.channel import channel_over
+from transport.client.errors import ERRORS, ResourceExhausted, Unavailable, error_of, pushback_ms, rpc_error
+from transport.codec.details import pack
+from transport.codec.errors import decode_remote_error
+from transport.codec.methods import EXECUTION_SERVICE, STREAMING_SERVICE
+from transport.grpc.limits import Limits
+from transport.grpc.status import RpcError, Status, StatusCode, StatusError
 from transport.reconnect import Backoff, Reconnecting, reconnecting, retry_after_s
-from transport.rpc_errors import ERRORS, ResourceExhausted, Unavailable, error_of, pushback_ms, rpc_error
-from transport.rpc_status import RpcError, Status, StatusCode, StatusError
 from transport.server import Server, serve
-from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE, handlers
+from transport.server.call import Call
+from transport.service.pipelines import handlers
 
 ECHO = Manifest("v1", (NodeSpec("in", "PassThrough"),))
 QUIET = SessionOptions(metrics_interval_ms=3_600_000)
@@ -158,7 +159,7 @@ async def test_a_living_connection_is_used_again_and_a_lost_one_is_not(autojump_
     async with reconnecting("there:1", open_client=dialled, backoff=BACKOFF, chance=lambda: HALF) as service:
         first = await service.client()
         assert await service.client() is first
-        first._channel.driver.finish("lost")
+        first._channel.driver.close("lost")
         second = await service.client()
         assert second is not first
         await trio.testing.wait_all_tasks_blocked()

@@ -25,13 +25,14 @@ from nodes.pass_through import PassThrough
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
-from transport.channel import Channel, ClientCall, channel_over
 from transport.client import Client, RemoteError, RemoteSession
-from transport.details import unpack
-from transport.limits import Limits
-from transport.rpc_status import RpcError, StatusCode
+from transport.client.channel import Channel, ClientCall, channel_over
+from transport.codec.details import unpack
+from transport.codec.methods import EXECUTION_SERVICE, STREAMING_SERVICE
+from transport.grpc.limits import Limits
+from transport.grpc.status import RpcError, StatusCode
 from transport.server import Server
-from transport.service import EXECUTION_SERVICE, STREAMING_SERVICE, handlers
+from transport.service.pipelines import handlers
 
 
 @attrs.define

@@ -8,10 +8,8 @@ from google.rpc import status_pb2
 from engine import errors
 from engine.errors import Category, EngineError, Fault, ManifestInvalid, NodeFailed
 from protos import common_pb2 as pb
-from transport.details import MAX_DETAILS_BYTES, unpack
-from transport.metadata import decode_message, encode_message
-from transport.rpc_status import Status, StatusCode
-from transport.status import (
+from transport.codec.details import MAX_DETAILS_BYTES, unpack
+from transport.codec.errors import (
     RETRY_AFTER_MS,
     TABLE,
     category_of,
@@ -20,6 +18,8 @@ from transport.status import (
     explained,
     in_unary_status,
 )
+from transport.grpc.metadata import decode_message, encode_message
+from transport.grpc.status import Status, StatusCode
 
 # error, its type in band, the status that the session ends with, whether a unary call tells it by its status
 DESIGN = [

@@ -2,21 +2,21 @@ import math
 
 import pytest
 
-from transport.limits import Limits
-from transport.timers import Close, Ping, Watch
+from transport.grpc.keepalive import Close, ConnectionTimers, Ping
+from transport.grpc.limits import Limits
 
 TIMEOUTS = ["preface", "settings", "frame", "message", "idle", "keepalive"]
 NEVER = {f"{name}_timeout_s": 0 for name in TIMEOUTS} | {"keepalive_interval_s": 0}
 
 
-def watch(client_side: bool = False, **timeouts: float) -> Watch:
-    found = Watch(Limits(**{**NEVER, **timeouts}), client_side=client_side, at=0)
+def watch(client_side: bool = False, **timeouts: float) -> ConnectionTimers:
+    found = ConnectionTimers(Limits(**{**NEVER, **timeouts}), client_side=client_side, at=0)
     found.settings_at = 0.0
     found.acknowledged = True
     return found
 
 
-def look(it: Watch, at: float, *, calls: int = 0, seen: int = 0, since: float | None = None):
+def look(it: ConnectionTimers, at: float, *, calls: int = 0, seen: int = 0, since: float | None = None):
     return it.look(at, calls=calls, calls_seen=seen, frame_since=since)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import VersionNotSupported
-from transport.versions import COMPATIBLE, PROTOCOL, check_client, is_compatible, runtime_version
+from transport.service.versions import COMPATIBLE, PROTOCOL, check_client, is_compatible, runtime_version
 
 
 def test_the_matrix() -> None:

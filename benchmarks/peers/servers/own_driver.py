@@ -13,8 +13,8 @@ import trio
 
 from benchmarks.peers.answers import METHOD, SERVICE, WORK, Session
 from protos import streaming_pb2 as streaming
-from transport.calls import Call
 from transport.server import Server, serve
+from transport.server.call import Call
 
 
 async def stream_pipeline(call: Call, work: str) -> None:

@@ -1,0 +1,183 @@
+"""The one table of what each kind of error means on the wire (design §5), in both directions.
+
+In band it is an `ErrorResponse` with the error's type; if it ends the session, the stream ends with the status that
+stands beside. A unary call answers with the `ErrorResponse` and status OK, but for errors that never reach a session.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import attrs
+
+from engine.errors import Category, EngineError
+from protos import common_pb2 as pb
+from transport.codec.details import pack, unpack
+from transport.grpc.metadata import cut_message
+from transport.grpc.status import Metadata, Status, StatusCode
+
+__all__ = [
+    "RETRY_AFTER_MS",
+    "TABLE",
+    "Meaning",
+    "RemoteError",
+    "category_of",
+    "decode_remote_error",
+    "end_status",
+    "error_response",
+    "explained",
+    "in_unary_status",
+    "lenient_object",
+]
+
+RETRY_AFTER_MS = 1000
+_RETRY: Metadata = (("grpc-retry-pushback-ms", str(RETRY_AFTER_MS)),)
+
+
+@attrs.frozen
+class Meaning:
+    """What one category of error means to a client.
+
+    Attributes:
+      error_type: in the `ErrorResponse`.
+      code: with which the stream ends, if the error ends it.
+      retryable: whether the same call may succeed later.
+      as_status: it is told by the call's status, in a unary call too, with the `ErrorResponse` as details.
+    """
+
+    error_type: pb.ErrorType.ValueType
+    code: StatusCode
+    retryable: bool = False
+    as_status: bool = False
+
+
+TABLE: dict[Category, Meaning] = {
+    Category.VALIDATION: Meaning(pb.ERROR_TYPE_VALIDATION, StatusCode.INVALID_ARGUMENT),
+    Category.NODE_EXECUTION: Meaning(pb.ERROR_TYPE_NODE_EXECUTION, StatusCode.INTERNAL),
+    Category.RESOURCE_LIMIT: Meaning(pb.ERROR_TYPE_RESOURCE_LIMIT, StatusCode.RESOURCE_EXHAUSTED),
+    Category.TIME_LIMIT: Meaning(pb.ERROR_TYPE_RESOURCE_LIMIT, StatusCode.DEADLINE_EXCEEDED),
+    Category.VERSION_MISMATCH: Meaning(pb.ERROR_TYPE_VERSION_MISMATCH, StatusCode.FAILED_PRECONDITION),
+    Category.AUTHENTICATION: Meaning(pb.ERROR_TYPE_AUTHENTICATION, StatusCode.UNAUTHENTICATED, as_status=True),
+    Category.AT_CAPACITY: Meaning(
+        pb.ERROR_TYPE_RESOURCE_LIMIT, StatusCode.RESOURCE_EXHAUSTED, retryable=True, as_status=True
+    ),
+    Category.UNAVAILABLE: Meaning(pb.ERROR_TYPE_INTERNAL, StatusCode.UNAVAILABLE, retryable=True, as_status=True),
+    Category.INTERNAL: Meaning(pb.ERROR_TYPE_INTERNAL, StatusCode.INTERNAL),
+}
+
+_CATEGORIES: Mapping[int, Category] = {
+    pb.ERROR_TYPE_VALIDATION: Category.VALIDATION,
+    pb.ERROR_TYPE_NODE_EXECUTION: Category.NODE_EXECUTION,
+    pb.ERROR_TYPE_RESOURCE_LIMIT: Category.RESOURCE_LIMIT,
+    pb.ERROR_TYPE_AUTHENTICATION: Category.AUTHENTICATION,
+    pb.ERROR_TYPE_VERSION_MISMATCH: Category.VERSION_MISMATCH,
+}
+
+
+_ENGINES_CODES = frozenset(meaning.code for meaning in TABLE.values())
+_OF_CODES = {  # of calls that end without an error of the engine's
+    StatusCode.RESOURCE_EXHAUSTED: pb.ERROR_TYPE_RESOURCE_LIMIT,
+    StatusCode.DEADLINE_EXCEEDED: pb.ERROR_TYPE_RESOURCE_LIMIT,
+    StatusCode.UNAUTHENTICATED: pb.ERROR_TYPE_AUTHENTICATION,
+    StatusCode.INVALID_ARGUMENT: pb.ERROR_TYPE_VALIDATION,
+    StatusCode.NOT_FOUND: pb.ERROR_TYPE_VALIDATION,
+    StatusCode.UNIMPLEMENTED: pb.ERROR_TYPE_VALIDATION,
+}
+
+
+def error_response(error: EngineError, *, debug: bool = False) -> pb.ErrorResponse:
+    """An error as it goes over the wire; its stack trace only where the operator allows it."""
+    meaning = TABLE[error.category]
+    return pb.ErrorResponse(
+        error_type=meaning.error_type,
+        message=error.message,
+        failing_node_id=error.node_id,
+        context=error.context_json(),
+        stack_trace=error.stack_trace if debug else "",
+        retryable=meaning.retryable,
+        retry_after_ms=RETRY_AFTER_MS if meaning.retryable else 0,
+    )
+
+
+def end_status(error: EngineError, *, debug: bool = False) -> Status:
+    """The status that a call ends with because of an error."""
+    meaning = TABLE[error.category]
+    message = cut_message(error.message.partition("\n")[0])
+    details = pack(meaning.code, message, error_response(error, debug=debug))
+    return Status(meaning.code, message, details, _RETRY if meaning.retryable else ())
+
+
+def explained(status: Status) -> Status:
+    """The status with an `ErrorResponse` as its details, if it tells a failure and has none."""
+    if status.code is StatusCode.OK or status.details:
+        return status
+    retryable = status.code is StatusCode.UNAVAILABLE
+    response = pb.ErrorResponse(
+        error_type=_OF_CODES.get(status.code, pb.ERROR_TYPE_INTERNAL),
+        message=status.message,
+        retryable=retryable,
+        retry_after_ms=RETRY_AFTER_MS if retryable else 0,
+    )
+    retry = _RETRY if retryable and not status.metadata else ()
+    message = cut_message(status.message)
+    return Status(status.code, message, pack(status.code, message, response), status.metadata + retry)
+
+
+def in_unary_status(error: EngineError) -> bool:
+    """Whether a unary call tells this error by its status, not by an `ErrorResponse` with status OK."""
+    return TABLE[error.category].as_status
+
+
+def category_of(error_type: int) -> Category:
+    """What a client makes of an error type; one that it does not know is INTERNAL."""
+    return _CATEGORIES.get(error_type, Category.INTERNAL)
+
+
+# ---- read by clients
+
+
+class RemoteError(EngineError):
+    """An error that the server reported.
+
+    Attributes:
+      category: what a client may do about it.
+      code: the status that the call ended with; None for an error in band, after which the session goes on.
+      retryable: the same call may succeed later.
+      retry_after_ms: how long to wait at least before that; 0 when not said.
+    """
+
+    category: Category  # type: ignore[misc]
+
+    def __init__(
+        self,
+        wire: pb.ErrorResponse,
+        sequence: int | None = None,
+        code: StatusCode | None = None,
+        pushback_ms: int | None = None,
+    ) -> None:
+        super().__init__(wire.message, node_id=wire.failing_node_id, sequence=sequence, stack_trace=wire.stack_trace)
+        self.category = category_of(wire.error_type)
+        self.code = code
+        self.retryable = wire.retryable if pushback_ms is None else pushback_ms >= 0
+        self.retry_after_ms = max(wire.retry_after_ms, pushback_ms or 0)
+        if wire.context:
+            self.context = lenient_object(wire.context)
+
+
+def lenient_object(text: str) -> dict[str, object]:
+    """Read a JSON object of the server's for display; text that is not one is kept under "text" or "value"."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {"text": text}
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def decode_remote_error(details: bytes, code: StatusCode, pushback_ms: int | None = None) -> RemoteError | None:
+    """The server's own error out of a status' details, if there is one in them.
+
+    A server explains every failure; those codes that no error of the engine's ends with are the transport's to tell.
+    """
+    wire = unpack(details, code) if code in _ENGINES_CODES else None
+    return None if wire is None else RemoteError(wire, code=code, pushback_ms=pushback_ms)

@@ -1,0 +1,295 @@
+"""HTTP/2 itself: h2 with its faults of scope mended, its floods dammed and its usual path made short.
+
+Rules kept here:
+- With `dispatch`, which stands on purerpc's class, this is the only module that knows inner names of others;
+  `tests/transport/test_inner_names.py` lists them and fails when one changes.
+- What one stream does wrong ends that stream; an error of the connection is told after all that came before it.
+- A DATA frame that is nothing but data, on an open stream, goes past h2's state machines, which it would not change.
+"""
+
+import struct
+from typing import Any
+
+import h2.config  # type: ignore[import-untyped]
+import h2.connection  # type: ignore[import-untyped]
+import h2.errors  # type: ignore[import-untyped]
+import h2.events  # type: ignore[import-untyped]
+import h2.exceptions  # type: ignore[import-untyped]
+import h2.settings  # type: ignore[import-untyped]
+import h2.stream  # type: ignore[import-untyped]
+import hpack  # type: ignore[import-untyped]
+import hyperframe.frame  # type: ignore[import-untyped]
+
+from transport.grpc.frame_buffer import FrameBuffer
+from transport.grpc.limits import HTTP2_DEFAULT_WINDOW, Limits
+from transport.grpc.rate_limits import FloodGuard
+
+__all__ = ["Http2", "ResetCode", "release"]
+
+ResetCode = h2.errors.ErrorCodes
+
+_Handled = tuple[list[Any], list[Any]]  # frames to answer with, events
+_UNLIMITED = 2**31 - 1
+_MAX_FRAME_BYTES = 2**14
+_HEADER_TABLE_BYTES = 4096
+_KNOWN_SETTINGS = frozenset(range(1, 7))
+_DATA_HEAD = struct.Struct(">HBxxI")  # length, no kind and no flags, stream
+_DATA, _HEADERS = 0, 1
+_PADDED_OR_END = 0x9
+_RECEIVING = (h2.stream.StreamState.OPEN, h2.stream.StreamState.HALF_CLOSED_LOCAL)
+_SENDING = (h2.stream.StreamState.OPEN, h2.stream.StreamState.HALF_CLOSED_REMOTE)
+
+
+def release(connection: h2.connection.H2Connection) -> None:
+    """Let a connection that receives nothing more be freed at once, not when the collector comes by.
+
+    h2 keeps a table of the connection's own methods, which is a cycle, in each.
+    """
+    connection._frame_dispatch_table.clear()
+
+
+class Http2(h2.connection.H2Connection):
+    """One side of a connection.
+
+    Attributes:
+      failure: What ended it, if the peer broke HTTP/2.
+      one_call_a_turn: Whether `receive_data` stops after a block of headers, so that others decide what the call may
+        do, and before the next one until more is fed.
+    """
+
+    MAX_CLOSED_STREAMS = 1024
+
+    def __init__(self, limits: Limits, *, client_side: bool) -> None:
+        # A header that is no UTF-8, or bad in any other way, must not end the connection: `heads` checks them.
+        config = h2.config.H2Configuration(
+            client_side=client_side, header_encoding=None, validate_inbound_headers=False
+        )
+        super().__init__(config)
+        self._limits = limits
+        self.guard = FloodGuard(limits)
+        self.failure: str | None = None
+        self.one_call_a_turn = False
+        self._call_began = False
+        self.incoming_buffer = FrameBuffer(
+            self.guard, server=not client_side, max_block_bytes=2 * limits.max_header_bytes
+        )
+        self.decoder.max_header_list_size = 4 * limits.max_header_bytes  # over that no stream can be blamed
+        self._apply_settings(limits.max_streams)
+
+    def _apply_settings(self, max_streams: int) -> None:
+        codes = h2.settings.SettingCodes
+        self.local_settings = h2.settings.Settings(
+            client=self.config.client_side,
+            initial_values={
+                codes.ENABLE_PUSH: 0,
+                codes.MAX_CONCURRENT_STREAMS: max_streams,
+                codes.INITIAL_WINDOW_SIZE: self._limits.stream_window_bytes,
+                codes.MAX_FRAME_SIZE: _MAX_FRAME_BYTES,
+                codes.MAX_HEADER_LIST_SIZE: self._limits.max_header_bytes,
+            },
+        )
+        self.max_inbound_frame_size = _MAX_FRAME_BYTES
+
+    def start(self) -> None:
+        """Send the preface and SETTINGS."""
+        self.initiate_connection()
+        # h2 would end the connection over one stream too many; `Connection` refuses that stream.
+        self._apply_settings(_UNLIMITED)
+        self.increment_flow_control_window(self._limits.connection_window_bytes - HTTP2_DEFAULT_WINDOW)
+
+    # ---- receiving
+
+    def feed(self, data: bytes, at: float, max_frames: int) -> None:
+        """Take bytes; a turn begins, in which `receive_data` will handle so many frames."""
+        buffer = self.incoming_buffer
+        self._call_began = False
+        buffer.at, buffer.quota = at, max_frames
+        if data:
+            buffer.add_data(data)
+
+    def receive_data(self, data: bytes) -> list[Any]:
+        """Handle the frames that have come; no exception, but `failure` set."""
+        found: list[Any] = []
+        buffer: FrameBuffer = self.incoming_buffer
+        try:
+            while self.failure is None:
+                length, kind, flags, stream_id = buffer.head()
+                if length < 0 or (kind == _HEADERS and self._call_began):
+                    break
+                if kind == _DATA and length and not flags & _PADDED_OR_END and self._takes_data(stream_id):
+                    found.append(self._receive_plain_data(stream_id, length))
+                elif (frame := buffer.frame(length, kind, flags)) is not None:
+                    found += self._receive_frame(frame)
+                    if self.one_call_a_turn and frame.type == _HEADERS:
+                        self._call_began = True
+                        break
+        except h2.exceptions.ProtocolError as error:
+            self.fail(error.error_code, _reason(error))
+        return found
+
+    def _takes_data(self, stream_id: int) -> bool:
+        """Whether h2 would but count a DATA frame on this stream."""
+        stream = self.streams.get(stream_id)
+        if stream is None or stream._expected_content_length is not None:
+            return False
+        machine = stream.state_machine
+        return machine.headers_received and machine.state in _RECEIVING
+
+    def _receive_plain_data(self, stream_id: int, length: int) -> Any:
+        stream = self.streams[stream_id]
+        self._inbound_flow_control_window_manager.window_consumed(length)
+        data = self.incoming_buffer.cut(length)
+        self.guard.data_came()
+        window = stream._inbound_window_manager
+        if window.current_window_size < length:
+            return self._overflow(stream_id, length)
+        window.current_window_size -= length
+        event = h2.events.DataReceived()
+        event.stream_id, event.data, event.flow_controlled_length = stream_id, data, length
+        return event
+
+    def _overflow(self, stream_id: int, length: int) -> Any:
+        self.credit_connection(length)
+        frames, (event,) = self._reset_malformed(stream_id, ResetCode.FLOW_CONTROL_ERROR)
+        self._prepare_for_sending(frames)
+        return event
+
+    def _receive_data_frame(self, frame: Any) -> _Handled:
+        """h2 ends the connection over a body that is not as long as announced, and over a stream's full window."""
+        stream, length = self.streams.get(frame.stream_id), frame.flow_controlled_length
+        if stream is not None and stream.open and stream.inbound_flow_control_window < length:
+            self._inbound_flow_control_window_manager.window_consumed(length)
+            self.credit_connection(length)
+            return self._reset_malformed(frame.stream_id, ResetCode.FLOW_CONTROL_ERROR)
+        try:
+            return super()._receive_data_frame(frame)  # type: ignore[no-any-return]
+        except h2.exceptions.InvalidBodyLengthError:
+            self.credit_connection(length)
+            return self._reset_malformed(frame.stream_id)
+
+    def _receive_headers_frame(self, frame: Any) -> _Handled:
+        frame.flags.discard("PRIORITY")
+        try:
+            return super()._receive_headers_frame(frame)  # type: ignore[no-any-return]
+        except (h2.exceptions.StreamClosedError, h2.exceptions.StreamIDTooLowError):
+            raise
+        except h2.exceptions.ProtocolError as error:
+            if isinstance(error.__context__, hpack.HPACKError) or frame.stream_id not in self.streams:
+                raise  # the compression state is lost, or there is no stream to blame
+            return self._reset_malformed(frame.stream_id)
+
+    def _receive_window_update_frame(self, frame: Any) -> _Handled:
+        """A late update for a stream that is over and forgotten is no error (RFC 9113, 5.1)."""
+        if not frame.window_increment and self.is_open(frame.stream_id):
+            return self._reset_malformed(frame.stream_id)
+        try:
+            return super()._receive_window_update_frame(frame)  # type: ignore[no-any-return]
+        except h2.exceptions.StreamClosedError:
+            return [], []
+
+    def _receive_priority_frame(self, frame: Any) -> _Handled:
+        """RFC 9113 leaves priorities to those who want them."""
+        return [], []
+
+    def _receive_settings_frame(self, frame: Any) -> _Handled:
+        """Keep no settings that we do not know, nor a larger table for the headers we send than the usual one."""
+        frame.settings = {code: value for code, value in frame.settings.items() if code in _KNOWN_SETTINGS}
+        table_size = h2.settings.SettingCodes.HEADER_TABLE_SIZE
+        if table_size in frame.settings:
+            frame.settings[table_size] = min(frame.settings[table_size], _HEADER_TABLE_BYTES)
+        handled: _Handled = super()._receive_settings_frame(frame)
+        if changes := self.encoder.table_size_changes:
+            self.encoder.table_size_changes = sorted({min(changes), changes[-1]}, key=changes.index)
+        return handled
+
+    def _receive_goaway_frame(self, frame: Any) -> _Handled:
+        """Tell of it and go on: streams up to the last one named still have their answers to come."""
+        event = h2.events.ConnectionTerminated()
+        event.error_code = frame.error_code
+        event.last_stream_id = frame.last_stream_id
+        event.additional_data = frame.additional_data
+        return [], [event]
+
+    def _reset_malformed(self, stream_id: int, code: int = ResetCode.PROTOCOL_ERROR) -> _Handled:
+        state = self.streams[stream_id].state_machine
+        state.state = h2.stream.StreamState.CLOSED
+        state.stream_closed_by = h2.stream.StreamClosedBy.SEND_RST_STREAM
+        frame = hyperframe.frame.RstStreamFrame(stream_id, error_code=code)
+        event = h2.events.StreamReset()
+        event.stream_id = stream_id
+        event.error_code = code
+        event.remote_reset = False
+        return [frame], [event]
+
+    def may_send(self, stream_id: int) -> bool:
+        """Whether the peer has a window to send in, on a stream that it has not ended."""
+        stream = self.streams.get(stream_id)
+        return stream is not None and stream.inbound_flow_control_window > 0
+
+    def credit_connection(self, size: int) -> None:
+        """Give back what has arrived; of less than half a window h2 would tell nothing, so it is but noted."""
+        window = self._inbound_flow_control_window_manager
+        if window._bytes_processed + size < window.max_window_size // 2:
+            window._bytes_processed += size
+        elif increment := window.process_bytes(size):
+            frame = hyperframe.frame.WindowUpdateFrame(0, window_increment=increment)
+            self._prepare_for_sending([frame])
+
+    # ---- sending
+
+    @property
+    def unsent_bytes(self) -> int:
+        return len(self._data_to_send)
+
+    def sendable(self, stream_id: int) -> int:
+        """What both windows allow; new SETTINGS may have shrunk them below nothing."""
+        stream = self.streams[stream_id]
+        window: int = min(self.outbound_flow_control_window, stream.outbound_flow_control_window)
+        return max(0, window)
+
+    def send_message_data(self, stream_id: int, data: bytes | memoryview) -> None:
+        """Send so much of a message as one frame; both windows have room for it."""
+        stream = self.streams[stream_id]
+        machine = stream.state_machine
+        if machine.state not in _SENDING or not machine.headers_sent:
+            raise h2.exceptions.ProtocolError(f"stream {stream_id} cannot send data now")
+        stream.outbound_flow_control_window -= len(data)
+        self.outbound_flow_control_window -= len(data)
+        self._data_to_send += _DATA_HEAD.pack(len(data) >> 8, len(data) & 0xFF, stream_id)
+        self._data_to_send += data
+        self.guard.data_went()
+
+    # ---- streams and the end
+
+    def is_open(self, stream_id: int) -> bool:
+        stream = self.streams.get(stream_id)
+        return stream is not None and stream.open
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """h2 counts all streams for each that opens, and clears up; `Connection` counts, and `retire` clears up."""
+        return 0
+
+    def retire(self, stream_id: int) -> None:
+        """Keep nothing of a stream that is closed but how it was."""
+        stream = self.streams.get(stream_id)
+        if stream is not None and stream.closed:
+            del self.streams[stream_id]
+            self._closed_streams[stream_id] = stream.closed_by
+
+    def send_goaway(self, code: int, last_stream_id: int, reason: bytes) -> None:
+        """Send GOAWAY and stay open; h2's own would forbid every frame after it."""
+        frame = hyperframe.frame.GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code, additional_data=reason)
+        self._prepare_for_sending([frame])
+
+    def fail(self, code: int, reason: str) -> None:
+        """Send the last GOAWAY; nothing is received any more."""
+        if self.failure is None:
+            self.failure = reason
+            self.send_goaway(code, self.highest_inbound_stream_id, reason.encode()[:200])
+
+
+def _reason(error: h2.exceptions.ProtocolError) -> str:
+    if isinstance(error.__context__, hpack.HPACKError):  # whose own words tell where in memory the block lies
+        return f"a block of headers cannot be decoded: {type(error.__context__).__name__}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,1 @@
+"""The services: handlers of the pipeline RPCs, health and reflection."""
