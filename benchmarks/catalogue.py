@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from benchmarks.nodes import RESULTS, Cost
-from engine.cli.examples import describe_with_example
-from engine.description import NodeFacts
+from engine.catalogue.description import NodeFacts
+from engine.catalogue.examples import describe_with_example
 from nodes.registry import FAMILIES
 
 __all__ = ["catalogue", "make_table", "replaced"]

@@ -24,11 +24,11 @@ from benchmarks.load.workloads import speech_like
 from benchmarks.report.machine import usage
 from benchmarks.report.progress import progress
 from benchmarks.report.report import Report, Table, publish, report_options
-from engine.cli.examples import example_path
-from engine.graph import Registry
+from engine.catalogue.examples import example_path
 from engine.limits import ResourceLimits
 from engine.manifest import Manifest, load_manifest
-from engine.packet import Chunk, Result, SessionMetrics
+from engine.manifest.plan import Registry
+from engine.messages import Chunk, Result, SessionMetrics
 from engine.session import Event, Session, open_session
 from nodes.contract import Audio
 from nodes.registry import BUILTIN, with_directories

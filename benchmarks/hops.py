@@ -27,7 +27,7 @@ from benchmarks.report.report import Report, Table, publish, report_options
 from engine.errors import EngineError
 from engine.limits import SessionOptions
 from engine.manifest import Manifest
-from engine.packet import Chunk, Result
+from engine.messages import Chunk, Result
 from engine.session import Session, open_session
 from nodes.contract import Audio
 from nodes.registry import BUILTIN

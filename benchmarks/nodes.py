@@ -23,11 +23,11 @@ from rich.table import Table
 
 from benchmarks.load.workloads import speech_like
 from benchmarks.report.machine import describe
-from engine.cli.examples import example_path
+from engine.catalogue.examples import example_path
 from engine.errors import EngineError
-from engine.graph import Registry
 from engine.manifest import Manifest, load_manifest
-from engine.packet import Chunk, Result
+from engine.manifest.plan import Registry
+from engine.messages import Chunk, Result
 from engine.session import open_session
 from nodes.contract import Audio
 from nodes.registry import BUILTIN, with_directories
@@ -93,7 +93,7 @@ async def _measure(manifest: Manifest, nodes: Registry, node_type: str, seconds:
                 if event is None or isinstance(event, EngineError):
                     raise session.failure or event or AssertionError("the session ended without a reason")
             costs_us.append(clock.seconds * 1e6 / len(measured_ids))
-        delay_s = task.delay_seconds()
+        delay_s = task.delay_s()
     measured = np.array(costs_us[WARM_UP_CHUNKS:])
     median, p99 = np.percentile(measured, [50, 99])
     return Cost(float(median), float(measured.mean()), float(p99), delay_s * 1e3, len(measured))

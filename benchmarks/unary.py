@@ -17,11 +17,11 @@ from benchmarks.load.workloads import speech_like
 from benchmarks.report.machine import on_client_cores
 from benchmarks.report.progress import Advance, progress
 from benchmarks.report.report import Report, Table, publish, report_options
-from engine.host import Engine
 from engine.limits import ResourceLimits
 from engine.manifest import manifest_from_dict
-from engine.oneshot import execute
-from engine.packet import Result
+from engine.messages import Result
+from engine.runtime.engine import Engine
+from engine.session.oneshot import execute
 from nodes.audio_resample import AudioResample
 from nodes.contract import Audio
 from nodes.registry import BUILTIN

@@ -9,11 +9,17 @@ import attrs
 __all__ = [
     "DEFAULT_LIMITS",
     "DEFAULT_MAXIMA",
+    "MAX_DATA_BYTES",
+    "MAX_SEQUENCE",
     "Overflow",
     "ResourceLimits",
     "SessionOptions",
     "clamp_options",
 ]
+
+MAX_SEQUENCE = 2**64 - 1
+MAX_DATA_BYTES = 1 << 20
+"""JSON text of one data item."""
 
 
 @attrs.frozen

@@ -15,9 +15,9 @@ from trio.testing import MockClock
 
 from benchmarks.catalogue import make_table, replaced
 from engine import serve
-from engine.graph import make_plan
 from engine.manifest import manifest_from_dict, manifest_from_json
-from engine.packet import Chunk, NodeStatus, Result
+from engine.manifest.checker import make_plan
+from engine.messages import Chunk, NodeStatus, Result
 from engine.session import open_session
 from nodes.contract import Audio
 from nodes.registry import BUILTIN, FAMILIES

@@ -8,7 +8,7 @@ from benchmarks.load.script import Kind, Outcome, Script
 from benchmarks.load.workloads import speech_like
 from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Manifest
-from engine.packet import Chunk
+from engine.messages import Chunk
 from nodes.contract import Audio
 from protos import streaming_pb2 as streaming
 from transport.codec.methods import STREAMING_SERVICE

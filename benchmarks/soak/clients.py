@@ -28,7 +28,7 @@ from benchmarks.load.workloads import workload
 from engine.errors import EngineError, leaves
 from engine.limits import ResourceLimits
 from engine.manifest import Manifest, NodeSpec
-from engine.packet import Chunk, Result, SessionMetrics
+from engine.messages import Chunk, Result, SessionMetrics
 from nodes.contract import Audio
 from transport.client import Client, RemoteSession, connect
 from transport.client.channel import Channel, channel_over, open_channel

@@ -19,10 +19,9 @@ from collections import Counter
 import attrs
 import trio
 
-from engine import heap
-from engine.ledger import Ledger
-from engine.serve import Settings, run_server
+from engine.serve import Settings, heap, run_server
 from engine.session import Session
+from engine.session.accounts import Ledger
 from nodes.contract import Node
 from transport.grpc.addresses import TcpAddress
 from transport.grpc.connection import Connection

@@ -14,16 +14,16 @@ from typing import Any
 import attrs
 import click
 
+from engine.catalogue.discovery import PluginBroken, load_file
+from engine.catalogue.examples import example_params
 from engine.cli.commands import Command, Group
-from engine.cli.examples import example_params
 from engine.cli.failures import BadInput
 from engine.cli.manifests import DATA
 from engine.cli.report import print_json
 from engine.cli.terminal import printable
-from engine.discovery import PluginBroken, load_file
 from engine.errors import Fault
-from engine.jsontext import BadJson, load_json_object
-from engine.parameters import build_node
+from engine.manifest.parameters import build_node
+from engine.strict_json import BadJson, load_json_object
 from nodes.conformance import check_node, same_length
 from nodes.contract import AnyNode, Audio, Join, Kind
 from nodes.registry import BUILTIN

@@ -17,7 +17,7 @@ from engine.cli.report import Report
 from engine.cli.sessions import AnySession
 from engine.cli.tally import Tally
 from engine.errors import EngineError
-from engine.packet import Result, SessionMetrics
+from engine.messages import Result, SessionMetrics
 
 __all__ = ["Interruption", "drive", "run_command"]
 

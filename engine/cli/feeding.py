@@ -12,12 +12,12 @@ import trio
 from engine.cli.files import AudioFile
 from engine.cli.sessions import AnySession
 from engine.errors import SessionClosed
-from engine.packet import Chunk
+from engine.messages import Chunk
 from nodes.contract import Audio, SampleFormat
 
 __all__ = ["Feeder", "Pace", "SendTimes"]
 
-_READ_SECONDS = 1.0
+_READ_S = 1.0
 _MAX_REMEMBERED = 65_536
 
 
@@ -136,7 +136,7 @@ class Feeder:
     async def _chunks(self) -> AsyncGenerator[Audio, None]:
         """The file in chunks, read about a second at a time, in a thread: a slow disk delays nobody else."""
         rate, pace = self._audio.sample_rate, self._pace
-        together = max(1, int(_READ_SECONDS * 1000 / pace.chunk_ms))
+        together = max(1, int(_READ_S * 1000 / pace.chunk_ms))
         first = 0
         while True:
             edges = [pace.edge(first + i, rate) for i in range(together + 1)]

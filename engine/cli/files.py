@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from engine.cli.failures import BadInput
-from engine.packet import Result
+from engine.messages import Result
 from nodes.contract import MAX_CHANNELS, MAX_SAMPLE_RATE, Audio, SampleFormat, from_float32
 
 __all__ = ["AudioFile", "OutputFiles", "Written", "open_audio"]

@@ -15,9 +15,10 @@ from engine.cli.failures import BadInput
 from engine.cli.manifests import read_manifest
 from engine.cli.plugins import registry_options
 from engine.drawing import Drawing, draw, to_dot, to_mermaid
-from engine.graph import Registry, make_plan
-from engine.packet import NodeFigures
-from engine.svg import to_svg
+from engine.drawing.svg import to_svg
+from engine.manifest.checker import make_plan
+from engine.manifest.plan import Registry
+from engine.messages import NodeFigures
 
 __all__ = ["graph"]
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 
+from engine.catalogue.description import NodeFacts, ParameterFacts
+from engine.catalogue.discovery import Discovered
+from engine.catalogue.examples import describe_with_example, example_path
 from engine.cli.commands import Command
-from engine.cli.examples import describe_with_example, example_path
 from engine.cli.failures import BadInput
 from engine.cli.plugins import find_nodes, plugin_options
 from engine.cli.report import print_json
 from engine.cli.terminal import printable
-from engine.description import NodeFacts, ParameterFacts
-from engine.discovery import Discovered
-from engine.graph import Registry
+from engine.manifest.plan import Registry
 from nodes.registry import FAMILIES
 
 __all__ = ["find_type", "nodes"]

@@ -13,9 +13,10 @@ from engine.cli.commands import with_options
 from engine.cli.failures import BadInput
 from engine.cli.feeding import Pace
 from engine.cli.manifests import packaged_manifest, read_manifest, source_ids
-from engine.graph import Registry, make_plan
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import Manifest
+from engine.manifest.checker import make_plan
+from engine.manifest.plan import Registry
 
 __all__ = ["Job", "job_options", "make_job"]
 

@@ -20,7 +20,7 @@ from engine.cli.tally import Tally
 from engine.cli.terminal import make_console, printable
 from engine.cli.timeline import Timeline
 from engine.errors import EngineError
-from engine.packet import Result, SessionMetrics
+from engine.messages import Result, SessionMetrics
 
 __all__ = ["PersonReport"]
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.catalogue.discovery import Discovered, discover
 from engine.cli.commands import with_options
 from engine.cli.failures import BadInput
 from engine.cli.terminal import printable
-from engine.discovery import Discovered, discover
-from engine.graph import Registry
+from engine.manifest.plan import Registry
 from engine.serve.flags import DIRECTORY_OPTIONS, PLUGIN_OPTIONS, allowed_nodes
 from nodes.registry import BUILTIN
 

@@ -14,7 +14,7 @@ from engine.cli.files import OutputFiles
 from engine.cli.speech import Segment
 from engine.cli.tally import Tally, balances
 from engine.errors import EngineError
-from engine.packet import Result, SessionMetrics
+from engine.messages import Result, SessionMetrics
 
 __all__ = ["JsonReport", "Report", "latency_figures", "print_json"]
 

@@ -14,7 +14,7 @@ from engine.cli.options import job_options, make_job
 from engine.cli.plugins import registry_options
 from engine.cli.sessions import AnySession, LocalSession
 from engine.cli.streaming import stream_job
-from engine.graph import Registry
+from engine.manifest.plan import Registry
 from engine.session import open_session
 
 __all__ = ["run"]

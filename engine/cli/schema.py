@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
+from engine.catalogue.schema import DIALECT, manifest_schema, parameters_schema
 from engine.cli.commands import Command
 from engine.cli.nodes import find_type
 from engine.cli.plugins import find_nodes, plugin_options
-from engine.schema import DIALECT, manifest_schema, parameters_schema
 
 __all__ = ["schema"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from engine.errors import EngineError
-from engine.packet import Chunk, Ready, Result, SessionMetrics
+from engine.messages import Chunk, Ready, Result, SessionMetrics
 from engine.session import Session
 
 __all__ = ["AnySession", "Event", "LocalSession"]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from engine.cli.tally import Tally
 from engine.cli.terminal import printable
-from engine.packet import NodeFigures, SessionMetrics
+from engine.messages import NodeFigures, SessionMetrics
 
 __all__ = ["LABEL_WIDTH", "label", "latencies", "summary_parts"]
 

@@ -7,7 +7,7 @@ import attrs
 from engine.cli.speech import SpeechLog
 from engine.errors import EngineError
 from engine.latency import LatencyHistogram
-from engine.packet import Ready, SessionMetrics
+from engine.messages import Ready, SessionMetrics
 
 __all__ = ["Tally", "balances"]
 

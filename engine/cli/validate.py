@@ -13,7 +13,8 @@ from engine.cli.plugins import registry_options
 from engine.cli.report import print_json
 from engine.cli.terminal import printable
 from engine.errors import ManifestInvalid
-from engine.graph import Plan, Registry, make_plan
+from engine.manifest.checker import make_plan
+from engine.manifest.plan import Plan, Registry
 
 __all__ = ["validate"]
 
@@ -56,7 +57,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "sources": list(plan.sources),
         "sinks": [node.id for node in plan.nodes if node.is_sink],
         "outputs": [node.id for node in plan.nodes if node.is_output],
-        "max_delay_ms": plan.delay_seconds() * 1e3,
+        "max_delay_ms": plan.delay_s() * 1e3,
         "order": [node.id for node in plan.nodes],
     }
 

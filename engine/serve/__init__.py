@@ -19,13 +19,13 @@ import attrs
 import click
 import trio
 
-from engine import heap
 from engine.errors import leaves
-from engine.host import Engine
-from engine.placement import Threads
+from engine.runtime.engine import Engine
+from engine.runtime.placement import Threads
+from engine.runtime.watchdog import Watchdog
+from engine.serve import heap
 from engine.serve.flags import OPTIONS, settings_of
 from engine.serve.settings import Files, Settings
-from engine.watchdog import Watchdog
 from transport.codec.methods import EXECUTION_SERVICE, SESSION_PATHS, STREAMING_SERVICE
 from transport.grpc.tls import BadTlsFiles
 from transport.server import AddressInUse, AddressUnusable, Server, serve

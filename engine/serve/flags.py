@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from engine.discovery import Discovered, discover
-from engine.graph import Registry
+from engine.catalogue.discovery import Discovered, discover
 from engine.limits import ResourceLimits
+from engine.manifest.plan import Registry
 from engine.serve.settings import DEFAULT_HOST, DEFAULT_PORT, Settings
 from nodes.registry import with_directories
 from transport.grpc.addresses import Address, Descriptor, TcpAddress, parse_address

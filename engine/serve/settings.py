@@ -7,8 +7,8 @@ from pathlib import Path
 
 import attrs
 
-from engine.graph import Registry
 from engine.limits import DEFAULT_MAXIMA, ResourceLimits
+from engine.manifest.plan import Registry
 from nodes.registry import BUILTIN
 from transport.grpc.addresses import Address, TcpAddress
 from transport.grpc.limits import Limits

@@ -133,19 +133,19 @@ class _Progress:
 
     lag: float = 0.0
     _stop: int = -1
-    _stretch_seconds: float = 0.0
+    _stretch_s: float = 0.0
     _ends: dict[type, float] = attrs.field(factory=dict)
 
     def note(self, block: Audio, given: Sequence[Item]) -> None:
         if block.start != self._stop:
-            self._stretch_seconds = block.start / block.sample_rate
+            self._stretch_s = block.start / block.sample_rate
         self._stop = block.stop
         for item in given:
             if isinstance(item, Audio):
                 self._ends[Audio] = item.stop / item.sample_rate
             elif item.until is not None:
                 self._ends[Data] = item.until
-        reached = max(min(self._ends.values(), default=0.0), self._stretch_seconds)
+        reached = max(min(self._ends.values(), default=0.0), self._stretch_s)
         self.lag = max(self.lag, block.stop / block.sample_rate - reached)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import nodes
-from engine.discovery import load_file
+from engine.catalogue.discovery import load_file
 from tests.cli.programs import ROOT, invoke, lines_of
 
 LEAKY = """

@@ -13,7 +13,7 @@ from engine.cli.feeding import Feeder, Pace, SendTimes
 from engine.cli.files import open_audio
 from engine.cli.speech import Segment, SpeechLog
 from engine.cli.timeline import Timeline
-from engine.packet import Chunk, Ready
+from engine.messages import Chunk, Ready
 from tests.cli.programs import write_tone
 
 

@@ -14,12 +14,12 @@ import attrs
 
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
-from tests.e2e.wire import CLOSE, ECHO, Request, Response, opening
+from tests.e2e.raw_messages import CLOSE, ECHO, Request, Response, opening
 from transport.codec.details import unpack
 from transport.grpc.status import StatusCode
 
 ROOT = Path(__file__).resolve().parents[2]
-CALL_SECONDS = 120.0
+CALL_S = 120.0
 
 _EXECUTION = "/remotemedia.v1.PipelineExecutionService/"
 
@@ -46,7 +46,7 @@ class Foreign:
     def __init__(self, address: str) -> None:
         self.address = address
         self._pipe, theirs = Pipe()
-        command = [sys.executable, "-m", "tests.e2e.foreign", str(theirs.fileno())]
+        command = [sys.executable, "-m", "tests.e2e.grpcio_client", str(theirs.fileno())]
         self.process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
         theirs.close()
 
@@ -65,7 +65,7 @@ class Foreign:
         self.process.kill()
         self.process.wait(60)
 
-    def ask(self, command: str, *arguments: Any, timeout: float = CALL_SECONDS + 10) -> Any:
+    def ask(self, command: str, *arguments: Any, timeout: float = CALL_S + 10) -> Any:
         self._pipe.send((command, arguments))
         if not self._pipe.poll(timeout):
             self.kill()
@@ -75,7 +75,7 @@ class Foreign:
             raise RuntimeError(error)
         return value
 
-    def unary(self, method: str, request: bytes, timeout: float = CALL_SECONDS) -> tuple[bytes | None, Ended]:
+    def unary(self, method: str, request: bytes, timeout: float = CALL_S) -> tuple[bytes | None, Ended]:
         response, ended = self.ask("unary", self.address, _EXECUTION + method, request, timeout)
         return response, Ended(*ended)
 
@@ -91,7 +91,7 @@ class Foreign:
         assert ended.code == "OK", ended
         return execution.ExecuteResponse.FromString(response)
 
-    def stream(self, *requests: Request | bytes, timeout: float | None = CALL_SECONDS) -> Talk:
+    def stream(self, *requests: Request | bytes, timeout: float | None = CALL_S) -> Talk:
         """Open a streaming call and send these."""
         talk = Talk(self, self.ask("open", self.address, timeout))
         talk.send(*requests)

@@ -16,13 +16,13 @@ from typing import Any, Self
 
 import trio
 
-from engine.host import Engine
+from engine.runtime.engine import Engine
 from tests.e2e.clients import ROOT
 from transport.grpc.limits import Limits
 from transport.server import Server, serve
 from transport.service.pipelines import handlers
 
-START_SECONDS = 120.0
+START_S = 120.0
 
 
 class ServerProcess:
@@ -56,7 +56,7 @@ class ServerProcess:
         assert self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            assert selector.select(START_SECONDS), f"the server said nothing within {START_SECONDS} s"
+            assert selector.select(START_S), f"the server said nothing within {START_S} s"
         return self.next_address()
 
     def next_address(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import webrtcvad
 
-from tests.e2e.wire import Samples
+from tests.e2e.raw_messages import Samples
 
 
 def speech(rate: int, seconds: float, seed: int = 7) -> Samples:

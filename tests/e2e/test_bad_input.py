@@ -14,7 +14,7 @@ import pytest
 from protos import common_pb2 as pb
 from protos import streaming_pb2 as streaming
 from tests.e2e.clients import Ended, Foreign, Talk, kinds, sequences
-from tests.e2e.wire import (
+from tests.e2e.raw_messages import (
     CLOSE,
     ECHO,
     FLUSH,

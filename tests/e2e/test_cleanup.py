@@ -19,13 +19,13 @@ import pytest
 import trio
 import trio.testing
 
-import engine.books
-from engine.host import Engine
-from engine.ledger import MemoryAccount
+import engine.session.accounts
+from engine.pipeline.memory import MemoryAccount
+from engine.runtime.engine import Engine
 from nodes.contract import Audio, Node, parameter
 from tests.e2e.clients import Foreign
+from tests.e2e.raw_messages import CLOSE, buffer, chunk, execute_request, opening, pipeline
 from tests.e2e.test_freed import descriptors, in_thread, tasks
-from tests.e2e.wire import CLOSE, buffer, chunk, execute_request, opening, pipeline
 from transport.grpc.limits import Limits
 from transport.server import Server, serve
 from transport.server.call import Call
@@ -143,7 +143,7 @@ def small_heap() -> Iterator[None]:
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     Waits.stage = Stage()
-    monkeypatch.setattr(engine.books, "MemoryAccount", Account)
+    monkeypatch.setattr(engine.session.accounts, "MemoryAccount", Account)
     yield Waits.stage
     Waits.stage.opened.set()
 

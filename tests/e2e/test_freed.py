@@ -18,14 +18,14 @@ import trio
 import trio.testing
 from h2.connection import H2Connection
 
-from engine.node_task import NodeTask
 from engine.pipeline import RunningPipeline
+from engine.pipeline.node_task import NodeTask
 from engine.session import Session
 from nodes.contract import Audio, Item, Kind, Node
 from nodes.vad import VAD
 from tests.e2e.clients import Foreign, Talk
+from tests.e2e.raw_messages import CANCEL, chunk, final_metrics, opening, pipeline, ramp
 from tests.e2e.servers import serving
-from tests.e2e.wire import CANCEL, chunk, final_metrics, opening, pipeline, ramp
 from transport.grpc.driver import Driver
 from transport.grpc.limits import Limits
 from transport.server import Server

@@ -15,8 +15,17 @@ from pathlib import Path
 from engine.serve import main
 from protos import common_pb2 as pb
 from tests.e2e.clients import ROOT, Foreign
+from tests.e2e.raw_messages import (
+    CANCEL,
+    chunk,
+    errors,
+    final_metrics,
+    opening,
+    pipeline,
+    ramp,
+    results,
+)
 from tests.e2e.servers import ServerProcess
-from tests.e2e.wire import CANCEL, chunk, errors, final_metrics, opening, pipeline, ramp, results
 from transport.codec.methods import EXECUTION_SERVICE
 
 STUCK = """

@@ -11,11 +11,11 @@ import numpy as np
 import trio
 
 from engine.manifest import Manifest, NodeSpec
-from engine.packet import Chunk, Result, SessionMetrics
+from engine.messages import Chunk, Result, SessionMetrics
 from nodes.contract import Audio
 from tests.e2e.clients import Foreign
+from tests.e2e.raw_messages import chunk, final_metrics, ramp
 from tests.e2e.servers import ServerProcess
-from tests.e2e.wire import chunk, final_metrics, ramp
 from transport.client import RemoteError, RemoteSession, RpcError
 from transport.grpc.status import StatusCode
 from transport.reconnect import Backoff, reconnecting

@@ -14,8 +14,8 @@ import trustme
 
 from protos import common_pb2 as pb
 from tests.e2e.clients import ROOT
+from tests.e2e.raw_messages import opening
 from tests.e2e.servers import ServerProcess
-from tests.e2e.wire import opening
 from transport.codec.details import unpack
 from transport.grpc.status import StatusCode
 from transport.server.tokens import hash_token, new_token
@@ -25,7 +25,7 @@ TIMEOUT = 150
 
 def start(do: str, address: str, **job: Any) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.prober"],
+        [sys.executable, "-m", "tests.e2e.operator_client"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -59,7 +59,7 @@ def details(told: Any) -> pb.ErrorResponse:
 def stubs() -> None:
     """Of grpcio's packages; the newest are generated for the newest protobuf, and CI tries the oldest too."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.prober", "--stubs"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "tests.e2e.operator_client", "--stubs"], cwd=ROOT, capture_output=True, text=True
     )
     if done.returncode:
         assert "gencode" in done.stderr, done.stderr

@@ -11,8 +11,8 @@ import pytest
 
 from protos import common_pb2 as pb
 from tests.e2e.clients import ROOT, Foreign
+from tests.e2e.raw_messages import chunk, final_metrics, ramp
 from tests.e2e.servers import ServerProcess
-from tests.e2e.wire import chunk, final_metrics, ramp
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

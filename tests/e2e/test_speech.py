@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from engine.manifest import manifest_from_json
 from protos import common_pb2 as pb
 from tests.e2e.clients import ROOT, Foreign, sequences
-from tests.e2e.sounds import as_float, direct_decisions, speech
-from tests.e2e.wire import (
+from tests.e2e.raw_messages import (
     FLUSH,
     Request,
     Samples,
@@ -28,6 +27,7 @@ from tests.e2e.wire import (
     pipeline,
     results,
 )
+from tests.e2e.sounds import as_float, direct_decisions, speech
 from transport.codec.requests import encode_manifest
 
 RATES = (8_000, 16_000, 32_000, 48_000)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from tests.e2e.clients import Foreign, sequences
+from tests.e2e.raw_messages import chunk, final_metrics, ramp, results, samples_of
 from tests.e2e.servers import ServerProcess
-from tests.e2e.wire import chunk, final_metrics, ramp, results, samples_of
 from transport.grpc.limits import Limits
 
 FRAMES = 16_384

@@ -10,8 +10,7 @@ import pytest
 from protos import common_pb2 as pb
 from protos import streaming_pb2 as streaming
 from tests.e2e.clients import Foreign, kinds, sequences
-from tests.e2e.sounds import speech
-from tests.e2e.wire import (
+from tests.e2e.raw_messages import (
     CANCEL,
     CLOSE,
     ECHO,
@@ -28,6 +27,7 @@ from tests.e2e.wire import (
     results,
     samples_of,
 )
+from tests.e2e.sounds import speech
 
 BIG = 16_384  # frames of 16 bits: a chunk of 32 kB
 

@@ -12,8 +12,8 @@ import samplerate
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution
 from tests.e2e.clients import Foreign
+from tests.e2e.raw_messages import ECHO, buffer, execute_request, pipeline, ramp, samples_of
 from tests.e2e.sounds import as_float, direct_decisions, speech
-from tests.e2e.wire import ECHO, buffer, execute_request, pipeline, ramp, samples_of
 
 
 def executed(foreign: Foreign, request: execution.ExecuteRequest) -> pb.ExecutionResult:

@@ -1,4 +1,4 @@
-"""Which chunks enter, in what order, and where they stand: tables in the language of `tests.engine.gate`."""
+"""Admission: the order and positions in which chunks enter; tables in the terms of `tests.engine.admission_script`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.arrivals import MAX_JUMP
 from engine.errors import SourceTooFarAhead
-from tests.engine.gate import Gate, starts
+from engine.session.source_state import MAX_JUMP
+from tests.engine.admission_script import Gate, starts
 
 # ---- one source ------------------------------------------------------------------------------
 

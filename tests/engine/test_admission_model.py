@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.limits import Overflow
-from engine.row import Row
+from engine.pipeline.row import Row
 from nodes.contract import Audio
-from tests.engine.gate import AMPLE, Gate
+from tests.engine.admission_script import AMPLE, Gate
 
 # ---- against a naive model -------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engine.admission import ROWS_INSIDE
 from engine.errors import MemoryLimitExceeded
 from engine.limits import Overflow
-from tests.engine.gate import Gate, starts
+from engine.session.admission import ROWS_INSIDE
+from tests.engine.admission_script import Gate, starts
 
 # ---- credits and memory ----------------------------------------------------------------------
 

@@ -10,9 +10,20 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from engine.errors import MemoryLimitExceeded
 from engine.limits import Overflow, ResourceLimits, SessionOptions, clamp_options
-from engine.packet import Result, SessionMetrics
+from engine.messages import Result, SessionMetrics
 from engine.session import Session
-from tests.engine.rig import Kinds, chunk, errors, final, note, numbers, opened, receive_all, results, wire
+from tests.engine.harness import (
+    Kinds,
+    chunk,
+    errors,
+    final,
+    note,
+    numbers,
+    opened,
+    receive_all,
+    results,
+    wire,
+)
 
 
 class Sender:

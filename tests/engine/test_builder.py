@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.builder import Pipeline
 from engine.errors import ManifestInvalid
-from engine.graph import make_plan
-from engine.manifest import Capabilities, Cpu, Gpu, Manifest, manifest_from_dict, manifest_from_json
+from engine.manifest import Capabilities, Cpu, Gpu, Manifest, Pipeline, manifest_from_dict, manifest_from_json
+from engine.manifest.checker import make_plan
 from nodes.audio_resample import AudioResample
 from nodes.channel_mixer import ChannelMixer
 from nodes.gain import Gain

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.discovery import GROUP, Discovered, discover
-from engine.graph import make_plan
+from engine.catalogue.discovery import GROUP, Discovered, discover
 from engine.manifest import manifest_from_dict
+from engine.manifest.checker import make_plan
 from nodes.pass_through import PassThrough
 
 GOOD = """

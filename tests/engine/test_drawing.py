@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.drawing import Box, Drawing, Line, draw, to_dot, to_mermaid
-from engine.graph import make_plan
-from engine.packet import NodeFigures
-from engine.svg import Place, lay_out, to_svg
-from tests.engine.rig import Kinds, wire
+from engine.drawing.svg import Place, lay_out, to_svg
+from engine.manifest.checker import make_plan
+from engine.messages import NodeFigures
+from tests.engine.harness import Kinds, wire
 
 FIGURES = {"a": NodeFigures(run_ms=3.0, queue_ms=1.5, max_run_ms=2.0, chunks=30), "b": NodeFigures()}
 

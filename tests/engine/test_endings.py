@@ -22,13 +22,13 @@ from engine.errors import (
     SessionClosed,
     TimeLimitExceeded,
 )
-from engine.host import Engine
 from engine.limits import DEFAULT_LIMITS, DEFAULT_MAXIMA, ResourceLimits
-from engine.packet import Chunk, NodeStatus, Result, SessionMetrics, Status
-from engine.pipeline import MEMORY_SECONDS
+from engine.messages import Chunk, NodeStatus, Result, SessionMetrics, Status
+from engine.pipeline.running import MEMORY_S
+from engine.runtime.engine import Engine
 from engine.session import Session, open_session
 from nodes.contract import Data, Item, Kind
-from tests.engine.rig import (
+from tests.engine.harness import (
     Kinds,
     Probe,
     chunk,
@@ -457,7 +457,7 @@ async def test_what_nodes_hold_counts_as_memory(autojump_clock: MockClock) -> No
     async with opened(manifest, kinds, limits=limits) as session, trio.open_nursery() as nursery:
         await session.send(chunk(0))
         assert isinstance(await session.receive(), Result)
-        await trio.sleep(MEMORY_SECONDS + 0.1)  # it has been asked by then
+        await trio.sleep(MEMORY_S + 0.1)  # it has been asked by then
         nursery.start_soon(session.send, chunk(1))
         error = await session.receive()
         assert isinstance(error, MemoryLimitExceeded)
@@ -477,7 +477,7 @@ async def test_an_inline_node_that_takes_too_long_ends_the_session(
 ) -> None:
     """It holds the loop, and with it the sweep: its own clock tells."""
     now = 0.0
-    monkeypatch.setattr("engine.plain_task.perf_counter", lambda: now)
+    monkeypatch.setattr("engine.pipeline.single_input_task.perf_counter", lambda: now)
 
     class Slow(Probe):
         def treat(self, item: Item) -> Iterable[Item]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.heap import LARGE_BYTES
+from engine.serve.heap import LARGE_BYTES
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 
@@ -19,7 +19,7 @@ BLOCKS, MB = 8, 1_000_000
 
 CHILD = f"""
 import os
-from engine import heap
+from engine.serve import heap
 
 def resident():
     with open("/proc/self/statm") as file:

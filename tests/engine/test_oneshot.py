@@ -23,14 +23,14 @@ from engine.errors import (
     TimeLimitExceeded,
     UnknownSource,
 )
-from engine.host import Engine
 from engine.limits import ResourceLimits
 from engine.manifest import Manifest
-from engine.oneshot import BLOCK_SECONDS, execute
-from engine.packet import NodeStatus, Result, Status
+from engine.messages import NodeStatus, Result, Status
+from engine.runtime.engine import Engine
+from engine.session.oneshot import BLOCK_S, execute
 from nodes.contract import Audio, Data, Item, Join, Kind
 from nodes.mix import Mix
-from tests.engine.rig import RATE, Kinds, Probe, tasks_now, tone, wire
+from tests.engine.harness import RATE, Kinds, Probe, tasks_now, tone, wire
 from tests.kits import signal
 
 
@@ -125,7 +125,7 @@ async def test_long_input_is_cut_into_blocks_of_a_second(autojump_clock: MockClo
     data = result.outputs["a"].data
     assert data is not None
     assert [item["block"] for item in data.value["items"]] == [[0, RATE], [RATE, RATE], [2 * RATE, 10]]
-    assert BLOCK_SECONDS == 1
+    assert BLOCK_S == 1
 
 
 async def test_the_event_loop_turns_while_a_long_input_is_worked_on(autojump_clock: MockClock) -> None:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from engine.errors import Fault
-from engine.parameters import build_node, parameter_fields, type_name
+from engine.manifest.parameters import build_node, parameter_fields, type_name
 from nodes.contract import Node, parameter
 
 

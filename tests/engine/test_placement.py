@@ -18,16 +18,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from engine import placement
 from engine.errors import AtCapacity, NodeFailed, NodeRefused, TimeLimitExceeded
-from engine.host import Engine
 from engine.limits import ResourceLimits
-from engine.packet import Result
-from engine.placement import Threads
+from engine.messages import Result
+from engine.runtime import placement
+from engine.runtime.engine import Engine
+from engine.runtime.placement import Threads
+from engine.runtime.watchdog import Watchdog
 from engine.session import open_session
-from engine.watchdog import Watchdog
 from nodes.contract import InvalidInput, Item, parameter
-from tests.engine.rig import (
+from tests.engine.harness import (
     Kinds,
     Probe,
     Stuck,
@@ -85,7 +85,7 @@ async def test_a_call_gives_what_its_work_gives() -> None:
 async def test_a_call_does_its_items_in_order_in_one_thread_up_to_the_first_that_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(placement, "BATCH_SECONDS", 600.0)
+    monkeypatch.setattr(placement, "BATCH_S", 600.0)
     done: list[tuple[int, int]] = []
 
     def item(number: int) -> int:
@@ -101,12 +101,12 @@ async def test_a_call_does_its_items_in_order_in_one_thread_up_to_the_first_that
 
 
 async def test_a_call_that_has_taken_its_time_leaves_the_rest_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "BATCH_SECONDS", -1.0)
+    monkeypatch.setattr(placement, "BATCH_S", -1.0)
     assert len(await Threads().run([int, int, int], Owner())) == 1
 
 
 async def test_an_abandoned_call_stops_after_the_item_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "BATCH_SECONDS", 600.0)
+    monkeypatch.setattr(placement, "BATCH_S", 600.0)
     threads, gate, owner, entered, more = Threads(), threading.Event(), Owner(), threading.Event(), []
 
     def first() -> None:
@@ -219,7 +219,7 @@ async def test_rows_that_wait_go_in_one_call_each_with_its_own_end(
     mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, fatal: int
 ) -> None:
     """Row 0 is in a call of its own; meanwhile nine come, and make the second: 3 is refused, what follows is not."""
-    monkeypatch.setattr(placement, "BATCH_SECONDS", 600.0)
+    monkeypatch.setattr(placement, "BATCH_S", 600.0)
     calls: list[int] = []
     plain = Threads.run
 
@@ -302,7 +302,7 @@ async def test_a_node_that_still_holds_the_loop_is_named_with_the_line_that_it_i
 ) -> None:
     class Endless(Probe):
         def treat(self, item: Item) -> Iterable[Item]:
-            assert named.wait(60), "nobody has named it while it ran"
+            assert named.wait(60), "ignore has named it while it ran"
             return [item]
 
     class Told(logging.Handler):

@@ -24,10 +24,19 @@ from hypothesis import strategies as st
 from engine.errors import ChunkRefused, EngineError, NodeFailed, NodeRefused, SessionClosed
 from engine.limits import Overflow
 from engine.manifest import Connection, Manifest, NodeSpec
-from engine.packet import BadChunk, Chunk, Result, SessionMetrics
+from engine.messages import BadChunk, Chunk, Result, SessionMetrics
 from engine.session import Event, Session
 from nodes.contract import Audio, Data, Item, Join, Kind
-from tests.engine.rig import Kinds, Probe, assert_settled, chunk, note, opened, run_virtually, tasks_now
+from tests.engine.harness import (
+    Kinds,
+    Probe,
+    assert_settled,
+    chunk,
+    note,
+    opened,
+    run_virtually,
+    tasks_now,
+)
 
 # ---- nodes that watch ------------------------------------------------------------------------
 
@@ -101,7 +110,7 @@ class Client:
       ending: "close", "cancel", "sudden" (a cancel in one go with the last chunk), "leave", "raise" or "scope".
       reads: results read before it ends early; None reads all along.
       at_once: it has nodes work at once, and takes most events as soon as they are there, as the transport does.
-      turn_seconds: what a turn may take: with less than nothing each node's own task does its work.
+      turn_s: what a turn may take: with less than nothing each node's own task does its work.
     """
 
     script: Sequence[Any]
@@ -109,7 +118,7 @@ class Client:
     reads: int | None
     options: Mapping[str, Any]
     at_once: bool = False
-    turn_seconds: float = 60.0
+    turn_s: float = 60.0
 
 
 STEP = st.one_of(
@@ -392,7 +401,7 @@ PLAIN = {"input_capacity": 0, "reorder_window": 0, "overflow": Overflow.BLOCK, "
 @example(DIAMOND, Client([("row",)] * 5 + [("flush",)] + [("row",)] * 3, "close", None, PLAIN))
 @example(GATED, Client([("row",)] * 7 + [("flush",)] + [("row",)] * 3, "close", None, PLAIN))
 @example(DIAMOND, Client([("row",)] * 7 + [("flush",)], "close", None, PLAIN, at_once=True))
-@example(DIAMOND, Client([("row",)] * 7 + [("flush",)], "close", None, PLAIN, at_once=True, turn_seconds=-1.0))
+@example(DIAMOND, Client([("row",)] * 7 + [("flush",)], "close", None, PLAIN, at_once=True, turn_s=-1.0))
 @example(DIAMOND, Client([("row",)] * 5, "cancel", 2, PLAIN))
 @example(DIAMOND, Client([("row",)] * 5, "scope", 2, PLAIN))
 @example(DIAMOND, Client([("row",), ("chunk", 0, 40), ("flush",), ("chunk", 0, -3)], "close", None, PLAIN))
@@ -400,7 +409,7 @@ PLAIN = {"input_capacity": 0, "reorder_window": 0, "overflow": Overflow.BLOCK, "
 @given(manifests(), CLIENT)
 def test_what_always_holds(manifest: Manifest, client: Client) -> None:
     run = Run(manifest, client)
-    with mock.patch("engine.turn.TURN_SECONDS", client.turn_seconds):
+    with mock.patch("engine.pipeline.scheduler.TURN_S", client.turn_s):
         run_virtually(run.go)
     event(f"ends by {'failure' if run.failure else client.ending if not run.closed else 'close'}")
     event(f"nodes: {len(manifest.nodes) // 4 * 4}+")

@@ -10,10 +10,22 @@ import pytest
 from trio.testing import MockClock
 
 from engine.errors import ManifestInvalid, NodeFailed
-from engine.graph import make_plan
-from engine.packet import NodeStatus, Result, Status
+from engine.manifest.checker import make_plan
+from engine.messages import NodeStatus, Result, Status
 from nodes.contract import Data, Item, To, parameter
-from tests.engine.rig import RATE, Kinds, Probe, errors, note, numbers, opened, receive_all, results, tone, wire
+from tests.engine.harness import (
+    RATE,
+    Kinds,
+    Probe,
+    errors,
+    note,
+    numbers,
+    opened,
+    receive_all,
+    results,
+    tone,
+    wire,
+)
 from tests.engine.test_oneshot import call
 
 SKIPPED, SUCCESS = NodeStatus.SKIPPED, NodeStatus.SUCCESS
@@ -58,7 +70,7 @@ async def stream(graph: str, rows: int, **nodes: Any) -> list[Result]:
             await session.send(note(number))
         await session.close()
         events = await receive_all(session)
-        assert session.books.memory.buffers == 0, "what was routed is still accounted"
+        assert session.accounts.memory.buffers == 0, "what was routed is still accounted"
     if failed := errors(events):
         raise failed[0]
     return results(events)

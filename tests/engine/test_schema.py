@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import nodes
+from engine.catalogue.schema import manifest_schema, parameters_schema
 from engine.errors import ManifestInvalid
-from engine.graph import make_plan
 from engine.manifest import manifest_from_dict
-from engine.schema import manifest_schema, parameters_schema
+from engine.manifest.checker import make_plan
 from nodes.contract import Node, parameter
 from nodes.registry import BUILTIN, with_directories
 

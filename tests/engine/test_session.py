@@ -18,10 +18,10 @@ from engine.errors import (
     SessionClosed,
     UnknownSource,
 )
-from engine.packet import BadChunk, Chunk, NodeStatus, Result, Status
+from engine.messages import BadChunk, Chunk, NodeStatus, Result, Status
 from engine.session import Event, Session
 from nodes.contract import Audio, Data
-from tests.engine.rig import (
+from tests.engine.harness import (
     Kinds,
     chunk,
     errors,
@@ -189,7 +189,7 @@ async def test_a_refused_chunk_is_answered_and_the_session_goes_on(autojump_cloc
     async with opened(wire("a"), kinds) as session:
         await session.send(chunk(0))
         await session.send(chunk(0))
-        await session.send(chunk(1, source="nobody"))
+        await session.send(chunk(1, source="ignore"))
         await session.send(BadChunk(ChunkRefused("garbled"), 1))
         await session.send(chunk(2))
         await session.close()

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from engine.sweep import MAX_STEP_SECONDS, TICK_SECONDS, Sweep
+from engine.runtime.sweep import MAX_STEP_S, TICK_S, Sweep
 
 
 class Watched:
@@ -25,11 +25,11 @@ async def test_ticks_every_50_ms_and_stops_with_its_last_session(autojump_clock:
         sweep.add(watched)
         await trio.sleep(0.26)
         assert len(watched.ticks) == 5
-        assert watched.ticks[-1] == pytest.approx((0.25, TICK_SECONDS))
+        assert watched.ticks[-1] == pytest.approx((0.25, TICK_S))
         sweep.remove(watched)
         await trio.sleep(3_600)
         assert len(watched.ticks) == 5
-        assert sweep.clock <= 0.31, "it goes on ticking for nobody"
+        assert sweep.clock <= 0.31, "it goes on ticking for ignore"
         sweep.add(watched)
         await trio.sleep(0.06)
         assert len(watched.ticks) == 6
@@ -44,7 +44,7 @@ async def test_a_stall_counts_for_100_ms(mock_clock: MockClock) -> None:
         await wait_all_tasks_blocked()
         mock_clock.jump(3_600)
         await wait_all_tasks_blocked()
-        assert watched.ticks == [(MAX_STEP_SECONDS, MAX_STEP_SECONDS)]
+        assert watched.ticks == [(MAX_STEP_S, MAX_STEP_S)]
         nursery.cancel_scope.cancel()
 
 

@@ -334,4 +334,4 @@ if __name__ == "__main__":
         run_sync(sys.argv[1])
     else:
         asyncio.run(run_aio(sys.argv[1]))
-    os._exit(0)  # see tests/e2e/prober.py
+    os._exit(0)  # see tests/e2e/operator_client.py

@@ -18,10 +18,10 @@ import pytest
 import soundfile
 
 from benchmarks.nodes import RESULTS
-from engine.cli.examples import example_params, example_path
-from engine.description import describe
+from engine.catalogue.description import describe
+from engine.catalogue.examples import example_params, example_path
 from engine.errors import Fault
-from engine.parameters import build_node, parameter_fields, parameter_types
+from engine.manifest.parameters import build_node, parameter_fields, parameter_types
 from nodes.bases.aligned_join import AlignedJoin
 from nodes.conformance import cut, signal
 from nodes.contract import AnyNode, Audio, InvalidInput, Join

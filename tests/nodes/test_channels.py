@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.packet import Chunk, Result
+from engine.messages import Chunk, Result
 from engine.session import open_session
 from nodes.channel_merge import ChannelMerge
 from nodes.channel_split import ChannelSplit
 from nodes.contract import Audio, InvalidInput, To
 from nodes.registry import BUILTIN
-from tests.engine.rig import wire
+from tests.engine.harness import wire
 from tests.kits import check_node, cut, late_by_one_row, signal
 
 Row = Mapping[str, Sequence[Any]]

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 import nodes
 from engine.manifest import Manifest, load_manifest
-from engine.packet import Chunk, Result, SessionMetrics
+from engine.messages import Chunk, Result, SessionMetrics
 from engine.session import Event, Session, open_session
 from nodes.contract import Audio
 from nodes.registry import BUILTIN, with_directories

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.packet import NodeStatus, Result, Status
+from engine.messages import NodeStatus, Result, Status
 from engine.session import open_session
 from nodes.bases.alignment import SkewTooGreat
 from nodes.conformance import check_node, signal
@@ -19,7 +19,7 @@ from nodes.contract import Audio, Data, InvalidInput, Join, To
 from nodes.gate import Gate
 from nodes.registry import BUILTIN
 from nodes.switch import Switch
-from tests.engine.rig import chunk, note, wire
+from tests.engine.harness import chunk, note, wire
 
 Row = Mapping[str, Sequence[Any]]
 RATE = 16_000

@@ -12,12 +12,12 @@ import samplerate
 import soundfile
 
 from engine.errors import ManifestInvalid
-from engine.graph import make_plan
+from engine.manifest.checker import make_plan
 from nodes.conformance import blocks_of, check_node, run, signal
 from nodes.contract import Audio, InvalidInput
 from nodes.player import Player
 from nodes.registry import with_directories
-from tests.engine.rig import wire
+from tests.engine.harness import wire
 
 RATE = 16_000
 CLOCK = np.zeros((3_000, 1), np.float32)

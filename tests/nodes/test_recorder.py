@@ -12,14 +12,14 @@ import soundfile
 from trio.testing import MockClock
 
 from engine.errors import ManifestInvalid
-from engine.graph import make_plan
-from engine.packet import Chunk, Result
+from engine.manifest.checker import make_plan
+from engine.messages import Chunk, Result
 from engine.session import open_session
 from nodes.conformance import check_node, cut, signal
 from nodes.contract import Audio, InvalidInput
 from nodes.recorder import Recorder
 from nodes.registry import BUILTIN, with_directories
-from tests.engine.rig import wire
+from tests.engine.harness import wire
 
 RATE = 16_000
 

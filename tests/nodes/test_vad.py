@@ -180,14 +180,14 @@ def test_at_the_end_everything_is_settled(pattern: Any) -> None:
 
 def test_a_gap_is_silence_and_a_short_one_does_not_split() -> None:
     samples = speechlike(16_000, [(0.6, True)])
-    for gap_seconds, segments in ((0.2, 1), (1.0, 2)):
+    for gap_s, segments in ((0.2, 1), (1.0, 2)):
         node = VAD()
-        start = len(samples) + int(gap_seconds * 16_000)
+        start = len(samples) + int(gap_s * 16_000)
         data = run(node, blocks_of([(0, samples), (start, samples)], [320] * 30, 16_000)).data
         value = node.join(data).value
         assert len(value["segments"]) == segments
         assert value["frames"] == 40
-        assert data[-1].until == 1.2 + gap_seconds
+        assert data[-1].until == 1.2 + gap_s
 
 
 def test_positions_count_from_the_beginning_of_the_session() -> None:

@@ -102,4 +102,4 @@ if __name__ == "__main__":
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(f"127.0.0.1:{sys.argv[1]}", options) as opened:
         globals()[sys.argv[2]](opened)
-    os._exit(0)  # see tests/e2e/prober.py
+    os._exit(0)  # see tests/e2e/operator_client.py

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.transport.links import PREFACE, RawClient, frame, frames_of, message
+from tests.transport.sansio_link import PREFACE, RawClient, frame, frames_of, message
 from tests.transport.test_driver import PATH, Recorder, echo
 from transport.client.channel import channel_over
 from transport.grpc.connection import Connection, ResetCode

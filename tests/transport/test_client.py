@@ -18,7 +18,7 @@ import trio.testing
 from engine.errors import Category
 from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Connection, Manifest, NodeSpec
-from engine.packet import Chunk, NodeStatus, Result, SessionMetrics, Status
+from engine.messages import Chunk, NodeStatus, Result, SessionMetrics, Status
 from nodes.contract import Audio, Data, Item, Kind, Node
 from nodes.registry import BUILTIN
 from protos import execution_pb2 as execution

@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as np_st
 from engine.errors import ChunkRefused, EngineError, ManifestInvalid, NodeFailed, ProtocolMisuse, SamplesLimitExceeded
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import Capabilities, Connection, Cpu, Gpu, Manifest, NodeSpec, manifest_from_dict
-from engine.packet import (
+from engine.messages import (
     BadChunk,
     Chunk,
     NodeFigures,

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.transport.links import RawClient, frame, message
+from tests.transport.sansio_link import RawClient, frame, message
 from tests.transport.test_driver import PATH, echo, joined
 from transport.client.channel import Channel, channel_over
 from transport.grpc.connection import Connection

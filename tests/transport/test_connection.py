@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transport.links import Link, RawClient, frame, message
+from tests.transport.sansio_link import Link, RawClient, frame, message
 from transport.grpc.connection import Connection, ResetCode, StreamGone
 from transport.grpc.events import (
     ConnectionFailed,

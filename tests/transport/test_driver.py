@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.transport.links import PREFACE, RawClient, frame, frames_of
+from tests.transport.sansio_link import PREFACE, RawClient, frame, frames_of
 from transport.client.channel import Channel, channel_over, open_channel
 from transport.grpc.connection import Connection, ResetCode
 from transport.grpc.driver import Driver

@@ -11,7 +11,7 @@ import hpack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.transport.links import PREFACE, RawClient, frame, message
+from tests.transport.sansio_link import PREFACE, RawClient, frame, message
 from transport.grpc.connection import Connection, StreamGone
 from transport.grpc.events import ConnectionFailed, Event, HalfClosed, MessageReceived, RequestStarted, ResponseStarted
 from transport.grpc.framing import prefix
@@ -206,7 +206,7 @@ made_frames = st.lists(
 )
 
 
-def spoil(frames: list[bytes], changes) -> bytes:
+def fail_last_row(frames: list[bytes], changes) -> bytes:
     frames = list(frames)
     for kind, where, what in changes:
         at = where % len(frames)
@@ -249,13 +249,13 @@ def test_what_is_spoilt_is_good_to_begin_with():
 @given(changes=mutations, steps=sizes)
 @RUNS
 def test_a_spoilt_client(changes, steps):
-    pour(Role(client_side=False), PREFACE + spoil(UP, changes), steps)
+    pour(Role(client_side=False), PREFACE + fail_last_row(UP, changes), steps)
 
 
 @given(changes=mutations, steps=sizes)
 @RUNS
 def test_a_spoilt_server(changes, steps):
-    pour(Role(client_side=True), spoil(DOWN, changes), steps)
+    pour(Role(client_side=True), fail_last_row(DOWN, changes), steps)
 
 
 @given(frames=made_frames, steps=sizes)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.transport.links import Link, RawClient
+from tests.transport.sansio_link import Link, RawClient
 from transport.grpc.events import ResponseEnded, ResponseStarted
 from transport.grpc.metadata import (
     MAX_STATUS_MESSAGE_BYTES,

@@ -9,10 +9,10 @@ import pytest
 import trio
 import trio.testing
 
-from engine.host import Engine
 from engine.limits import SessionOptions
 from engine.manifest import Manifest, NodeSpec
-from engine.packet import Chunk, Result
+from engine.messages import Chunk, Result
+from engine.runtime.engine import Engine
 from nodes.contract import Data
 from nodes.registry import BUILTIN
 from protos import common_pb2 as pb

@@ -15,11 +15,11 @@ import trio
 import trio.testing
 
 from engine.errors import Category
-from engine.host import Engine
 from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Connection, Manifest, NodeSpec
-from engine.packet import Chunk, NodeStatus, Result, SessionMetrics, Status
-from engine.placement import Threads
+from engine.messages import Chunk, NodeStatus, Result, SessionMetrics, Status
+from engine.runtime.engine import Engine
+from engine.runtime.placement import Threads
 from nodes.contract import Audio, Data, InvalidInput, Item, Kind, Node, parameter
 from nodes.pass_through import PassThrough
 from protos import common_pb2 as pb
@@ -373,7 +373,7 @@ def broken(*_: object) -> None:
 async def test_a_bug_in_the_service_is_told_as_no_more_than_that(
     debug: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, autojump_clock: object
 ) -> None:
-    monkeypatch.setattr("engine.session.ResultMaker.make", broken)
+    monkeypatch.setattr("engine.session.results.ResultMaker.make", broken)
     async with service(debug=debug) as channel:
         client = Client(channel)
         async with client.stream(one_node("PassThrough")) as session:

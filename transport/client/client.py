@@ -27,7 +27,7 @@ from google.protobuf.message import DecodeError, Message
 from engine.errors import ChunkRefused
 from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Manifest
-from engine.packet import Chunk, Ready, Result
+from engine.messages import Chunk, Ready, Result
 from nodes.contract import Audio, Data
 from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming

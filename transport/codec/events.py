@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.errors import EngineError
-from engine.packet import Ready, Result, SessionMetrics
+from engine.messages import Ready, Result, SessionMetrics
 from protos import streaming_pb2 as streaming
 from transport.codec.errors import RemoteError, error_response
 from transport.codec.results import decode_result, read_figures, write_figures

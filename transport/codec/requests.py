@@ -13,11 +13,10 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from engine.errors import ChunkRefused, Fault, ManifestInvalid, ProtocolMisuse
-from engine.intake import MAX_DATA_BYTES
-from engine.jsontext import BadJson, dump_json, load_json_object
-from engine.limits import Overflow, ResourceLimits, SessionOptions
+from engine.limits import MAX_DATA_BYTES, Overflow, ResourceLimits, SessionOptions
 from engine.manifest import MAX_MANIFEST_BYTES, Capabilities, Connection, Cpu, Gpu, Manifest, NodeSpec
-from engine.packet import BadChunk, Chunk
+from engine.messages import BadChunk, Chunk
+from engine.strict_json import BadJson, dump_json, load_json_object
 from nodes.contract import Audio, Data
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution

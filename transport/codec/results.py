@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from engine.errors import EngineError, NodeFailed
-from engine.jsontext import dump_json
-from engine.packet import NodeFigures, NodeOutcome, NodeStatus, Output, Result, Status
+from engine.messages import NodeFigures, NodeOutcome, NodeStatus, Output, Result, Status
+from engine.strict_json import dump_json
 from nodes.contract import Data
 from protos import common_pb2 as pb
 from protos import execution_pb2 as execution

@@ -34,7 +34,7 @@ _PUSHBACK = "grpc-retry-pushback-ms"  # the one name of gRPC's own that a servic
 _RESERVED = frozenset({"te", "content-type", "user-agent", "host", "connection", "keep-alive", "upgrade"})
 _UNQUOTED = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) != "%")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
-_UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
 class BadHeader(ValueError):
@@ -114,7 +114,7 @@ def decode_message(value: str) -> str:
 def encode_timeout(seconds: float) -> str:
     """Write a timeout in the finest unit whose eight digits hold it, rounded up, at least one."""
     for unit in "numSMH":
-        value = math.ceil(max(seconds, 0.0) / _UNIT_SECONDS[unit])
+        value = math.ceil(max(seconds, 0.0) / _UNIT_S[unit])
         if value < 100_000_000:
             return f"{max(value, 1)}{unit}"
     return "99999999H"
@@ -125,4 +125,4 @@ def decode_timeout(value: str) -> float:
     match = _TIMEOUT.fullmatch(value)
     if match is None:
         raise BadHeader(f"grpc-timeout is {value[:20]!r}, not up to eight digits and one of H M S m u n")
-    return int(match[1]) * _UNIT_SECONDS[match[2]]
+    return int(match[1]) * _UNIT_S[match[2]]

@@ -22,11 +22,11 @@ from engine.errors import (
     VersionNotSupported,
     leaves,
 )
-from engine.host import Engine
 from engine.manifest import Manifest
-from engine.oneshot import execute
-from engine.packet import Result
+from engine.messages import Result
+from engine.runtime.engine import Engine
 from engine.session import Session, open_session
+from engine.session.oneshot import execute
 from protos import execution_pb2 as execution
 from protos import streaming_pb2 as streaming
 from transport.codec.audio import decode_audio
@@ -174,7 +174,7 @@ class _Service:
         async with trio.open_nursery() as nursery:
 
             def close(reason: EngineError) -> None:
-                nursery.start_soon(_wind_up, session, reason)
+                nursery.start_soon(_close_for, session, reason)
 
             with trio.CancelScope() as sending:
                 reader = Reader(call, session, sending, close, self._idle_timeout_s)
@@ -198,9 +198,9 @@ def _ends_the_call(error: Exception) -> bool:
     return all(isinstance(cause, (StatusError, trio.BrokenResourceError)) for cause in causes)
 
 
-async def _wind_up(session: Session, reason: EngineError) -> None:
+async def _close_for(session: Session, reason: EngineError) -> None:
     with contextlib.suppress(SessionClosed):  # it came to an end by itself
-        await session.wind_up(reason)
+        await session.close_for(reason)
 
 
 def _build_timestamp() -> str:

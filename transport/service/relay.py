@@ -18,7 +18,7 @@ from time import perf_counter
 import trio
 
 from engine.errors import EngineError, ProtocolMisuse, SessionClosed, TimeLimitExceeded
-from engine.packet import BadChunk, Chunk, Result, SessionMetrics
+from engine.messages import BadChunk, Chunk, Result, SessionMetrics
 from engine.session import Event, Session
 from protos import streaming_pb2 as streaming
 from transport.codec.events import encode_error, encode_metrics
@@ -30,10 +30,10 @@ from transport.server.call import Call
 __all__ = ["Reader", "Sender"]
 
 _Control = streaming.StreamControl
-LAST_WORDS_SECONDS = 1.0
+LAST_WORDS_S = 1.0
 """What a client has to take the final metrics in, after a CANCEL."""
 
-AT_ONCE_SECONDS = 0.004
+AT_ONCE_S = 0.004
 """Chunks that came together are done at once for so long; then the sessions' tasks take their turns with others."""
 
 
@@ -78,7 +78,7 @@ class Sender:
                 return encode_metrics(event).SerializeToString()
             return encode_error(event, debug=self._debug).SerializeToString()
         except EngineError as error:
-            self._session.spoil(error)
+            self._session.fail_last_row(error)
             return None
 
 
@@ -88,7 +88,7 @@ class Reader:
     Args:
       call: whose requests.
       session: what takes them.
-      sending: in which events are sent; after a CANCEL the last of them have LAST_WORDS_SECONDS.
+      sending: in which events are sent; after a CANCEL the last of them have LAST_WORDS_S.
       close: called, with the reason, when nothing has come for `idle_timeout_s`.
       idle_timeout_s: on the clock of the sweep, which has to look after this.
     """
@@ -160,7 +160,7 @@ class Reader:
     def _takes_now(self, message: MessageReceived) -> bool:
         """Do what a message says if it is a chunk and there is room, unless what came with it has taken long."""
         began = perf_counter()
-        if began - message.received_at > AT_ONCE_SECONDS:
+        if began - message.received_at > AT_ONCE_S:
             return False
         chunk = decode_chunk(parse(streaming.StreamRequest(), message.data), message.received_at, began)
         return chunk is not None and self._session.offer(chunk, at_once=True)
@@ -204,7 +204,7 @@ class Reader:
 
     def _cancel(self) -> None:
         self._session.cancel()
-        self._sending.deadline = trio.current_time() + LAST_WORDS_SECONDS
+        self._sending.deadline = trio.current_time() + LAST_WORDS_S
 
     async def _drain(self) -> None:
         """Take what the client still sends to a session that is over, so that its window does not stay shut."""

@@ -14,7 +14,7 @@ from benchmarks.load.workloads import branches
 from benchmarks.peers.chains.meter import NODES, Meter, main
 from engine.errors import EngineError
 from engine.limits import SessionOptions
-from engine.packet import Chunk, Result
+from engine.messages import Chunk, Result
 from engine.session import open_session
 from nodes.contract import Audio
 from nodes.registry import BUILTIN

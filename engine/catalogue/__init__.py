@@ -1,0 +1,1 @@
+"""Node types as data: their descriptions, JSON Schemas, examples, and discovery of plugins."""

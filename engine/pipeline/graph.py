@@ -1,0 +1,38 @@
+"""The running graph as its nodes' tasks see it; `RunningPipeline` is one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.errors import EngineError
+from engine.manifest.plan import Plan
+from engine.pipeline.memory import MemoryAccount
+from engine.pipeline.row import Row
+from engine.pipeline.scheduler import Scheduler
+from engine.runtime.placement import Threads
+from engine.runtime.watchdog import Watchdog
+
+__all__ = ["Graph"]
+
+
+class Graph(Protocol):
+    """What a node's task needs of the pipeline that it belongs to."""
+
+    plan: Plan
+    memory: MemoryAccount
+    timeout_s: float
+    threads: Threads
+    watchdog: Watchdog
+    scheduler: Scheduler
+
+    def sink_done(self, row: Row) -> None:
+        """Note that one sink has done a row."""
+        ...
+
+    def fail(self, row: Row, error: EngineError) -> None:
+        """Fail a row; rows below it still finish, and of several failures the lowest row's counts."""
+        ...
+
+    def fail_now(self, error: EngineError) -> None:
+        """Fail the session at once: a node has failed outside of any row."""
+        ...
