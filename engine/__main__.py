@@ -1,6 +1,8 @@
 """`python -m engine`: the command line."""
 
-from engine.cli import main
+from __future__ import annotations
+
+from headrace_startup import start
 
 if __name__ == "__main__":
-    main(prog_name="headrace")
+    start("engine.cli", "headrace")

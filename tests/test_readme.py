@@ -14,10 +14,10 @@ import trustme
 from trio.testing import MockClock
 
 from benchmarks.catalogue import make_table, replaced
-from engine import serve
 from engine.manifest import manifest_from_dict, manifest_from_json
 from engine.manifest.checker import make_plan
 from engine.messages import Chunk, NodeStatus, Result
+from engine.serve.command import main as serve
 from engine.session import open_session
 from nodes.contract import Audio
 from nodes.registry import BUILTIN, FAMILIES
@@ -145,7 +145,7 @@ def test_the_catalogue_is_up_to_date() -> None:
 def test_the_flags_of_the_server_are_told_with_their_defaults() -> None:
     table = README.partition("| flag | default | what |\n")[2].partition("\n\n")[0]
     told = {flag: cells[1] for cells in rows(table) for flag in re.findall(r"`(--[a-z-]+)`", cells[0])}
-    defaults = {option.opts[0]: option.default for option in serve.main.params}
+    defaults = {option.opts[0]: option.default for option in serve.params}
     assert told.keys() == {*defaults, "--no-reflection"}
     numbers = {flag: default for flag, default in defaults.items() if type(default) in (int, float)}
     assert {flag: float(told[flag].split()[0]) for flag in numbers} == numbers

@@ -19,7 +19,9 @@ from collections import Counter
 import attrs
 import trio
 
-from engine.serve import Settings, heap, run_server
+from engine.serve import heap
+from engine.serve.running import run_server
+from engine.serve.settings import Settings
 from engine.session import Session
 from engine.session.accounts import Ledger
 from nodes.contract import Node

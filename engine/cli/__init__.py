@@ -1,27 +1,35 @@
-"""The command line: `headrace`, or `python -m engine`."""
+"""The command line: `headrace`, or `python -m engine`.
+
+A command's module is imported when that command runs, so `--help` and the quick commands load neither the server nor
+trio nor NumPy.
+"""
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
-from engine.cli.authoring import node
-from engine.cli.demo import demo
-from engine.cli.graph import graph
-from engine.cli.nodes import nodes
-from engine.cli.run import run
-from engine.cli.schema import schema
-from engine.cli.serve import serve
-from engine.cli.stream import stream
-from engine.cli.terminal import tolerate_encodings
-from engine.cli.token import token
-from engine.cli.validate import validate
-from engine.cli.version import version
-from transport.service.versions import runtime_version
+from engine.cli.common.terminal import tolerate_encodings
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
+COMMANDS = {
+    "demo": "Watch speech stream through a pipeline.",
+    "run": "Run a file through a pipeline, here.",
+    "stream": "Stream a file to a server.",
+    "serve": "Serve pipelines over gRPC.",
+    "nodes": "List node types, or describe one.",
+    "node": "Write a node of your own, and check it.",
+    "validate": "Check a manifest.",
+    "graph": "Draw a pipeline.",
+    "schema": "Print the JSON Schema of manifests.",
+    "token": "Make tokens for a server that asks for them.",
+    "version": "Show this version, and a server's.",
+}
+"""Command → its line in `headrace --help`. Command NAME is `NAME` in the module `engine.cli.NAME`."""
 
-_BEGINNINGS = {
+_FIRST_STEPS = {
     "headrace demo": "watch speech stream through a pipeline",
     "headrace nodes": "what pipelines are made of",
     "headrace run talk.wav": "a file of yours, in this process",
@@ -29,18 +37,30 @@ _BEGINNINGS = {
 }
 
 
-class _Group(click.Group):
+class _LazyGroup(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"engine.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands' lines from the table, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("To begin with"):
-            formatter.write_dl(list(_BEGINNINGS.items()))
+        with formatter.section("First steps"):
+            formatter.write_dl(list(_FIRST_STEPS.items()))
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(runtime_version(), prog_name="headrace")
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="headrace", prog_name="headrace")
 def main() -> None:
     """Stream audio through a graph of nodes, here or on a server, chunk by chunk."""
     tolerate_encodings()
-
-
-for command in (demo, run, stream, serve, nodes, node, validate, graph, schema, token, version):
-    main.add_command(command)

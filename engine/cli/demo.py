@@ -10,16 +10,17 @@ from pathlib import Path
 import click
 import trio
 
-from engine.cli.commands import STREAM_EXITS, Command
-from engine.cli.driving import Interruption, run_command
-from engine.cli.feeding import Pace
-from engine.cli.files import open_audio
-from engine.cli.manifests import DATA, packaged_manifest, source_ids
-from engine.cli.options import Job
-from engine.cli.sessions import AnySession
-from engine.cli.streaming import make_report, stream_file
+from engine.cli.common.command import STREAM_EXITS, Command
+from engine.cli.common.manifests import DATA, packaged_manifest, source_ids
+from engine.cli.streaming.audio_files import open_audio
+from engine.cli.streaming.drive import Interruption, run_command
+from engine.cli.streaming.feeder import Pace
+from engine.cli.streaming.job import Job
+from engine.cli.streaming.sessions import AnySession
+from engine.cli.streaming.stream_file import make_report, stream_file
 from engine.limits import ResourceLimits, SessionOptions
-from engine.serve import Settings, run_server
+from engine.serve.running import run_server
+from engine.serve.settings import Settings
 from transport.client import connect
 from transport.grpc.addresses import TcpAddress
 from transport.server import Server
@@ -29,7 +30,6 @@ __all__ = ["demo"]
 
 @click.command(
     cls=Command,
-    short_help="Watch speech stream through a pipeline.",
     example="headrace demo --out-dir out",
     exits=STREAM_EXITS,
 )

@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 import click
 
-from engine.cli.commands import Command
-from engine.cli.failures import BadInput
-from engine.cli.manifests import read_manifest
-from engine.cli.plugins import registry_options
+from engine.cli.common.command import Command
+from engine.cli.common.failures import BadInput
+from engine.cli.common.manifests import read_manifest
+from engine.cli.common.node_options import registry_options
 from engine.drawing import Drawing, draw, to_dot, to_mermaid
 from engine.drawing.svg import to_svg
 from engine.manifest.checker import make_plan
@@ -27,7 +27,6 @@ _FORMATS: Mapping[str, Callable[[Drawing], str]] = {"mermaid": to_mermaid, "dot"
 
 @click.command(
     cls=Command,
-    short_help="Draw a pipeline.",
     example="headrace graph pipeline.json --format svg --report run.jsonl > pipeline.svg",
     exits="0; 2 the manifest or the report cannot be used.",
 )

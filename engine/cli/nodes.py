@@ -13,11 +13,10 @@ import click
 from engine.catalogue.description import NodeFacts, ParameterFacts
 from engine.catalogue.discovery import Discovered
 from engine.catalogue.examples import describe_with_example, example_path
-from engine.cli.commands import Command
-from engine.cli.failures import BadInput
-from engine.cli.plugins import find_nodes, plugin_options
-from engine.cli.report import print_json
-from engine.cli.terminal import printable
+from engine.cli.common.command import Command
+from engine.cli.common.failures import BadInput
+from engine.cli.common.node_options import find_nodes, plugin_options
+from engine.cli.common.terminal import print_json, printable
 from engine.manifest.plan import Registry
 from nodes.registry import FAMILIES
 
@@ -26,7 +25,6 @@ __all__ = ["find_type", "nodes"]
 
 @click.command(
     cls=Command,
-    short_help="List node types, or describe one.",
     example="headrace nodes AudioResample",
     exits="0; 2 there is no such node type.",
 )

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from engine.cli.commands import STREAM_EXITS, Command
-from engine.cli.options import job_options, make_job
-from engine.cli.plugins import registry_options
-from engine.cli.sessions import AnySession, LocalSession
-from engine.cli.streaming import stream_job
+from engine.cli.common.command import STREAM_EXITS, Command
+from engine.cli.common.node_options import registry_options
+from engine.cli.streaming.job import job_options, make_job
+from engine.cli.streaming.sessions import AnySession, LocalSession
+from engine.cli.streaming.stream_file import stream_job
 from engine.manifest.plan import Registry
 from engine.session import open_session
 
@@ -22,7 +22,6 @@ __all__ = ["run"]
 
 @click.command(
     cls=Command,
-    short_help="Run a file through a pipeline, here.",
     example="headrace run talk.flac --manifest pipeline.json --out-dir out",
     exits=STREAM_EXITS,
 )

@@ -9,16 +9,15 @@ from pathlib import Path
 import click
 
 from engine.catalogue.schema import DIALECT, manifest_schema, parameters_schema
-from engine.cli.commands import Command
+from engine.cli.common.command import Command
+from engine.cli.common.node_options import find_nodes, plugin_options
 from engine.cli.nodes import find_type
-from engine.cli.plugins import find_nodes, plugin_options
 
 __all__ = ["schema"]
 
 
 @click.command(
     cls=Command,
-    short_help="Print the JSON Schema of manifests.",
     example="headrace schema > headrace.schema.json",
     exits="0; 2 there is no such node type.",
 )

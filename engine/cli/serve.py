@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.cli.commands import Command
-from engine.serve import main
+from engine.cli.common.command import Command
+from engine.serve.command import main
 
 __all__ = ["serve"]
 
@@ -12,7 +12,6 @@ serve = Command(
     params=main.params,
     callback=main.callback,
     help=main.help,
-    short_help="Serve pipelines over gRPC.",
     exits="0 after Ctrl-C or SIGTERM; 1 it cannot listen there, or its files cannot be used.",
     example="headrace serve --port 50051 --max-memory-mb 200",
 )

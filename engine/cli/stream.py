@@ -9,23 +9,23 @@ from typing import Any
 
 import click
 
-from engine.cli.commands import STREAM_EXITS, Command
-from engine.cli.connecting import DEFAULT_ADDRESS, WHERE_OPTIONS, make_where, where_options
-from engine.cli.options import job_options, make_job
-from engine.cli.sessions import AnySession
-from engine.cli.streaming import stream_job
+from engine.cli.common.command import STREAM_EXITS, Command
+from engine.cli.common.server import make_target
+from engine.cli.common.server_options import DEFAULT_ADDRESS, SERVER_OPTIONS, server_options
+from engine.cli.streaming.job import job_options, make_job
+from engine.cli.streaming.sessions import AnySession
+from engine.cli.streaming.stream_file import stream_job
 
 __all__ = ["stream"]
 
 
 @click.command(
     cls=Command,
-    short_help="Stream a file to a server.",
     example="headrace stream talk.wav --manifest pipeline.json --realtime",
     exits=STREAM_EXITS,
 )
 @click.option("--address", default=DEFAULT_ADDRESS, metavar="ADDRESS", help="The server: HOST:PORT or unix:PATH.")
-@where_options
+@server_options
 @job_options
 def stream(address: str, **chosen: Any) -> None:
     """Stream an audio FILE through a pipeline on a server.
@@ -34,7 +34,7 @@ def stream(address: str, **chosen: Any) -> None:
     file that libsndfile reads will do: WAV, FLAC, MP3, Ogg, AIFF and more. Ctrl-C ends the session and shows what came
     until then.
     """
-    where = make_where(address, **{name: chosen.pop(name) for name in WHERE_OPTIONS})
+    where = make_target(address, **{name: chosen.pop(name) for name in SERVER_OPTIONS})
     job = make_job(**chosen)
 
     @asynccontextmanager

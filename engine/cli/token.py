@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from engine.cli.commands import Command, Group
-from engine.cli.failures import BadInput
+from engine.cli.common.command import Command, Group
+from engine.cli.common.failures import BadInput
 from transport.server.tokens import MAX_TOKEN_CHARACTERS, check_name, hash_token, new_token
 
 __all__ = ["token"]
@@ -15,7 +15,6 @@ __all__ = ["token"]
 
 @click.group(
     cls=Group,
-    short_help="Make tokens for a server that asks for them.",
     example="headrace token new call-centre > call-centre.token 2>> tokens",
 )
 def token() -> None:

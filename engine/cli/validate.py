@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from engine.cli.commands import Command
-from engine.cli.manifests import read_manifest
-from engine.cli.plugins import registry_options
-from engine.cli.report import print_json
-from engine.cli.terminal import printable
+from engine.cli.common.command import Command
+from engine.cli.common.manifests import read_manifest
+from engine.cli.common.node_options import registry_options
+from engine.cli.common.terminal import print_json, printable
 from engine.errors import ManifestInvalid
 from engine.manifest.checker import make_plan
 from engine.manifest.plan import Plan, Registry
@@ -21,7 +20,6 @@ __all__ = ["validate"]
 
 @click.command(
     cls=Command,
-    short_help="Check a manifest.",
     example="headrace validate pipeline.json",
     exits="0 valid; 1 not; 2 it cannot be read.",
 )

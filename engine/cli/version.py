@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
-import trio
 
-from engine.cli.commands import Command
-from engine.cli.connecting import Where, make_where, where_options
-from engine.cli.report import print_json
-from engine.cli.terminal import printable
-from transport.client import Version
+from engine.cli.common.command import Command
+from engine.cli.common.server_options import server_options
+from engine.cli.common.terminal import print_json, printable
 from transport.service.versions import PROTOCOL, runtime_version
+
+if TYPE_CHECKING:
+    from transport.client import Version
 
 __all__ = ["version"]
 
 
 @click.command(
     cls=Command,
-    short_help="Tell the version, and a server's.",
     example="headrace version --address 127.0.0.1:50051",
     exits="0; 1 no server answers, or it is not compatible.",
 )
 @click.option("--address", metavar="ADDRESS", help="Ask this server too: HOST:PORT or unix:PATH.")
-@where_options
+@server_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def version(address: str | None, as_json: bool, **how: Any) -> None:
     """Say which version this is, and what a server is: a quick way to see whether it answers."""
-    told = None if address is None else trio.run(_ask, make_where(address, **how))
+    told = None if address is None else _ask(address, how)
     if as_json:
         about = {"version": runtime_version(), "protocol": PROTOCOL}
-        print_json({**about, "server": attrs.asdict(told) if told else None})
+        print_json({**about, "server": None if told is None else attrs.asdict(told)})
     else:
         click.echo(f"headrace {runtime_version()}, protocol {PROTOCOL}")
         if told is not None:
@@ -41,9 +40,19 @@ def version(address: str | None, as_json: bool, **how: Any) -> None:
     sys.exit(0 if told is None or told.compatible else 1)
 
 
-async def _ask(where: Where) -> Version:
-    async with where.connect() as client:
-        return await client.get_version(PROTOCOL)
+def _ask(address: str, how: dict[str, Any]) -> Version:
+    """Ask a server; the client and trio are loaded for that alone."""
+    import trio
+
+    from engine.cli.common.server import make_target
+
+    where = make_target(address, **how)
+
+    async def ask() -> Version:
+        async with where.connect() as client:
+            return await client.get_version(PROTOCOL)
+
+    return trio.run(ask)
 
 
 def _told(address: str, told: Version) -> str:

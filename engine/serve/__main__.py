@@ -1,5 +1,8 @@
-"""`python -m engine.serve`."""
+"""`python -m engine.serve`: the server."""
 
-from engine.serve import main
+from __future__ import annotations
 
-main(prog_name="python -m engine.serve")
+from headrace_startup import start
+
+if __name__ == "__main__":
+    start("engine.serve.command", "python -m engine.serve")

@@ -9,10 +9,10 @@ import pytest
 import trio
 import trio.testing
 
-from engine.cli.feeding import Feeder, Pace, SendTimes
-from engine.cli.files import open_audio
-from engine.cli.speech import Segment, SpeechLog
-from engine.cli.timeline import Timeline
+from engine.cli.reports.speech_log import Segment, SpeechLog
+from engine.cli.reports.timeline import Timeline
+from engine.cli.streaming.audio_files import open_audio
+from engine.cli.streaming.feeder import Feeder, Pace, SendTimes
 from engine.messages import Chunk, Ready
 from tests.cli.programs import write_tone
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import trustme
 
-from engine.cli.manifests import DATA
+from engine.cli.common.manifests import DATA
 from tests.cli.programs import (
     RESAMPLE,
     Program,

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from engine.serve import main
+from engine.serve.command import main
 from protos import common_pb2 as pb
 from tests.e2e.clients import ROOT, Foreign
 from tests.e2e.raw_messages import (

@@ -8,9 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from engine.cli.failures import explain
-from engine.cli.report import print_json
-from engine.cli.terminal import printable
+from engine.cli.common.terminal import print_json, printable
 
 __all__ = ["STREAM_EXITS", "Command", "Group", "with_options"]
 
@@ -55,6 +53,8 @@ class Command(Explained):
         try:
             return super().invoke(ctx)
         except Exception as error:
+            from engine.cli.common.explanations import explain  # loads every library whose errors it knows
+
             explained = explain(error)
             if explained is None:
                 raise

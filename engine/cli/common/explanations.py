@@ -1,24 +1,18 @@
-"""How a command ends badly: what is raised, what is said, and the exit code."""
+"""Errors that end a command: what to say of each, and its exit code.
+
+Apart from `failures`, because it imports the libraries whose errors it explains, and `--help` must not.
+"""
 
 from __future__ import annotations
 
-import click
 import soundfile
 import trio
 
+from engine.cli.common.failures import FAILED, USAGE, BadInput
 from engine.errors import Category, EngineError, ManifestInvalid
 from transport.client import RemoteError, RpcError
 
-__all__ = ["FAILED", "USAGE", "BadInput", "explain", "nobody_reads"]
-
-FAILED = 1
-USAGE = 2
-
-
-class BadInput(click.ClickException):
-    """What the user gave cannot be used: a file, a manifest, an address."""
-
-    exit_code = USAGE
+__all__ = ["explain", "nobody_reads"]
 
 
 def nobody_reads(error: BaseException | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from engine.cli.speech import SpeechLog
+from engine.cli.reports.speech_log import SpeechLog
 from engine.errors import EngineError
 from engine.latency import LatencyHistogram
 from engine.messages import Ready, SessionMetrics

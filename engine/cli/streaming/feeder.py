@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator
 import attrs
 import trio
 
-from engine.cli.files import AudioFile
-from engine.cli.sessions import AnySession
+from engine.cli.streaming.audio_files import AudioFile
+from engine.cli.streaming.sessions import AnySession
 from engine.errors import SessionClosed
 from engine.messages import Chunk
 from nodes.contract import Audio, SampleFormat

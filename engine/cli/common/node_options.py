@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from engine.catalogue.discovery import Discovered, discover
-from engine.cli.commands import with_options
-from engine.cli.failures import BadInput
-from engine.cli.terminal import printable
+from engine.cli.common.command import with_options
+from engine.cli.common.failures import BadInput
+from engine.cli.common.terminal import printable
 from engine.manifest.plan import Registry
 from engine.serve.flags import DIRECTORY_OPTIONS, PLUGIN_OPTIONS, allowed_nodes
 from nodes.registry import BUILTIN

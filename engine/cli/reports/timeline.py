@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from engine.cli.speech import Segment
+from engine.cli.reports.speech_log import Segment
 
 __all__ = ["Timeline"]
 

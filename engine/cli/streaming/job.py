@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import attrs
 import click
 
-from engine.cli.commands import with_options
-from engine.cli.failures import BadInput
-from engine.cli.feeding import Pace
-from engine.cli.manifests import packaged_manifest, read_manifest, source_ids
+from engine.cli.common.command import with_options
+from engine.cli.common.failures import BadInput
+from engine.cli.common.manifests import packaged_manifest, read_manifest, source_ids
+from engine.cli.streaming.feeder import Pace
 from engine.limits import Overflow, ResourceLimits, SessionOptions
 from engine.manifest import Manifest
 from engine.manifest.checker import make_plan

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
-__all__ = ["make_console", "printable", "tolerate_encodings"]
+__all__ = ["make_console", "print_json", "printable", "tolerate_encodings"]
 
 
 def make_console() -> Console:
     """Standard output, as rich sees it; in a pipe, lines are as long as they are."""
+    from rich.console import Console  # here, so that --help does not load it
+
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 10_000
@@ -28,3 +34,8 @@ def tolerate_encodings() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of standard output, at once."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)

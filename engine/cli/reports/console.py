@@ -12,24 +12,24 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from engine.cli.failures import explain
-from engine.cli.files import OutputFiles
-from engine.cli.speech import Segment
-from engine.cli.summary import LABEL_WIDTH, label, latencies, summary_parts
-from engine.cli.tally import Tally
-from engine.cli.terminal import make_console, printable
-from engine.cli.timeline import Timeline
+from engine.cli.common.explanations import explain
+from engine.cli.common.terminal import make_console, printable
+from engine.cli.reports.output_files import OutputFiles
+from engine.cli.reports.speech_log import Segment
+from engine.cli.reports.summary import LABEL_WIDTH, label, latencies, summary_parts
+from engine.cli.reports.tally import Tally
+from engine.cli.reports.timeline import Timeline
 from engine.errors import EngineError
 from engine.messages import Result, SessionMetrics
 
-__all__ = ["PersonReport"]
+__all__ = ["ConsoleReport"]
 
 _REFRESH_S = 0.1
 _LINE_S = 5.0
 _ERRORS_SHOWN = 5
 
 
-class PersonReport:
+class ConsoleReport:
     """Shows a stream as it runs.
 
     Args:

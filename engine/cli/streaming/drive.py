@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable
 import attrs
 import trio
 
-from engine.cli.failures import FAILED, explain, nobody_reads
-from engine.cli.feeding import Feeder
-from engine.cli.files import OutputFiles
-from engine.cli.report import Report
-from engine.cli.sessions import AnySession
-from engine.cli.tally import Tally
+from engine.cli.common.explanations import explain, nobody_reads
+from engine.cli.common.failures import FAILED
+from engine.cli.reports.output_files import OutputFiles
+from engine.cli.reports.report import Report
+from engine.cli.reports.tally import Tally
+from engine.cli.streaming.feeder import Feeder
+from engine.cli.streaming.sessions import AnySession
 from engine.errors import EngineError
 from engine.messages import Result, SessionMetrics
 

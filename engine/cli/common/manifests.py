@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import resources
 
-from engine.cli.failures import BadInput
+from engine.cli.common.failures import BadInput
 from engine.errors import Fault, ManifestInvalid
 from engine.manifest import MAX_MANIFEST_BYTES, Manifest, load_manifest, manifest_from_json
 

@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from engine.cli.tally import Tally
-from engine.cli.terminal import printable
+from engine.cli.common.terminal import printable
+from engine.cli.reports.tally import Tally
 from engine.messages import NodeFigures, SessionMetrics
 
 __all__ = ["LABEL_WIDTH", "label", "latencies", "summary_parts"]

@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import attrs
 import click
 
-from engine.cli.files import OutputFiles
-from engine.cli.speech import Segment
-from engine.cli.tally import Tally, balances
+from engine.cli.common.terminal import print_json
+from engine.cli.reports.output_files import OutputFiles
+from engine.cli.reports.speech_log import Segment
+from engine.cli.reports.tally import Tally, balances
 from engine.errors import EngineError
 from engine.messages import Result, SessionMetrics
 
-__all__ = ["JsonReport", "Report", "latency_figures", "print_json"]
+__all__ = ["JsonReport", "Report", "latency_figures"]
 
 
 class Report(Protocol):
@@ -45,11 +46,6 @@ class Report(Protocol):
 
     def failed(self, message: str, error: BaseException) -> None:
         """The command ends without a stream, or after its summary."""
-
-
-def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on one line of standard output, at once."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def latency_figures(tally: Tally) -> dict[str, float]:

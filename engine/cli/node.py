@@ -16,11 +16,10 @@ import click
 
 from engine.catalogue.discovery import PluginBroken, load_file
 from engine.catalogue.examples import example_params
-from engine.cli.commands import Command, Group
-from engine.cli.failures import BadInput
-from engine.cli.manifests import DATA
-from engine.cli.report import print_json
-from engine.cli.terminal import printable
+from engine.cli.common.command import Command, Group
+from engine.cli.common.failures import BadInput
+from engine.cli.common.manifests import DATA
+from engine.cli.common.terminal import print_json, printable
 from engine.errors import Fault
 from engine.manifest.parameters import build_node
 from engine.strict_json import BadJson, load_json_object
@@ -31,7 +30,7 @@ from nodes.registry import BUILTIN
 __all__ = ["node"]
 
 
-@click.group(cls=Group, short_help="Write a node of your own, and check it.", example="headrace node new Tremolo")
+@click.group(cls=Group, example="headrace node new Tremolo")
 def node() -> None:
     """Write a node of your own, and check that it keeps the contract."""
 

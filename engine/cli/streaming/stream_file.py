@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from engine.cli.driving import Interruption, drive, run_command
-from engine.cli.feeding import Feeder
-from engine.cli.files import AudioFile, OutputFiles, open_audio
-from engine.cli.options import Job
-from engine.cli.person import PersonReport
-from engine.cli.report import JsonReport, Report
-from engine.cli.sessions import AnySession
+from engine.cli.reports.console import ConsoleReport
+from engine.cli.reports.output_files import OutputFiles
+from engine.cli.reports.report import JsonReport, Report
+from engine.cli.streaming.audio_files import AudioFile, open_audio
+from engine.cli.streaming.drive import Interruption, drive, run_command
+from engine.cli.streaming.feeder import Feeder
+from engine.cli.streaming.job import Job
+from engine.cli.streaming.sessions import AnySession
 
 __all__ = ["OpenSession", "make_report", "stream_file", "stream_job"]
 
@@ -48,7 +49,7 @@ def make_report(job: Job, audio: AudioFile, side: str) -> Report:
         ("through", f"{name}: " + ", ".join(f"{node.id} ({node.node_type})" for node in job.manifest.nodes)),
     ]
     node_types = {node.id: node.node_type for node in job.manifest.nodes}
-    return PersonReport(head, audio.duration_s, node_types, side=side, realtime=job.pace.realtime)
+    return ConsoleReport(head, audio.duration_s, node_types, side=side, realtime=job.pace.realtime)
 
 
 async def stream_file(

@@ -1,0 +1,1 @@
+"""Parts that all commands share; light modules, so that `--help` is quick."""

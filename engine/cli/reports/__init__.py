@@ -1,0 +1,1 @@
+"""Reports of a stream: for people at a terminal, for programs as JSON lines, and as files."""

@@ -1,0 +1,153 @@
+"""The server: where nodes, engine and transport are wired together. `python -m engine.serve --help`.
+
+It prints a line `listening on ADDRESS` for each address once it is ready to answer. SIGINT or SIGTERM drains: no new
+calls, running ones get `--drain-timeout` to end, then sessions are closed, so that their tails are delivered, and what
+is left is cancelled. A second signal ends at once. Either way the exit code is 0. SIGHUP reads certificates and tokens
+again. SIGUSR1 prints a line of JSON: connections, calls, sessions by token's name, refusals, nodes that held the loop.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from engine.runtime.engine import Engine
+from engine.runtime.placement import Threads
+from engine.runtime.watchdog import Watchdog
+from engine.serve import heap
+from engine.serve.settings import Files, Settings
+from transport.codec.methods import EXECUTION_SERVICE, SESSION_PATHS, STREAMING_SERVICE
+from transport.server import Server, serve
+from transport.server.access import AccessControl, AccessPolicy
+from transport.service.health import Health
+from transport.service.pipelines import handlers
+from transport.service.reflection import Reflection
+
+__all__ = ["run_server", "serve_until_signal"]
+
+log = logging.getLogger("headrace.serve")
+
+
+def _engine(settings: Settings) -> Engine:
+    return Engine(
+        settings.registry,
+        maxima=settings.maxima,
+        threads=Threads(settings.worker_threads, settings.max_abandoned_calls),
+        watchdog=Watchdog(settings.watchdog_ms),
+    )
+
+
+async def run_server(
+    settings: Settings,
+    files: Files | None = None,
+    engine: Engine | None = None,
+    *,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `Server.drain` or cancellation.
+
+    Args:
+      settings: what to listen on and what to allow.
+      files: what `settings` names, read.
+      engine: made by `settings`.
+      task_status: given the server once it is ready to answer.
+
+    Raises:
+      AddressInUse: another process listens there.
+      AddressUnusable: nobody can.
+      BadTlsFiles, BadTokenFile.
+    """
+    files = files or Files(settings)
+    engine = engine or _engine(settings)
+    health = Health((EXECUTION_SERVICE, STREAMING_SERVICE))
+    service = handlers(engine, debug_errors=settings.debug_errors, idle_timeout_s=settings.session_idle_timeout_s)
+    reflection = Reflection().handlers() if settings.reflection else {}
+    rules = AccessPolicy(
+        open_paths=frozenset(health.handlers()),
+        session_paths=SESSION_PATHS,
+        max_sessions=settings.max_sessions,
+        max_sessions_per_token=settings.max_sessions_per_token,
+    )
+    with engine.watchdog.watching():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.sweep.run)
+            await serve(
+                {**service, **health.handlers(), **reflection},
+                listen=settings.listen,
+                reuse_port=settings.reuse_port,
+                limits=settings.limits,
+                access=AccessControl(rules, files.tokens),
+                tls=files.tls,
+                on_drain=health.shut_down,
+                debug_errors=settings.debug_errors,
+                task_status=task_status,
+            )
+            nursery.cancel_scope.cancel()
+
+
+async def serve_until_signal(settings: Settings, files: Files) -> None:
+    """Serve until SIGINT or SIGTERM and what follows from it; see the module's docstring for the signals."""
+    engine = _engine(settings)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # so it will be when the receiver is gone: one more must not kill us then
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1) as signals:
+        async with trio.open_nursery() as watching:
+            async with trio.open_nursery() as serving:
+                server: Server = await serving.start(run_server, settings, files, engine)
+                heap.freeze()
+                _warn_of_open_tokens(server, files)
+                for listener in server.listeners:
+                    print(f"listening on {listener.name}", flush=True)
+                stop = serving.cancel_scope.cancel
+                statistics = partial(_statistics, server, engine)
+                watching.start_soon(_heed_signals, signals, server, files, statistics, settings.drain_timeout_s, stop)
+            watching.cancel_scope.cancel()
+
+
+async def _heed_signals(
+    signals: AsyncIterator[int],
+    server: Server,
+    files: Files,
+    statistics: Callable[[], dict[str, Any]],
+    timeout_s: float,
+    stop: Callable[[], None],
+) -> None:
+    draining = False
+    async for number in signals:
+        name = signal.Signals(number).name
+        if number == signal.SIGHUP:
+            files.reload()
+        elif number == signal.SIGUSR1:
+            print(json.dumps(statistics()), flush=True)
+        elif draining:
+            log.info("%s again: ending at once", name)
+            stop()
+        else:
+            draining = True
+            log.info("%s: draining %d calls, for at most %g s", name, server.open_calls, timeout_s)
+            server.drain(timeout_s)
+
+
+def _statistics(server: Server, engine: Engine) -> dict[str, Any]:
+    return {
+        "connections": len(server.connections),
+        "calls": server.open_calls,
+        **attrs.asdict(server.access.statistics()),
+        "abandoned_calls": engine.threads.straggling,
+        "event_loop_holds": engine.watchdog.figures(),
+    }
+
+
+def _warn_of_open_tokens(server: Server, files: Files) -> None:
+    if files.tokens is None or files.tls is not None:
+        return
+    for listener in server.listeners:
+        if not listener.is_local:
+            log.warning("tokens travel to %s in the clear: use --tls-cert, or a proxy that has TLS", listener.name)
