@@ -47,9 +47,9 @@ class Capacity:
     """What was found.
 
     Attributes:
-      sessions: the largest number that passed; 0 if none did.
-      limit: what the next larger number failed for: "server", "client" or "machine"; "none" if none failed.
-      rows: every run, in order.
+      sessions: The largest number that passed; 0 if none did.
+      limit: What the next larger number failed for: "server", "client" or "machine"; "none" if none failed.
+      rows: Every run, in order.
     """
 
     sessions: int = 0
@@ -61,10 +61,10 @@ def largest(passes: Callable[[int], bool], start: int, most: int, resolution: fl
     """The largest number that passes, if those below it do too.
 
     Args:
-      passes: asked at most once about a number.
-      start: the first that is tried; then it is doubled while it passes.
-      most: no more than this is tried.
-      resolution: how near the answer and the next failure have to be, as a share.
+      passes: Asked at most once about a number.
+      start: The first that is tried; then it is doubled while it passes.
+      most: No more than this is tried.
+      resolution: How near the answer and the next failure have to be, as a share.
 
     Returns:
       The largest that passed, 0 if none did; and the smallest that failed, None if none did.
@@ -96,12 +96,12 @@ def find_capacity(
     """Find how many sessions a server serves in time.
 
     Args:
-      run: a load of so many sessions.
-      limit_ms: what p99 has to be below.
-      start: the first number that is tried.
-      most: no more than this is tried.
-      resolution: as a share of the answer.
-      repeats: runs of a number, of which the majority decides.
+      run: A load of so many sessions.
+      limit_ms: What p99 has to be below.
+      start: The first number that is tried.
+      most: No more than this is tried.
+      resolution: As a share of the answer.
+      repeats: Runs of a number, of which the majority decides.
     """
     found = Capacity()
     reasons: dict[int, str] = {}

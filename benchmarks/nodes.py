@@ -46,10 +46,10 @@ class Cost:
 
     Attributes:
       median_us: CPU time for a chunk.
-      mean_us: the same, spread evenly: what counts where some chunks cost much more than others.
-      p99_us: of one chunk in a hundred.
-      delay_ms: what the node says of itself once it knows the sample rate.
-      chunks: how many were measured.
+      mean_us: The same, spread evenly: what counts where some chunks cost much more than others.
+      p99_us: Of one chunk in a hundred.
+      delay_ms: What the node says of itself once it knows the sample rate.
+      chunks: How many were measured.
     """
 
     median_us: float

@@ -30,10 +30,10 @@ class Sweep:
     """One thing that is varied, with all else fixed.
 
     Attributes:
-      name: of the option that lists its points, and of the plot.
-      title: what is fixed.
-      label: what is varied, with its unit.
-      load: from a point and the seconds that it may take.
+      name: Of the option that lists its points, and of the plot.
+      title: What is fixed.
+      label: What is varied, with its unit.
+      load: From a point and the seconds that it may take.
     """
 
     name: str

@@ -54,11 +54,11 @@ class EngineError(Exception):
     """Base of everything the engine reports to a client.
 
     Attributes:
-      message: for a person; says what was wrong, where, and what would be right.
-      node_id: the node concerned, or "".
-      sequence: the chunk concerned, or None.
-      context: facts for a program; a JSON object.
-      stack_trace: of a failed node or a bug; shown to clients only where the operator allows it.
+      message: For a person; says what was wrong, where, and what would be right.
+      node_id: The node concerned, or "".
+      sequence: The chunk concerned, or None.
+      context: Facts for a program; a JSON object.
+      stack_trace: Of a failed node or a bug; shown to clients only where the operator allows it.
     """
 
     category: ClassVar[Category] = Category.INTERNAL

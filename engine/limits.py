@@ -27,9 +27,9 @@ class ResourceLimits:
     """Limits of one session; in a request, 0 asks for the default.
 
     Attributes:
-      max_memory_bytes: accounted bytes, that is buffers in flight and what nodes report.
-      max_timeout_ms: from a row's entering the graph to the last sink's packet; of a one-shot call, the whole of it.
-      max_audio_samples: samples over all channels in one chunk; of a one-shot call, in one input.
+      max_memory_bytes: Accounted bytes, that is buffers in flight and what nodes report.
+      max_timeout_ms: From a row's entering the graph to the last sink's packet; of a one-shot call, the whole of it.
+      max_audio_samples: Samples over all channels in one chunk; of a one-shot call, in one input.
     """
 
     max_memory_bytes: int = 0
@@ -62,14 +62,14 @@ class SessionOptions:
     """How a session treats its chunks; in a request, 0 asks for the default.
 
     Attributes:
-      input_capacity: chunks and flushes that may be under way at once, from being read to their response's being
+      input_capacity: Chunks and flushes that may be under way at once, from being read to their response's being
         handed over: the session's credits (default 32, at most 1024).
-      reorder_window: rows that may wait for a hole to fill (default 16, at most 1024).
-      reorder_timeout_ms: how long a row waits for a source that has not given its chunk (default 200, at most 60,000).
-      overflow: whether a full session makes the client wait or drops.
-      max_age_ms: a row that has waited longer than this to enter the graph is dropped; 0 is never.
-      metrics_interval_ms: between periodic metrics (default 1000, at least 50).
-      lean: results without per-node maps.
+      reorder_window: Rows that may wait for a hole to fill (default 16, at most 1024).
+      reorder_timeout_ms: How long a row waits for a source that has not given its chunk (default 200, at most 60,000).
+      overflow: Whether a full session makes the client wait or drops.
+      max_age_ms: A row that has waited longer than this to enter the graph is dropped; 0 is never.
+      metrics_interval_ms: Between periodic metrics (default 1000, at least 50).
+      lean: Results without per-node maps.
     """
 
     input_capacity: int = 0

@@ -34,14 +34,14 @@ class Chunk:
     """One chunk of one source; not to be changed.
 
     Attributes:
-      item: audio or data. An audio item's `start` is given by the session.
+      item: Audio or data. An audio item's `start` is given by the session.
       sequence: 0 to 2^64 - 1; rises by one from chunk to chunk, shared by all sources.
-      source: the source node's id; "" where the pipeline has just one source.
-      timestamp_ms: capture time, echoed in the result; 0 is none.
-      received_at: when its bytes had been read.
-      parse_s: what parsing it took.
-      data_bytes: length of a data item's JSON text, for the accounts.
-      nbytes: accounted bytes.
+      source: The source node's id; "" where the pipeline has just one source.
+      timestamp_ms: Capture time, echoed in the result; 0 is none.
+      received_at: When its bytes had been read.
+      parse_s: What parsing it took.
+      data_bytes: Length of a data item's JSON text, for the accounts.
+      nbytes: Accounted bytes.
     """
 
     item: Item
@@ -62,9 +62,9 @@ class BadChunk:
     """A chunk that could not be made sense of at the border; it is answered and counted like any that is refused.
 
     Attributes:
-      error: what is wrong with it.
-      sequence: its number, which is then no hole; None if even that is unknown.
-      source: the node it was for.
+      error: What is wrong with it.
+      sequence: Its number, which is then no hole; None if even that is unknown.
+      source: The node it was for.
     """
 
     error: ChunkRefused
@@ -106,7 +106,7 @@ class NodeOutcome:
     """What became of one node: in one row, or in a whole call.
 
     Attributes:
-      metadata: where and on what it ran, as JSON text.
+      metadata: Where and on what it ran, as JSON text.
     """
 
     node_id: str
@@ -120,13 +120,13 @@ class NodeFigures:
     """What one node cost: in one row, or since the session began.
 
     Attributes:
-      run_ms: in `process` and `finish`, wall clock.
-      queue_ms: packets waited this long for the node.
-      max_run_ms: the longest single row.
-      chunks: rows that gave it something to do.
-      samples: taken in, over all channels.
-      memory_bytes: as the node reports.
-      custom_metrics: as the node reports, JSON text; "" is none.
+      run_ms: In `process` and `finish`, wall clock.
+      queue_ms: Packets waited this long for the node.
+      max_run_ms: The longest single row.
+      chunks: Rows that gave it something to do.
+      samples: Taken in, over all channels.
+      memory_bytes: As the node reports.
+      custom_metrics: As the node reports, JSON text; "" is none.
     """
 
     run_ms: float = 0.0
@@ -143,19 +143,19 @@ class Result:
     """What a row gives back; not to be changed.
 
     Attributes:
-      sequence: the row's number; of a flush, the last row's, or None if there was none.
-      flush: it answers a FLUSH or CLOSE and has the nodes' tails.
-      outputs: node id → what it gave; sinks and `is_output` nodes that gave something.
-      items: node id → the same, before they were joined.
-      errors: one for each node that refused this row; they precede the result on the wire.
+      sequence: The row's number; of a flush, the last row's, or None if there was none.
+      flush: It answers a FLUSH or CLOSE and has the nodes' tails.
+      outputs: Node id → what it gave; sinks and `is_output` nodes that gave something.
+      items: Node id → the same, before they were joined.
+      errors: One for each node that refused this row; they precede the result on the wire.
       status: SUCCESS if every node did something, else PARTIAL_SUCCESS.
-      nodes: one outcome per node in topological order; empty when lean.
-      figures: node id → figures of this row; empty when lean.
-      wall_ms: from the first chunk's having been read until this was made.
-      cpu_ms: thread CPU time of its way through the graph: the nodes, and what the engine does between them.
-      memory_bytes: highest accounted bytes of the session so far.
-      parse_ms: parsing this row's chunks.
-      timestamp_ms: capture time of the row's first chunk.
+      nodes: One outcome per node in topological order; empty when lean.
+      figures: Node id → figures of this row; empty when lean.
+      wall_ms: From the first chunk's having been read until this was made.
+      cpu_ms: Thread CPU time of its way through the graph: the nodes, and what the engine does between them.
+      memory_bytes: Highest accounted bytes of the session so far.
+      parse_ms: Parsing this row's chunks.
+      timestamp_ms: Capture time of the row's first chunk.
     """
 
     sequence: int | None

@@ -18,11 +18,11 @@ def butterworth(order: int, kind: str, cutoff_hz: Any, sample_rate: int, channel
     """Design a Butterworth filter and put it at rest.
 
     Args:
-      order: of the filter; a band-pass has twice as many poles.
+      order: Of the filter; a band-pass has twice as many poles.
       kind: "highpass", "lowpass" or "bandpass".
-      cutoff_hz: the frequency, for a band-pass the pair of them, that comes out at half the power.
-      sample_rate: in Hz.
-      channels: how many.
+      cutoff_hz: The frequency, for a band-pass the pair of them, that comes out at half the power.
+      sample_rate: In Hz.
+      channels: How many.
 
     Raises:
       InvalidInput: a frequency is not below half the sample rate.

@@ -91,7 +91,7 @@ def to_float32(frames: Samples) -> Float32:
     """Scale samples to float32 in [-1, 1): i16 by 2^15, i32 by 2^31 (24 significant bits are kept).
 
     Args:
-      frames: float32, int16 or int32, any shape. float32 is returned as it is, without a copy.
+      frames: Float32, int16 or int32, any shape. float32 is returned as it is, without a copy.
     """
     if frames.dtype == _FLOAT32:
         same: Float32 = frames
@@ -143,11 +143,11 @@ class Audio(_Fields):
     """A block of audio at a position of its stream.
 
     Attributes:
-      frames: shape (n, channels), float32 nominally in [-1, 1], int16 or int32; read-only. n may be 0.
-      sample_rate: in Hz.
-      start: position of the first frame, in frames at this block's own rate, since the session began.
-      channels: how many, 1 to 128.
-      sample_format: which of "f32", "i16" and "i32" the frames are.
+      frames: Shape (n, channels), float32 nominally in [-1, 1], int16 or int32; read-only. n may be 0.
+      sample_rate: In Hz.
+      start: Position of the first frame, in frames at this block's own rate, since the session began.
+      channels: How many, 1 to 128.
+      sample_format: Which of "f32", "i16" and "i32" the frames are.
 
     Raises:
       ValueError: the shape, dtype, channel count (1 to 128) or sample rate is not one of these.
@@ -197,9 +197,9 @@ class Audio(_Fields):
         """New audio in this block's sample format: what a node gives back.
 
         Args:
-          frames: float32, shape (n, channels); values beyond full scale are clipped in integer formats.
-          sample_rate: in Hz; this block's if not given.
-          start: in frames at that rate; this block's if not given.
+          frames: Float32, shape (n, channels); values beyond full scale are clipped in integer formats.
+          sample_rate: In Hz; this block's if not given.
+          start: In frames at that rate; this block's if not given.
         """
         return Audio(
             from_float32(frames, self.sample_format),
@@ -240,9 +240,9 @@ class Data:
     """A JSON object, for a moment or a stretch of the stream.
 
     Attributes:
-      value: what `json.dumps` takes: str keys; no NaN or Infinity.
-      at: where it begins, in seconds since the session began; None if it belongs to no moment.
-      until: where it ends, in seconds.
+      value: What `json.dumps` takes: str keys; no NaN or Infinity.
+      at: Where it begins, in seconds since the session began; None if it belongs to no moment.
+      until: Where it ends, in seconds.
     """
 
     value: Mapping[str, Any]
@@ -258,8 +258,8 @@ class To:
     """An item for one downstream node alone; only a node that `routes` gives such.
 
     Attributes:
-      target: id of a node that this one leads to.
-      item: what it is to get.
+      target: Id of a node that this one leads to.
+      item: What it is to get.
     """
 
     target: str
@@ -281,12 +281,12 @@ def parameter(
     where parameters come in; these bounds are checked whenever the node is built.
 
     Args:
-      default: a value, or nothing for a required parameter; a mutable one is copied for each node.
-      help: one line, with the unit.
-      at_least: lowest allowed number.
-      at_most: highest allowed number.
-      above: the number has to be greater than this.
-      choices: the only values allowed.
+      default: A value, or nothing for a required parameter; a mutable one is copied for each node.
+      help: One line, with the unit.
+      at_least: Lowest allowed number.
+      at_most: Highest allowed number.
+      above: The number has to be greater than this.
+      choices: The only values allowed.
     """
 
     def check(node: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -396,7 +396,7 @@ class Join(_Common):
         """Take one row and yield what comes of it.
 
         Args:
-          row: upstream node id → its items of this row, perhaps none; every upstream node is there. A `Join`
+          row: Upstream node id → its items of this row, perhaps none; every upstream node is there. A `Join`
             that is itself a source finds its chunk under the empty id.
 
         Raises:

@@ -36,11 +36,11 @@ class _Picker:
     """Finds peaks in the flux of one unbroken stretch.
 
     Attributes:
-      start_ms: where its first window begins.
-      hop_ms: from one window to the next, exactly.
-      next_window: number of the window that is to be decided on next.
-      flux: of `_BEFORE` windows before that one (0 before the first), and of those since.
-      last_ms: when the last onset was.
+      start_ms: Where its first window begins.
+      hop_ms: From one window to the next, exactly.
+      next_window: Number of the window that is to be decided on next.
+      flux: Of `_BEFORE` windows before that one (0 before the first), and of those since.
+      last_ms: When the last onset was.
     """
 
     start_ms: float

@@ -70,9 +70,9 @@ def yin(
     """The period of each window, in frames, 0 where there is none, and the height of its dip.
 
     Args:
-      windows: shape (count, size); periods of up to size / 2 frames are found.
-      shortest: shortest period.
-      threshold: of the dip.
+      windows: Shape (count, size); periods of up to size / 2 frames are found.
+      shortest: Shortest period.
+      threshold: Of the dip.
     """
     normalised = _normalised(_difference(windows))
     inside = normalised[:, shortest:-1]

@@ -119,9 +119,9 @@ def with_directories(
     """The nodes of `BUILTIN`, of which Recorder and Player are allowed the directories that are given.
 
     Args:
-      recordings: where Recorder writes.
-      media: what Player reads from.
-      max_recordings_bytes: with so much in `recordings` no further recording is begun.
+      recordings: Where Recorder writes.
+      media: What Player reads from.
+      max_recordings_bytes: With so much in `recordings` no further recording is begun.
     """
     allowed: dict[str, type] = dict(BUILTIN)
     if recordings is not None:

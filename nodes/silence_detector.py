@@ -26,8 +26,8 @@ class _Dropouts:
     """Holes in the sound, and whether they are so many that they are intermittent.
 
     Attributes:
-      longest_ms: what lasts longer is no hole.
-      many: so many within `window_ms` are intermittent, until a window goes by without any.
+      longest_ms: What lasts longer is no hole.
+      many: So many within `window_ms` are intermittent, until a window goes by without any.
     """
 
     alarm: Alarm

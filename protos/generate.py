@@ -7,6 +7,8 @@ tools would give code that the oldest protobuf we declare cannot run.
 With `--check` nothing is written; the exit status is 1 if the committed code is not what the tools give.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import subprocess

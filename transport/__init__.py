@@ -1,5 +1,7 @@
 """gRPC over HTTP/2 for trio: bounded, cancellable, and the only package that knows the wire."""
 
+from __future__ import annotations
+
 import logging
 
 logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it tells every header, bearer tokens among them

@@ -80,7 +80,7 @@ class Clients:
     """The sessions of one process.
 
     Attributes:
-      report: what came of them so far.
+      report: What came of them so far.
     """
 
     def __init__(self, share: Share, pipe: Connection) -> None:
@@ -130,7 +130,7 @@ class Clients:
         """Send all chunks, and read their answers.
 
         Args:
-          begin: when the first session's first chunk is due.
+          begin: When the first session's first chunk is due.
         """
         gc.collect()
         gc.freeze()

@@ -31,11 +31,11 @@ def drive(load: Load, host: str, port: int, server: int, advance: Advance = no_p
     """Run a load against a server.
 
     Args:
-      load: what to do.
-      host: where.
-      port: the same.
-      server: the process id, whose use of the machine is measured.
-      advance: told of answered chunks as they come.
+      load: What to do.
+      host: Where.
+      port: The same.
+      server: The process id, whose use of the machine is measured.
+      advance: Told of answered chunks as they come.
 
     Raises:
       LoadFailed: the sessions could not be opened, or a client process died.

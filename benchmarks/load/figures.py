@@ -76,9 +76,9 @@ def interval(
     """A confidence interval by the percentile bootstrap (Efron 1979), drawn with a fixed seed.
 
     Args:
-      samples: independent ones, such as the ratio of each pair of runs.
-      statistic: from shape (..., samples) to (...); the median if nothing else is said.
-      share: of the resamples that lie within.
+      samples: Independent ones, such as the ratio of each pair of runs.
+      statistic: From shape (..., samples) to (...); the median if nothing else is said.
+      share: Of the resamples that lie within.
     """
     values = np.asarray(samples, float)
     drawn = np.random.default_rng(7).choice(values, (_RESAMPLES, len(values)))

@@ -45,9 +45,9 @@ class Call:
     """One bidirectional call; made by `Wire.call`.
 
     Attributes:
-      status: gRPC's code once it is over, else None.
-      details: what the server said about it.
-      reads: give credit back as messages come; else `Wire.credit` does.
+      status: GRPC's code once it is over, else None.
+      details: What the server said about it.
+      reads: Give credit back as messages come; else `Wire.credit` does.
     """
 
     def __init__(self, number: int, window: int) -> None:
@@ -124,8 +124,8 @@ class Wire:
     """A connection and its calls. Nothing here waits: select on `socket` and on `wants_to_write`.
 
     Args:
-      connected: owned from here on.
-      authority: what the server is called.
+      connected: Owned from here on.
+      authority: What the server is called.
     """
 
     def __init__(self, connected: socket.socket, authority: str) -> None:

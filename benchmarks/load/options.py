@@ -47,9 +47,9 @@ class Streamed:
     """What each session streams, through what.
 
     Attributes:
-      name: of the manifest.
-      seconds: of audio; two chunks at least.
-      lean: ask for results without per-node maps.
+      name: Of the manifest.
+      seconds: Of audio; two chunks at least.
+      lean: Ask for results without per-node maps.
     """
 
     name: str

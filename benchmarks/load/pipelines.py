@@ -41,12 +41,12 @@ def pipeline_script(
     """A session that streams speech-like audio, mono i16.
 
     Args:
-      manifest: of one source.
-      chunk_ms: length of a chunk.
-      chunks: how many.
+      manifest: Of one source.
+      chunk_ms: Length of a chunk.
+      chunks: How many.
       sample_rate: Hz.
-      lean: ask for results without per-node maps.
-      sample_every: keep every so many of a session's results.
+      lean: Ask for results without per-node maps.
+      sample_every: Keep every so many of a session's results.
     """
     options = SessionOptions(lean=lean, metrics_interval_ms=600_000)
     return Script(

@@ -44,11 +44,11 @@ def run_load(
     """Start a server, run a load against it, and stop it.
 
     Args:
-      load: what to do.
-      bars: where its progress is shown.
-      text: beside its bar; how many sessions, if nothing else is said.
-      module: the server, as `running_server` takes it.
-      python: its interpreter.
+      load: What to do.
+      bars: Where its progress is shown.
+      text: Beside its bar; how many sessions, if nothing else is said.
+      module: The server, as `running_server` takes it.
+      python: Its interpreter.
 
     Raises:
       ClickException: it cannot be run.

@@ -46,14 +46,14 @@ class Script:
 
     Attributes:
       path: `/package.Service/Method`, a bidirectional one; or what takes its place in another protocol.
-      connect: to a host and a port, in that protocol; a function of a module.
-      calls_per_connection: as many as there can be in it; 0 is any number.
-      chunks: messages that get one answer each, in order.
-      opening: messages before the first chunk.
-      ready_after: how many messages of the server to wait for after them.
-      closing: messages after the last answer; then this side of the call is closed.
-      kind_of: tells what a message of the server is; a function of a module, since it is called in another process.
-      sample_every: answers kept for the report: every so many of each session; 0 is none.
+      connect: To a host and a port, in that protocol; a function of a module.
+      calls_per_connection: As many as there can be in it; 0 is any number.
+      chunks: Messages that get one answer each, in order.
+      opening: Messages before the first chunk.
+      ready_after: How many messages of the server to wait for after them.
+      closing: Messages after the last answer; then this side of the call is closed.
+      kind_of: Tells what a message of the server is; a function of a module, since it is called in another process.
+      sample_every: Answers kept for the report: every so many of each session; 0 is none.
     """
 
     path: str
@@ -72,14 +72,14 @@ class Load:
     """How a script is followed.
 
     Attributes:
-      sessions: at once.
-      period_s: between the chunks of a session; 0 is back to back: the next goes when the last one's answer has come.
-      warm_up: chunks of each session, its first ones, whose latencies do not count.
-      connections: that the sessions share; 0 is one for every 25 sessions.
-      processes: of clients; 0 is one for each core that is not the server's, but no more than four.
-      beside: one more session, which sends all its chunks at once and whose answers do not count.
-      beside_reads_per_s: bytes of its answers that its client reads; 0 is a client that has stalled.
-      grace_s: after the last chunk was due, how long its answer is waited for; back to back, how long a silence.
+      sessions: At once.
+      period_s: Between the chunks of a session; 0 is back to back: the next goes when the last one's answer has come.
+      warm_up: Chunks of each session, its first ones, whose latencies do not count.
+      connections: That the sessions share; 0 is one for every 25 sessions.
+      processes: Of clients; 0 is one for each core that is not the server's, but no more than four.
+      beside: One more session, which sends all its chunks at once and whose answers do not count.
+      beside_reads_per_s: Bytes of its answers that its client reads; 0 is a client that has stalled.
+      grace_s: After the last chunk was due, how long its answer is waited for; back to back, how long a silence.
     """
 
     script: Script
@@ -110,13 +110,13 @@ class Report:
     """What one client process has to say.
 
     Attributes:
-      due, received: seconds, shape (sessions, chunks); NaN where it was not sent, or not answered.
-      late_s: how long after a chunk was due this client got round to it, each.
-      cpu_s, wall_s: this client's own, from the first chunk to the last answer.
-      beside_unread_bytes: answers that have come for the session beside, and that it has not read.
-      kept: messages that `Kind.KEPT` and sampling kept.
-      errors: messages that were errors, and sessions that ended badly, the first few.
-      failed: how many of these there were.
+      due, received: Seconds, shape (sessions, chunks); NaN where it was not sent, or not answered.
+      late_s: How long after a chunk was due this client got round to it, each.
+      cpu_s, wall_s: This client's own, from the first chunk to the last answer.
+      beside_unread_bytes: Answers that have come for the session beside, and that it has not read.
+      kept: Messages that `Kind.KEPT` and sampling kept.
+      errors: Messages that were errors, and sessions that ended badly, the first few.
+      failed: How many of these there were.
     """
 
     due: npt.NDArray[np.float64]
@@ -135,15 +135,15 @@ class Outcome:
     """What came of a load.
 
     Attributes:
-      latencies_ms: of the chunks after the warm-up; infinite where no answer came.
-      chunks: answered, warm-up included.
-      lost: sent, or due, and not answered; warm-up included.
-      wall_s: from the first chunk's being due to the last answer.
-      server: what the server used in that time.
-      idle_rss_bytes: its resident memory when all sessions were open and none had sent a chunk.
+      latencies_ms: Of the chunks after the warm-up; infinite where no answer came.
+      chunks: Answered, warm-up included.
+      lost: Sent, or due, and not answered; warm-up included.
+      wall_s: From the first chunk's being due to the last answer.
+      server: What the server used in that time.
+      idle_rss_bytes: Its resident memory when all sessions were open and none had sent a chunk.
       client_cpu_shares: CPU time over wall time of each client process: near 1, the client is the limit.
-      client_late_p99_ms: how late the clients got round to chunks that were due.
-      beside_unread_bytes, kept, errors, failed: as in `Report`, of all processes.
+      client_late_p99_ms: How late the clients got round to chunks that were due.
+      beside_unread_bytes, kept, errors, failed: As in `Report`, of all processes.
     """
 
     latencies_ms: npt.NDArray[np.float64]

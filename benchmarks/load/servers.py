@@ -34,8 +34,8 @@ def running_server(module: Sequence[str] = HEADRACE, python: str = sys.executabl
     """Run `python -m MODULE ARGUMENTS...` while the block runs.
 
     Args:
-      module: of a server that prints `listening on HOST:PORT` once it is ready, and ends on SIGTERM.
-      python: another interpreter than this.
+      module: Of a server that prints `listening on HOST:PORT` once it is ready, and ends on SIGTERM.
+      python: Another interpreter than this.
 
     Raises:
       ClickException: it does not start.

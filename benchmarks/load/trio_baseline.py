@@ -20,8 +20,8 @@ class Relay:
     """The two ends.
 
     Attributes:
-      feed: where packets go in.
-      drains: where they come out, one for each sink.
+      feed: Where packets go in.
+      drains: Where they come out, one for each sink.
     """
 
     feed: trio.MemorySendChannel[object]

@@ -53,9 +53,9 @@ def branches(depth: int, fan_out: int, *, joined: bool = False) -> Manifest:
     """A graph of pass-through nodes: one that feeds `fan_out` equal chains, so that the longest path has `depth` nodes.
 
     Args:
-      depth: at least 1, and at least 2 with a fan-out above 1.
-      fan_out: how many chains there are behind the first node.
-      joined: end all chains in one more node.
+      depth: At least 1, and at least 2 with a fan-out above 1.
+      fan_out: How many chains there are behind the first node.
+      joined: End all chains in one more node.
     """
     nodes = ends = ["in"]
     edges: list[tuple[str, str]] = []

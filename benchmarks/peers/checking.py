@@ -33,9 +33,9 @@ class Answers:
     """What a session was told.
 
     Attributes:
-      audio: all samples that came back.
-      decisions: a "0" or "1" for every detector frame.
-      frames: of each answer's level.
+      audio: All samples that came back.
+      decisions: A "0" or "1" for every detector frame.
+      frames: Of each answer's level.
       levels: RMS and peak in dBFS, shape (answers, 2).
     """
 
@@ -85,9 +85,9 @@ def check(name: str, work: str, run: Any) -> None:
     """Have a server do the work once, and compare.
 
     Args:
-      name: of the server.
-      work: which.
-      run: a load against the server, as `Callable[[Load], Outcome]`.
+      name: Of the server.
+      work: Which.
+      run: A load against the server, as `Callable[[Load], Outcome]`.
 
     Raises:
       ClickException: something is wrong.

@@ -26,11 +26,11 @@ class Budget:
     """What has to hold.
 
     Attributes:
-      figure: of ours.
-      ours: a contender.
-      theirs: another, whose same figure ours is divided by; empty: the figure itself is judged.
-      limit: of that ratio, or figure.
-      at_least: ours is to be more than that, not less.
+      figure: Of ours.
+      ours: A contender.
+      theirs: Another, whose same figure ours is divided by; empty: the figure itself is judged.
+      limit: Of that ratio, or figure.
+      at_least: Ours is to be more than that, not less.
     """
 
     figure: str
@@ -62,10 +62,10 @@ class Comparison:
     """Contenders on the same work.
 
     Attributes:
-      title: of the table.
-      contenders: by name.
-      columns: figures to show, and their headings.
-      budgets: that it answers.
+      title: Of the table.
+      contenders: By name.
+      columns: Figures to show, and their headings.
+      budgets: That it answers.
     """
 
     title: str
@@ -89,10 +89,10 @@ class Comparison:
         """Run one contender once.
 
         Args:
-          name: of the contender.
-          python: its interpreter.
-          share: of the usual length of a run.
-          bars: for the progress.
+          name: Of the contender.
+          python: Its interpreter.
+          share: Of the usual length of a run.
+          bars: For the progress.
 
         Raises:
           ClickException: it cannot be run.
@@ -105,10 +105,10 @@ class OverSocket(Comparison):
     """Servers under a load, each run on a fresh one.
 
     Attributes:
-      stream: what each session sends.
-      sessions: at once; 0 is for a comparison that looks for the number.
-      connections: that they share; 0 is one for every 25.
-      paced: at real time, else back to back.
+      stream: What each session sends.
+      sessions: At once; 0 is for a comparison that looks for the number.
+      connections: That they share; 0 is one for every 25.
+      paced: At real time, else back to back.
     """
 
     stream: Stream
@@ -162,8 +162,8 @@ class Chain(Comparison):
     """Five pass-through nodes in process; each run checks its own output.
 
     Attributes:
-      mode: as `benchmarks.peers.chains.meter` has them.
-      frames: in a run.
+      mode: As `benchmarks.peers.chains.meter` has them.
+      frames: In a run.
     """
 
     mode: str

@@ -30,9 +30,9 @@ class Contender:
     """A program.
 
     Attributes:
-      peer: whose; a name of the roster.
-      module: to run, and its arguments; "{work}" stands for the work.
-      lean: ask Headrace for results without figures of every node, which nobody else gives.
+      peer: Whose; a name of the roster.
+      module: To run, and its arguments; "{work}" stands for the work.
+      lean: Ask Headrace for results without figures of every node, which nobody else gives.
       websocket: Pipecat's protocol instead of ours.
     """
 

@@ -34,10 +34,10 @@ class Peer:
     """Somebody to measure.
 
     Attributes:
-      about: what it is.
-      modules: that its programs import.
-      versions: an expression for a dict of them, after `modules` and importlib.metadata's `version` are imported.
-      pip: what pip installs, from this directory; empty is nothing, or Debian's.
+      about: What it is.
+      modules: That its programs import.
+      versions: An expression for a dict of them, after `modules` and importlib.metadata's `version` are imported.
+      pip: What pip installs, from this directory; empty is nothing, or Debian's.
       apt: Debian's packages.
     """
 
@@ -93,8 +93,8 @@ class Found:
     """A peer that can run.
 
     Attributes:
-      python: the interpreter.
-      versions: of what matters.
+      python: The interpreter.
+      versions: Of what matters.
     """
 
     python: str

@@ -27,9 +27,9 @@ def account(kept: Sequence[bytes], mean_ms: float, nodes: Sequence[str]) -> list
     Nodes on parallel branches wait for one another, so that stages may add up to more than their whole.
 
     Args:
-      kept: final metrics of sessions, and a sample of their results.
-      mean_ms: latency as the client saw it.
-      nodes: their ids, in the order to tell of them.
+      kept: Final metrics of sessions, and a sample of their results.
+      mean_ms: Latency as the client saw it.
+      nodes: Their ids, in the order to tell of them.
     """
     messages = [streaming.StreamResponse.FromString(each) for each in kept]
     finals = [each.metrics for each in messages if each.HasField("metrics")]

@@ -24,7 +24,7 @@ def describe(*packages: str) -> dict[str, str]:
     """Processor, cores, load, system, commit and versions, as they are here and now.
 
     Args:
-      packages: whose versions count beside our own dependencies'.
+      packages: Whose versions count beside our own dependencies'.
     """
     facts = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -110,8 +110,8 @@ class Usage:
 
     Attributes:
       cpu_s: CPU time of all its threads, by the scheduler's own account, which is exact where ticks are not.
-      waited_s: how long they were ready to run and others had the core.
-      rss_bytes: resident memory now; of a difference, at its end.
+      waited_s: How long they were ready to run and others had the core.
+      rss_bytes: Resident memory now; of a difference, at its end.
     """
 
     cpu_s: float

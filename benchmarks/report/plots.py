@@ -24,11 +24,11 @@ def draw(stem: Path, title: str, x: str, x_label: str, rows: Sequence[Mapping[st
     """Plot p50 and p99 latency, and below them the server's CPU time per chunk, against what was varied.
 
     Args:
-      stem: of the files: `.png` and `.svg` are added.
-      title: above the plot.
-      x: key of what was varied.
-      x_label: what it is, with its unit.
-      rows: as `benchmarks.load.figures.summarize` gives them, with `x`.
+      stem: Of the files: `.png` and `.svg` are added.
+      title: Above the plot.
+      x: Key of what was varied.
+      x_label: What it is, with its unit.
+      rows: As `benchmarks.load.figures.summarize` gives them, with `x`.
     """
     from matplotlib.figure import Figure
 

@@ -29,9 +29,9 @@ class Table:
     """Rows of figures.
 
     Attributes:
-      title: what they are of.
-      columns: key of a row → heading, with the unit; what JSON has beyond these is not shown.
-      rows: figures by key.
+      title: What they are of.
+      columns: Key of a row → heading, with the unit; what JSON has beyond these is not shown.
+      rows: Figures by key.
     """
 
     title: str
@@ -48,11 +48,11 @@ class Report:
     """What a command found.
 
     Attributes:
-      name: of the command, and of the files.
-      tables: the figures.
-      notes: what has to be known to read them.
-      plots: file names, without their kind.
-      packages: whose versions count beside our own dependencies'.
+      name: Of the command, and of the files.
+      tables: The figures.
+      notes: What has to be known to read them.
+      plots: File names, without their kind.
+      packages: Whose versions count beside our own dependencies'.
     """
 
     name: str

@@ -71,11 +71,11 @@ class Good:
     """A client at a microphone's pace, session after session.
 
     Attributes:
-      speech: what it sends in each, at `RATE`.
-      latencies_ms: from when a chunk was due to its result.
-      ledger: the servers' final accounts, added up.
-      sessions: that ended well.
-      failures: what went wrong; nothing should.
+      speech: What it sends in each, at `RATE`.
+      latencies_ms: From when a chunk was due to its result.
+      ledger: The servers' final accounts, added up.
+      sessions: That ended well.
+      failures: What went wrong; nothing should.
     """
 
     where: Where

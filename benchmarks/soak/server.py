@@ -58,9 +58,9 @@ class Look:
     """How the server is at one moment; objects are those that live after a full collection.
 
     Attributes:
-      tasks: trio's, all of them.
-      large_message_bytes: what large messages hold of the server's budget.
-      objects: by class, of what a session, a call and a connection are made of.
+      tasks: Trio's, all of them.
+      large_message_bytes: What large messages hold of the server's budget.
+      objects: By class, of what a session, a call and a connection are made of.
     """
 
     tasks: int

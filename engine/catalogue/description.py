@@ -44,12 +44,12 @@ class NodeFacts:
     """A node type.
 
     Attributes:
-      description: its docstring.
-      joins_rows: it sees the items of all its inputs together, row by row.
-      extra: the optional extra that brings its library, "" if it needs none.
-      unbuildable: why none can be built here, "" if one can; a missing library for example.
-      takes: kinds in words, "" if unknown, for none can be built.
-      max_delay_ms: its upper bound before the format is known; None if unknown.
+      description: Its docstring.
+      joins_rows: It sees the items of all its inputs together, row by row.
+      extra: The optional extra that brings its library, "" if it needs none.
+      unbuildable: Why none can be built here, "" if one can; a missing library for example.
+      takes: Kinds in words, "" if unknown, for none can be built.
+      max_delay_ms: Its upper bound before the format is known; None if unknown.
     """
 
     node_type: str
@@ -77,9 +77,9 @@ def describe(node_type: str, node_class: type[AnyNode], params: Mapping[str, Any
     """Tell about a node class.
 
     Args:
-      node_type: what manifests call it.
-      node_class: an attrs class.
-      params: to build one with that can be asked, where the defaults do not suffice.
+      node_type: What manifests call it.
+      node_class: An attrs class.
+      params: To build one with that can be asked, where the defaults do not suffice.
     """
     node, unbuildable = _specimen(node_class, params or {})
     facts = NodeFacts(

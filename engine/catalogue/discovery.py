@@ -39,9 +39,9 @@ class Discovered:
     """What there is.
 
     Attributes:
-      registry: node type → class, the given ones and those found.
-      origins: node type → where it comes from, of those found.
-      faults: plugins that cannot be used: the path of each is the entry point or file.
+      registry: Node type → class, the given ones and those found.
+      origins: Node type → where it comes from, of those found.
+      faults: Plugins that cannot be used: the path of each is the entry point or file.
     """
 
     registry: Registry
@@ -55,9 +55,9 @@ def discover(
     """Add to a registry what is installed, then what files define.
 
     Args:
-      builtin: node type → class; none of its names can be taken.
+      builtin: Node type → class; none of its names can be taken.
       files: Python files; every public node class that one defines is taken, under its own name.
-      installed: entry points to load; those of `GROUP` in this environment, if not given.
+      installed: Entry points to load; those of `GROUP` in this environment, if not given.
     """
     finding = _Finding(builtin)
     for entry in entry_points(group=GROUP) if installed is None else installed:

@@ -79,8 +79,8 @@ def manifest_schema(registry: Registry, caps: Caps | None = None) -> Schema:
     """What a manifest's JSON may be, with the parameters of each node type.
 
     Args:
-      registry: node type → class.
-      caps: how large a manifest may be.
+      registry: Node type → class.
+      caps: How large a manifest may be.
     """
     caps = caps or Caps()
     return {

@@ -18,9 +18,9 @@ class Box:
     """A node.
 
     Attributes:
-      lines: what stands in it, the id first.
-      is_source: chunks are sent to it.
-      is_output: what it gives is returned.
+      lines: What stands in it, the id first.
+      is_source: Chunks are sent to it.
+      is_output: What it gives is returned.
     """
 
     lines: tuple[str, ...]
@@ -50,9 +50,9 @@ def draw(plan: Plan, figures: Mapping[str, NodeFigures] | None = None, title: st
     """Make a drawing of a plan.
 
     Args:
-      plan: what to draw.
-      figures: node id → what it cost in a run; those that are there are shown.
-      title: the plan's name, if not given.
+      plan: What to draw.
+      figures: Node id → what it cost in a run; those that are there are shown.
+      title: The plan's name, if not given.
     """
     measured = figures or {}
     boxes = [

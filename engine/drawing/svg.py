@@ -31,7 +31,7 @@ class Place:
 
     Attributes:
       box: None of a lane.
-      x, y: its left upper corner.
+      x, y: Its left upper corner.
     """
 
     box: Box | None
@@ -54,8 +54,8 @@ class Layout:
     """Where everything lies.
 
     Attributes:
-      boxes: in the drawing's order.
-      ways: for each line, the places that it leads through, its ends among them.
+      boxes: In the drawing's order.
+      ways: For each line, the places that it leads through, its ends among them.
     """
 
     boxes: Sequence[Place]

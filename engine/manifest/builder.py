@@ -32,8 +32,8 @@ class Pipeline:
     """A manifest in the making. Its methods return it, so that they can be chained.
 
     Args:
-      name: of the pipeline, for logs.
-      description: for people.
+      name: Of the pipeline, for logs.
+      description: For people.
     """
 
     def __init__(self, name: str = "", description: str = "") -> None:
@@ -53,11 +53,11 @@ class Pipeline:
         """Add a node.
 
         Args:
-          id: unlike all others'.
-          node: a node, whose class's name is the node type; or the name of a type, which only a server may know.
-          params: of a type that is named; a node has its own.
-          is_output: return what it gives, although something follows it.
-          capabilities: what it needs of the machine.
+          id: Unlike all others'.
+          node: A node, whose class's name is the node type; or the name of a type, which only a server may know.
+          params: Of a type that is named; a node has its own.
+          is_output: Return what it gives, although something follows it.
+          capabilities: What it needs of the machine.
 
         Raises:
           TypeError: there are parameters beside a node, or a class is given for one.

@@ -21,10 +21,10 @@ class Machine:
     """What there is to run on.
 
     Attributes:
-      cores: that this process may use.
+      cores: That this process may use.
       arch: "x86_64", "aarch64" and so on.
-      memory_gb: of the machine, in 10^9 bytes.
-      gpus: type ("cuda", "rocm", "metal") → memory in GB; empty unless a probe found one.
+      memory_gb: Of the machine, in 10^9 bytes.
+      gpus: Type ("cuda", "rocm", "metal") → memory in GB; empty unless a probe found one.
     """
 
     cores: int

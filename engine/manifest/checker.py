@@ -26,10 +26,10 @@ def make_plan(
     """Check a manifest whole, and build its nodes.
 
     Args:
-      manifest: as asked for.
-      registry: node type → class.
-      caps: how large the manifest may be.
-      machine: what nodes' capabilities are held against; this one, if not given.
+      manifest: As asked for.
+      registry: Node type → class.
+      caps: How large the manifest may be.
+      machine: What nodes' capabilities are held against; this one, if not given.
 
     Raises:
       ManifestInvalid: it has faults; all of them are listed.

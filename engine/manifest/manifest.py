@@ -177,7 +177,7 @@ def manifest_from_dict(value: Any) -> Manifest:
     """Make a manifest of the dict that its JSON would give.
 
     Args:
-      value: keys as in the wire messages: `version`, `metadata`, `nodes`, `connections` (`from`, `to`). `params` may
+      value: Keys as in the wire messages: `version`, `metadata`, `nodes`, `connections` (`from`, `to`). `params` may
         be an object or a string that holds one. `$schema` is for editors.
 
     Raises:

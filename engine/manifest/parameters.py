@@ -37,10 +37,10 @@ def build_node(node_class: type[AnyNode], params: Mapping[str, Any], path: str, 
     """Build a node of parameters from outside, or note all their faults and return None.
 
     Args:
-      node_class: an attrs class.
-      params: as they came; unknown keys are faults.
-      path: of the parameters in the manifest, such as `nodes[2].params`.
-      faults: where faults are added.
+      node_class: An attrs class.
+      params: As they came; unknown keys are faults.
+      path: Of the parameters in the manifest, such as `nodes[2].params`.
+      faults: Where faults are added.
     """
     before = len(faults)
     fields = parameter_fields(node_class)

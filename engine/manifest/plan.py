@@ -15,7 +15,7 @@ from nodes.contract import AnyNode, Kind
 
 __all__ = ["Caps", "Edge", "Plan", "PlannedNode", "Registry", "close_nodes"]
 
-log = logging.getLogger("headrace.engine")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 Registry = Mapping[str, type[AnyNode]]
 
@@ -35,8 +35,8 @@ class Edge:
     """A connection whose ends are known, by their places in the plan.
 
     Attributes:
-      kinds: what travels on it: what the source gives and the target takes.
-      filters: the source gives more than that.
+      kinds: What travels on it: what the source gives and the target takes.
+      filters: The source gives more than that.
     """
 
     source: int
@@ -50,12 +50,12 @@ class PlannedNode:
     """A node in its place.
 
     Attributes:
-      index: place in topological order.
-      params: as given, for error reports.
-      origins: the sources from which a way leads to it; its own id, if it is one.
-      inbound: edges to it, in the order of the manifest's connections.
-      is_output: what it gives is returned: it is a sink, or asked for.
-      metadata: where and on what it runs, JSON text.
+      index: Place in topological order.
+      params: As given, for error reports.
+      origins: The sources from which a way leads to it; its own id, if it is one.
+      inbound: Edges to it, in the order of the manifest's connections.
+      is_output: What it gives is returned: it is a sink, or asked for.
+      metadata: Where and on what it runs, JSON text.
     """
 
     index: int
@@ -85,9 +85,9 @@ class Plan:
     """A valid pipeline for one session.
 
     Attributes:
-      nodes: in topological order.
-      sources: id → node, in the manifest's order.
-      name: the manifest's, may be empty.
+      nodes: In topological order.
+      sources: Id → node, in the manifest's order.
+      name: The manifest's, may be empty.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Plan:
         """The nodes' delays added up along the longest path; exact once the nodes know their formats.
 
         Args:
-          delays: of each node, as it told them; they are asked, if not given.
+          delays: Of each node, as it told them; they are asked, if not given.
         """
         delays = [planned.node.delay for planned in self.nodes] if delays is None else delays
         lag = [0.0] * len(self.nodes)
@@ -118,4 +118,4 @@ def close_nodes(nodes: Iterable[AnyNode]) -> None:
         try:
             node.close()
         except Exception:  # its own affair, and no reason to leave others open
-            log.exception("closing a %s failed", type(node).__name__)
+            _log.exception("closing a %s failed", type(node).__name__)

@@ -19,11 +19,11 @@ class Inbox:
     """The packets that one node has not taken yet.
 
     Args:
-      edges: how many lead to it; a source has one, from the session.
-      capacity: packets that each of them holds.
+      edges: How many lead to it; a source has one, from the session.
+      capacity: Packets that each of them holds.
 
     Attributes:
-      queues: the packets of each edge.
+      queues: The packets of each edge.
     """
 
     __slots__ = ("_capacity", "_single", "_waiting", "queues")

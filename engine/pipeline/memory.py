@@ -13,9 +13,9 @@ class MemoryAccount:
 
     Attributes:
       limit: `ResourceLimits.max_memory_bytes`.
-      buffers: bytes of audio and data in flight.
-      nodes: bytes that the nodes reported last.
-      peak: highest sum so far.
+      buffers: Bytes of audio and data in flight.
+      nodes: Bytes that the nodes reported last.
+      peak: Highest sum so far.
     """
 
     limit: int

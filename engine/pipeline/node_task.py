@@ -48,15 +48,15 @@ class NodeTask:
     """A node with its inbox, outlets and figures.
 
     Args:
-      planned: the node in its place.
-      pipeline: whose it is.
-      capacity: packets that an edge holds.
+      planned: The node in its place.
+      pipeline: Whose it is.
+      capacity: Packets that an edge holds.
 
     Attributes:
-      inbox: what waits for it.
-      outlets: for each outbound edge what takes a packet; never waits.
-      downstreams: for each of these the id of the node that it leads to.
-      abandoned: a thread call of it was given up; see `engine.runtime.placement`.
+      inbox: What waits for it.
+      outlets: For each outbound edge what takes a packet; never waits.
+      downstreams: For each of these the id of the node that it leads to.
+      abandoned: A thread call of it was given up; see `engine.runtime.placement`.
     """
 
     __slots__ = (
@@ -272,10 +272,10 @@ class NodeTask:
         """Give every outlet its packet, the session its outputs, and the row its end.
 
         Args:
-          row: which.
-          given: what the node has made of it.
-          now: when that was done.
-          spent: what brought the row; it goes on with what was made, if nobody reads it any more.
+          row: Which.
+          given: What the node has made of it.
+          now: When that was done.
+          spent: What brought the row; it goes on with what was made, if nobody reads it any more.
         """
         memory, outlets = self._memory, self.outlets
         made: Sequence[Item] = _without_address(given) if self._routes else given  # type: ignore[assignment]

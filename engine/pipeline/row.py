@@ -38,24 +38,24 @@ class Row:
     """One row: from the moment its chunks have been accepted to the moment its response has been handed over.
 
     Attributes:
-      sequence: its number; of a flush, the last row's number, or None if there was none.
-      flush: it is a barrier: after its items every node finishes.
-      final: it is the barrier of a CLOSE.
-      items: source id → what its chunks brought; one item, but for data sources beside audio.
-      chunk_count: chunks in it, over all sources: what the ledger counts.
-      nbytes: accounted bytes it holds itself: its chunks' until it has entered, its outputs' later.
-      received_at: when its first chunk had been read (`time.perf_counter`).
-      parse_s: what parsing its chunks took.
-      timestamp_ms: capture time of its first chunk.
-      entered_clock: the sweep's clock when it entered the graph.
-      ended: sources that give nothing in it nor after it, as far as is known (one-shot calls know).
-      index: how many rows had entered before it.
-      waiting: sinks that have not done it yet.
-      cpu_s: thread CPU time of the turns, and of the thread calls, that it has gone through the graph in.
-      marks: one per node, in topological order; None until that node has done it.
-      has_skipped: a node had nothing to do in it.
-      outputs: node id → items, of sinks and taps that gave any.
-      rejections: one per node that refused it.
+      sequence: Its number; of a flush, the last row's number, or None if there was none.
+      flush: It is a barrier: after its items every node finishes.
+      final: It is the barrier of a CLOSE.
+      items: Source id → what its chunks brought; one item, but for data sources beside audio.
+      chunk_count: Chunks in it, over all sources: what the ledger counts.
+      nbytes: Accounted bytes it holds itself: its chunks' until it has entered, its outputs' later.
+      received_at: When its first chunk had been read (`time.perf_counter`).
+      parse_s: What parsing its chunks took.
+      timestamp_ms: Capture time of its first chunk.
+      entered_clock: The sweep's clock when it entered the graph.
+      ended: Sources that give nothing in it nor after it, as far as is known (one-shot calls know).
+      index: How many rows had entered before it.
+      waiting: Sinks that have not done it yet.
+      cpu_s: Thread CPU time of the turns, and of the thread calls, that it has gone through the graph in.
+      marks: One per node, in topological order; None until that node has done it.
+      has_skipped: A node had nothing to do in it.
+      outputs: Node id → items, of sinks and taps that gave any.
+      rejections: One per node that refused it.
     """
 
     __slots__ = (
@@ -123,9 +123,9 @@ class Packet:
     When all its readers have done with it, it may go on with what one of them made of it.
 
     Attributes:
-      items: what it carries; filtered by the reader to the kinds of its edge.
+      items: What it carries; filtered by the reader to the kinds of its edge.
       sent_at: `time.perf_counter` when it was sent.
-      nbytes: accounted until the last of its `readers` has done with it.
+      nbytes: Accounted until the last of its `readers` has done with it.
     """
 
     __slots__ = ("items", "nbytes", "readers", "row", "sent_at")

@@ -29,21 +29,21 @@ __all__ = ["MEMORY_S", "RunningPipeline"]
 MEMORY_S = 0.5
 """How often nodes are asked what they hold; to ask all of them costs as much as a short row."""
 
-log = logging.getLogger("headrace.engine")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 
 class RunningPipeline:
     """The running graph of one session.
 
     Args:
-      plan: what to run; its nodes are this pipeline's to close.
-      capacity: packets that an edge holds; no more rows may be inside at once.
-      memory: where buffers in flight are accounted.
-      timeout_s: what a row may take.
-      threads: where nodes placed in threads run.
-      watchdog: is told of inline nodes that hold the event loop.
-      on_done: told of each row that all sinks have done, in order.
-      on_failed: told once, with the error of the lowest row that failed, when all rows below it are done.
+      plan: What to run; its nodes are this pipeline's to close.
+      capacity: Packets that an edge holds; no more rows may be inside at once.
+      memory: Where buffers in flight are accounted.
+      timeout_s: What a row may take.
+      threads: Where nodes placed in threads run.
+      watchdog: Is told of inline nodes that hold the event loop.
+      on_done: Told of each row that all sinks have done, in order.
+      on_failed: Told once, with the error of the lowest row that failed, when all rows below it are done.
     """
 
     __slots__ = (
@@ -125,9 +125,9 @@ class RunningPipeline:
         """Let rows in: every source gets a packet for each, empty if the row has nothing for it. Never waits.
 
         Args:
-          rows: in order.
-          clock: the sweep's.
-          at_once: take a turn on them here and now; else the nodes' tasks do.
+          rows: In order.
+          clock: The sweep's.
+          at_once: Take a turn on them here and now; else the nodes' tasks do.
         """
         now = perf_counter()
         for row in rows:
@@ -188,8 +188,8 @@ class RunningPipeline:
         """Now and then note what the nodes hold; fail the oldest row, if its time is over.
 
         Args:
-          clock: the sweep's, in seconds, on which rows have entered.
-          step: by how much it has advanced.
+          clock: The sweep's, in seconds, on which rows have entered.
+          step: By how much it has advanced.
         """
         self._since_asked += step
         if self._since_asked >= MEMORY_S:
@@ -236,7 +236,7 @@ class RunningPipeline:
             try:
                 task.close()
             except Exception:
-                log.exception("closing node %r failed", task.planned.id)
+                _log.exception("closing node %r failed", task.planned.id)
 
     def release(self) -> None:
         """Let go of those who have this pipeline, when all is over; what its nodes have cost can still be asked."""

@@ -37,12 +37,12 @@ class Scheduler:
     """The inline nodes of a session that have a row to do, and the turns in which they do it.
 
     Args:
-      on_end: called when a turn is over, its CPU time accounted for.
-      watchdog: may see which node is running.
+      on_end: Called when a turn is over, its CPU time accounted for.
+      watchdog: May see which node is running.
 
     Attributes:
-      schedule: takes a node that has one more row to do; it runs in this turn, or in the next one.
-      row: which this turn is at, if any.
+      schedule: Takes a node that has one more row to do; it runs in this turn, or in the next one.
+      row: Which this turn is at, if any.
     """
 
     __slots__ = ("_cpu", "_due", "_on_end", "_watchdog", "_working", "row", "schedule")

@@ -20,14 +20,14 @@ class Engine:
     """Shared by the sessions of a process; `engine.session.open_session` makes one of its own where none is given.
 
     Attributes:
-      registry: node type → class; what a manifest may name.
-      maxima: what a client's limits are clamped to.
-      caps: how large a manifest may be.
-      machine: what nodes' capabilities are held against.
-      sweep: a server starts `sweep.run` once, for all sessions.
-      threads: where nodes placed in threads run.
-      watchdog: notes inline nodes that hold the event loop.
-      loaded: node classes with an extra that have been built here, so that their libraries are loaded.
+      registry: Node type → class; what a manifest may name.
+      maxima: What a client's limits are clamped to.
+      caps: How large a manifest may be.
+      machine: What nodes' capabilities are held against.
+      sweep: A server starts `sweep.run` once, for all sessions.
+      threads: Where nodes placed in threads run.
+      watchdog: Notes inline nodes that hold the event loop.
+      loaded: Node classes with an extra that have been built here, so that their libraries are loaded.
     """
 
     registry: Registry

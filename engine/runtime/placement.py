@@ -23,7 +23,7 @@ __all__ = ["BATCH_S", "Threads"]
 BATCH_S = 0.005
 """When a call has run for so long it gives back what it has done; what it has not is for the next call."""
 
-log = logging.getLogger("headrace.engine")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 T = TypeVar("T")
 
@@ -65,8 +65,8 @@ class Threads:
     """The threads that all sessions of an engine share.
 
     Args:
-      slots: calls that may run at once; further ones wait for their turn.
-      stragglers: abandoned calls that may be running; with so many, no new session is admitted.
+      slots: Calls that may run at once; further ones wait for their turn.
+      stragglers: Abandoned calls that may be running; with so many, no new session is admitted.
     """
 
     def __init__(self, slots: int = 16, stragglers: int = 8) -> None:
@@ -97,7 +97,7 @@ class Threads:
                 try:
                     owner.close()
                 except Exception:  # its own affair, and no reason to keep the slot
-                    log.exception("closing what an abandoned call used failed")
+                    _log.exception("closing what an abandoned call used failed")
             with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(self._returned, call)
 

@@ -27,7 +27,7 @@ class Sweep:
     """Looks after sessions, once `run` has been started.
 
     Attributes:
-      clock: seconds, advancing while there are sessions.
+      clock: Seconds, advancing while there are sessions.
     """
 
     def __init__(self) -> None:

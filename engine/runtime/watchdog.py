@@ -21,7 +21,7 @@ from engine.manifest.plan import PlannedNode
 
 __all__ = ["Holds", "Watchdog"]
 
-log = logging.getLogger("headrace.engine")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 _SLOW = 'a slow node should say placement = "thread"'
 _WAITED = 'the machine was busy, or it waits for something and should say placement = "thread"'
@@ -56,9 +56,9 @@ class Watchdog:
     """Keeps account of them for a process, and logs each node type at most once in ten seconds.
 
     Attributes:
-      limit_ms: a run of a node that takes longer is noted; 0 notes none.
-      holds: by node type, so no more than there are in the registry.
-      running: the node that holds the event loop now, and something that no other run of a node has.
+      limit_ms: A run of a node that takes longer is noted; 0 notes none.
+      holds: By node type, so no more than there are in the registry.
+      running: The node that holds the event loop now, and something that no other run of a node has.
     """
 
     limit_ms: float = 20.0
@@ -74,17 +74,17 @@ class Watchdog:
         """A node has held the loop beyond the limit.
 
         Args:
-          node_id: which.
-          node_type: its type.
-          run: for so long, in seconds.
-          cpu: so much of it was CPU time of this thread, in seconds; the rest it was blocked, or preempted.
+          node_id: Which.
+          node_type: Its type.
+          run: For so long, in seconds.
+          cpu: So much of it was CPU time of this thread, in seconds; the rest it was blocked, or preempted.
         """
         told = self.holds.setdefault(node_type, _Told())
         told.note(run * 1e3)
         told.untold += 1
         if (now := monotonic()) - told.at < LOG_INTERVAL_S:
             return
-        log.warning(
+        _log.warning(
             "node %r (%s) held the event loop for %.1f ms, %.1f of them CPU time; the limit is %g ms;"
             " %d such runs of this type since last told; %s",
             node_id, node_type, run * 1e3, cpu * 1e3, self.limit_ms, told.untold,
@@ -119,7 +119,7 @@ class Watchdog:
             running = self.running
             if running is not None and running is seen and running is not told:
                 node, _ = told = running
-                log.error(
+                _log.error(
                     "node %r (%s) has held the event loop for more than %g s, and still does; no session goes on."
                     " It is at:\n%s",
                     node.id, node.node_type, interval_s, _place(loop_thread),

@@ -20,7 +20,7 @@ from transport.grpc.tls import TlsFiles
 
 __all__ = ["DIRECTORY_OPTIONS", "OPTIONS", "PLUGIN_OPTIONS", "allowed_nodes", "settings_of"]
 
-log = logging.getLogger("headrace.serve")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 
 def _seconds(name: str, default: float, text: str) -> Callable[[Any], Any]:
@@ -143,9 +143,9 @@ def _registry(found: Discovered, strict: bool) -> Registry:
     if found.faults and strict:
         raise click.ClickException("plugins cannot be used:\n" + "\n".join(map(str, found.faults)))
     for fault in found.faults:
-        log.error("left out, for it cannot be used: %s", fault)
+        _log.error("left out, for it cannot be used: %s", fault)
     for node_type, origin in found.origins.items():
-        log.info("node type %s: %s", node_type, origin)
+        _log.info("node type %s: %s", node_type, origin)
     return found.registry
 
 

@@ -32,7 +32,7 @@ from transport.service.reflection import Reflection
 
 __all__ = ["run_server", "serve_until_signal"]
 
-log = logging.getLogger("headrace.serve")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 
 def _engine(settings: Settings) -> Engine:
@@ -54,10 +54,10 @@ async def run_server(
     """Serve until `Server.drain` or cancellation.
 
     Args:
-      settings: what to listen on and what to allow.
-      files: what `settings` names, read.
-      engine: made by `settings`.
-      task_status: given the server once it is ready to answer.
+      settings: What to listen on and what to allow.
+      files: What `settings` names, read.
+      engine: Made by `settings`.
+      task_status: Given the server once it is ready to answer.
 
     Raises:
       AddressInUse: another process listens there.
@@ -127,11 +127,11 @@ async def _heed_signals(
         elif number == signal.SIGUSR1:
             print(json.dumps(statistics()), flush=True)
         elif draining:
-            log.info("%s again: ending at once", name)
+            _log.info("%s again: ending at once", name)
             stop()
         else:
             draining = True
-            log.info("%s: draining %d calls, for at most %g s", name, server.open_calls, timeout_s)
+            _log.info("%s: draining %d calls, for at most %g s", name, server.open_calls, timeout_s)
             server.drain(timeout_s)
 
 
@@ -150,4 +150,4 @@ def _warn_of_open_tokens(server: Server, files: Files) -> None:
         return
     for listener in server.listeners:
         if not listener.is_local:
-            log.warning("tokens travel to %s in the clear: use --tls-cert, or a proxy that has TLS", listener.name)
+            _log.warning("tokens travel to %s in the clear: use --tls-cert, or a proxy that has TLS", listener.name)

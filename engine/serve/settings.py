@@ -17,7 +17,7 @@ from transport.server.tokens import BadTokenFile, TokenFile
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Files", "Settings"]
 
-log = logging.getLogger("headrace.serve")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 50051
 
@@ -27,22 +27,22 @@ class Settings:
     """What an operator may choose.
 
     Attributes:
-      registry: node type → class.
-      listen: where to.
-      reuse_port: share TCP ports with other servers.
-      maxima: what clients' limits are clamped to.
-      limits: of the transport.
-      tls: the files for it; None is none.
-      auth_tokens: the file of who may call; None is everybody.
-      max_sessions: at a time; 0 is any number.
-      max_sessions_per_token: the same for each.
-      session_idle_timeout_s: how long a session may be without a request; 0 is for ever.
-      drain_timeout_s: what running calls get to end in, when the server is told to stop.
-      worker_threads: calls of nodes in threads that run at once; others wait.
-      max_abandoned_calls: such calls of cancelled sessions; while so many still run, no session is admitted.
-      watchdog_ms: inline nodes that hold the event loop for longer are named; 0 names none.
-      debug_errors: send stack traces and the text of unexpected exceptions to clients.
-      reflection: tell the schema to those who ask.
+      registry: Node type → class.
+      listen: Where to.
+      reuse_port: Share TCP ports with other servers.
+      maxima: What clients' limits are clamped to.
+      limits: Of the transport.
+      tls: The files for it; None is none.
+      auth_tokens: The file of who may call; None is everybody.
+      max_sessions: At a time; 0 is any number.
+      max_sessions_per_token: The same for each.
+      session_idle_timeout_s: How long a session may be without a request; 0 is for ever.
+      drain_timeout_s: What running calls get to end in, when the server is told to stop.
+      worker_threads: Calls of nodes in threads that run at once; others wait.
+      max_abandoned_calls: Such calls of cancelled sessions; while so many still run, no session is admitted.
+      watchdog_ms: Inline nodes that hold the event loop for longer are named; 0 names none.
+      debug_errors: Send stack traces and the text of unexpected exceptions to clients.
+      reflection: Tell the schema to those who ask.
     """
 
     registry: Registry = BUILTIN
@@ -76,7 +76,7 @@ class Files:
     def warn(self) -> None:
         """Say what an operator may not have meant."""
         if self.tokens and not self.tokens.tokens.names:
-            log.warning("the file of tokens is empty: nobody can call")
+            _log.warning("the file of tokens is empty: nobody can call")
 
     def reload(self) -> None:
         """Each by itself: what cannot be read stays as it was."""
@@ -87,7 +87,7 @@ class Files:
             try:
                 file.reload()
             except (BadTokenFile, BadTlsFiles) as error:
-                log.error("SIGHUP: the %s stay as they were: %s", name, error)
+                _log.error("SIGHUP: the %s stay as they were: %s", name, error)
             else:
-                log.info("SIGHUP: the %s were read again", name)
+                _log.info("SIGHUP: the %s were read again", name)
         self.warn()

@@ -21,15 +21,15 @@ class Ledger:
     """Chunks, counted. Nothing is ever lost silently.
 
     Attributes:
-      received: offered by the client.
-      accepted: taken; each becomes delivered, rejected, dropped or cancelled.
-      refused: answered with an error instead of being taken.
-      delivered: in a row whose response was handed over without an error.
-      rejected: in a row that a node refused.
-      dropped: by the overflow policy or for their age.
-      cancelled: under way when the session ended early.
-      missing: chunks that never came, one for each number and source that had spoken.
-      samples: accepted, over all channels.
+      received: Offered by the client.
+      accepted: Taken; each becomes delivered, rejected, dropped or cancelled.
+      refused: Answered with an error instead of being taken.
+      delivered: In a row whose response was handed over without an error.
+      rejected: In a row that a node refused.
+      dropped: By the overflow policy or for their age.
+      cancelled: Under way when the session ended early.
+      missing: Chunks that never came, one for each number and source that had spoken.
+      samples: Accepted, over all channels.
     """
 
     received: int = 0
@@ -61,12 +61,12 @@ class Accounts:
     """What a session writes down.
 
     Args:
-      limit_bytes: of accounted memory.
+      limit_bytes: Of accounted memory.
 
     Attributes:
-      ledger: chunks.
-      memory: accounted bytes.
-      latencies: from a chunk's having been read to its response's having been handed over.
+      ledger: Chunks.
+      memory: Accounted bytes.
+      latencies: From a chunk's having been read to its response's having been handed over.
     """
 
     __slots__ = ("latencies", "ledger", "memory")

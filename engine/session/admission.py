@@ -41,13 +41,13 @@ class Admission:
     """The gate of one session. See the rules above.
 
     Args:
-      sources: source id → the kinds it takes.
-      options: with the defaults filled in.
-      ledger: where chunks are counted.
-      memory: where chunks' bytes are accounted.
+      sources: Source id → the kinds it takes.
+      options: With the defaults filled in.
+      ledger: Where chunks are counted.
+      memory: Where chunks' bytes are accounted.
 
     Attributes:
-      ready: rows that `take_ready` will look at.
+      ready: Rows that `take_ready` will look at.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Admission:
         self._credits = 0
         self._replies = 0
 
-    # What the session asks
+    # ---- questions of the session
 
     @property
     def state(self) -> AdmissionState:
@@ -118,7 +118,7 @@ class Admission:
             return self._is_free(nbytes)
         return self._credits < self.capacity
 
-    # What happens
+    # ---- events
 
     def offer(self, chunk: Chunk, source_id: str) -> None:
         """Take a chunk of this source, after `has_room` said yes.
@@ -201,7 +201,7 @@ class Admission:
         """The rows that enter the graph now, in order; those that have become too old are dropped.
 
         Args:
-          now: on the clock of `Chunk.received_at`.
+          now: On the clock of `Chunk.received_at`.
         """
         entering: list[Row] = []
         while self.ready and self._rows_inside < self._rows_inside_limit:
@@ -242,7 +242,7 @@ class Admission:
         self._memory.release(nbytes)
         return count
 
-    # Checks
+    # ---- checks
 
     def _is_free(self, nbytes: int) -> bool:
         return self._credits < self.capacity and self._memory.fits(nbytes)
@@ -259,7 +259,7 @@ class Admission:
                 context={"bytes": chunk.nbytes, "used": self._memory.used, "limit": self._memory.limit},
             )
 
-    # Rows that wait
+    # ---- rows that wait
 
     def _make_room(self, nbytes: int) -> None:
         while self._overflow is Overflow.DROP_OLDEST and not self._is_free(nbytes) and self._drop_oldest():
@@ -356,7 +356,7 @@ class Admission:
             for source, chunk in self._side_inputs.take():
                 row.take(chunk, source.id, chunk.item)
 
-    # Dropping
+    # ---- dropping
 
     def _drop(self, row: Row) -> None:
         self._credits -= row.credits

@@ -21,8 +21,8 @@ class ChunkValidator:
     """Checks the chunks of one session.
 
     Args:
-      sources: id → node.
-      limits: the session's.
+      sources: Id → node.
+      limits: The session's.
     """
 
     __slots__ = ("_formats", "_limits", "_only", "_sources", "_takes_audio", "_takes_data")

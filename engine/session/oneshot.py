@@ -42,12 +42,12 @@ async def execute(
     """Run a pipeline over whole inputs.
 
     Args:
-      manifest: the pipeline.
-      audio: source id → audio of any length; "" if there is one source.
-      data: source id → data; it enters with the first row.
-      engine: what the session shares with others; its sweep has to be running.
-      limits: they cover the whole call.
-      parse_ms: what parsing the inputs took, for the metrics.
+      manifest: The pipeline.
+      audio: Source id → audio of any length; "" if there is one source.
+      data: Source id → data; it enters with the first row.
+      engine: What the session shares with others; its sweep has to be running.
+      limits: They cover the whole call.
+      parse_ms: What parsing the inputs took, for the metrics.
 
     Returns:
       What all nodes whose output is returned gave, joined; per-node figures of the whole call.

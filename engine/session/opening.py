@@ -31,11 +31,11 @@ async def open_session(
     """Check a manifest, build its nodes, and run them until the block is left.
 
     Args:
-      manifest: the pipeline.
-      registry: node type → class; needed if no engine is given.
-      engine: what many sessions share; its owner runs `engine.sweep.run`. Without one the session has its own.
-      limits: what is asked for; clamped to the engine's maxima.
-      options: credits, reordering, overflow and metrics.
+      manifest: The pipeline.
+      registry: Node type → class; needed if no engine is given.
+      engine: What many sessions share; its owner runs `engine.sweep.run`. Without one the session has its own.
+      limits: What is asked for; clamped to the engine's maxima.
+      options: Credits, reordering, overflow and metrics.
 
     Raises:
       ManifestInvalid: with all faults of the manifest.

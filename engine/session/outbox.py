@@ -40,12 +40,12 @@ class Outbox:
     """A bounded queue with one reader, who receives the events of one entry after another.
 
     Args:
-      capacity: credits of the session; there may be as many refusals again where chunks are dropped.
-      events_of: makes an entry's events.
-      handed_over: told of a row or refusal when its reader asks for what comes after it.
+      capacity: Credits of the session; there may be as many refusals again where chunks are dropped.
+      events_of: Makes an entry's events.
+      handed_over: Told of a row or refusal when its reader asks for what comes after it.
 
     Attributes:
-      on_event: is shown each event as soon as it is there, while the reader waits for one; True takes it as received,
+      on_event: Is shown each event as soon as it is there, while the reader waits for one; True takes it as received,
         without the reader's task being woken.
     """
 
@@ -119,8 +119,8 @@ class Outbox:
         """Throw everything away, telling of each row.
 
         Args:
-          gone: told.
-          received: also of the row at hand if all its events have been received.
+          gone: Told.
+          received: Also of the row at hand if all its events have been received.
         """
         if self._events or received:
             self._events.clear()

@@ -54,9 +54,9 @@ class ResultMaker:
     """Makes the results of one session.
 
     Args:
-      plan: the session's.
-      tasks: its nodes at work.
-      lean: leave out the per-node parts.
+      plan: The session's.
+      tasks: Its nodes at work.
+      lean: Leave out the per-node parts.
     """
 
     __slots__ = ("_by_id", "_done", "_lean", "_skipped", "_tasks")

@@ -43,10 +43,10 @@ class Session:
     """One client's pipeline at work. Made by `open_session`.
 
     Attributes:
-      ready: id, delay and credits.
-      pipeline: the graph at work.
-      accounts: chunks, memory and latencies.
-      failure: what ended it, if that was not CLOSE or CANCEL.
+      ready: Id, delay and credits.
+      pipeline: The graph at work.
+      accounts: Chunks, memory and latencies.
+      failure: What ended it, if that was not CLOSE or CANCEL.
     """
 
     def __init__(self, plan: Plan, engine: Engine, limits: ResourceLimits, options: SessionOptions) -> None:
@@ -79,14 +79,14 @@ class Session:
         """The nodes that chunks can be addressed to."""
         return tuple(self.pipeline.plan.sources)
 
-    # In
+    # ---- input
 
     def offer(self, chunk: Chunk | BadChunk, *, at_once: bool = False) -> bool:
         """Take a chunk if there is room; one that is refused is taken too, and answered with an error.
 
         Args:
-          chunk: the chunk.
-          at_once: have the nodes work on it here and now, as far as a short turn goes: quicker than waking a task.
+          chunk: The chunk.
+          at_once: Have the nodes work on it here and now, as far as a short turn goes: quicker than waking a task.
 
         Returns:
           False if there is no room now: wait for `room`, then offer it again.
@@ -188,7 +188,7 @@ class Session:
             self._outbox.put(Marker.END)  # the first was discarded with the rows above
         self._end()
 
-    # Out
+    # ---- output
 
     async def receive(self) -> Event | None:
         """The next event, or None when the session is over and all has been received.
@@ -201,7 +201,7 @@ class Session:
         """Have events shown to somebody as soon as they are there, while `receive` waits for one.
 
         Args:
-          on_event: says True if it takes an event as received: then the task in `receive` is not woken. None is nobody.
+          on_event: Says True if it takes an event as received: then the task in `receive` is not woken. None is nobody.
         """
         self._outbox.on_event = on_event
 
@@ -221,7 +221,7 @@ class Session:
         figures = {task.planned.id: task.figures() for task in pipeline.tasks}
         return self.accounts.metrics(self.ready.session_id, figures, pipeline.delay_s() * 1e3, final=final)
 
-    # Time
+    # ---- time
 
     def tick(self, clock: float, step: float) -> None:
         """Look at what depends on time; called by the sweep."""
@@ -236,7 +236,7 @@ class Session:
             self._since_metrics = 0.0
             self._outbox.put_metrics()
 
-    # Inside
+    # ---- internals
 
     def _check_open(self) -> None:
         if self._ended:

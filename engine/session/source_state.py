@@ -88,11 +88,11 @@ class Source:
     """One source of the session.
 
     Attributes:
-      is_side_input: it gives data only, beside sources of audio: never waited for.
-      newest: highest number seen, or -1.
-      recent: bit i tells whether it gave number `next - 1 - i`: to tell a duplicate from a late chunk.
-      ended: it will give no more (one-shot calls know).
-      waiting: chunks of a side-input source that wait for the next row.
+      is_side_input: It gives data only, beside sources of audio: never waited for.
+      newest: Highest number seen, or -1.
+      recent: Bit i tells whether it gave number `next - 1 - i`: to tell a duplicate from a late chunk.
+      ended: It will give no more (one-shot calls know).
+      waiting: Chunks of a side-input source that wait for the next row.
     """
 
     __slots__ = ("ended", "heard", "id", "is_side_input", "newest", "position", "recent", "waiting")
@@ -169,10 +169,10 @@ def check_number(source: Source, number: int, expected: int | None, held: Pendin
     """Check a source's number.
 
     Args:
-      source: whose chunk it is; not one of data beside audio.
-      number: the chunk's.
-      expected: the next number; None before the first.
-      held: the waiting row of that number, if there is one.
+      source: Whose chunk it is; not one of data beside audio.
+      number: The chunk's.
+      expected: The next number; None before the first.
+      held: The waiting row of that number, if there is one.
 
     Raises:
       ChunkRefused: it is a duplicate, late, or too far ahead.
@@ -195,8 +195,8 @@ class SideInputs:
     """The chunks of the sources of data beside audio, which wait for the next row.
 
     Args:
-      sources: of data, beside audio.
-      capacity: the session's credits, of which they may not take the last.
+      sources: Of data, beside audio.
+      capacity: The session's credits, of which they may not take the last.
     """
 
     def __init__(self, sources: Sequence[Source], capacity: int) -> None:

@@ -11,7 +11,7 @@ class Waiters:
     """Those who wait for one thing.
 
     Attributes:
-      count: how many wait; one that has been woken no longer does.
+      count: How many wait; one that has been woken no longer does.
     """
 
     __slots__ = ("_lot", "count")

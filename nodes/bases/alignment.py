@@ -18,9 +18,9 @@ class SkewTooGreat(Exception):
     """One upstream node is too far behind another: a failure, not a refusal.
 
     Attributes:
-      upstream: id of the node that is behind.
-      skew_ms: by how much.
-      max_skew_ms: how much is allowed.
+      upstream: Id of the node that is behind.
+      skew_ms: By how much.
+      max_skew_ms: How much is allowed.
     """
 
     def __init__(self, upstream: str, skew_ms: float, max_skew_ms: float) -> None:
@@ -35,8 +35,8 @@ class Stretch:
     """The same frames of all upstream nodes.
 
     Attributes:
-      start: position of the first frame.
-      frames: upstream id → float32, shape (n, channels), n the same for all; zero where that node had no audio.
+      start: Position of the first frame.
+      frames: Upstream id → float32, shape (n, channels), n the same for all; zero where that node had no audio.
     """
 
     start: int

@@ -14,9 +14,9 @@ def played_over(clock: Audio, samples: Float32, mix: bool) -> Audio:
     """Samples in the place and format of a block: instead of it, or added to it.
 
     Args:
-      clock: the block.
-      samples: shape (n, 1) or (n, channels), as many frames as the block has.
-      mix: add, rather than replace.
+      clock: The block.
+      samples: Shape (n, 1) or (n, channels), as many frames as the block has.
+      mix: Add, rather than replace.
 
     Raises:
       InvalidInput: it is to be added to, and holds NaN or infinity.

@@ -27,10 +27,10 @@ class AlignedDecisions:
     then data count from their row on, until the next say otherwise, and nothing is held.
 
     Attributes:
-      judge: what a data item's value says; raises InvalidInput if it says nothing.
-      uncovered: the judgement of audio about which no data say anything.
-      waits: go by position, not by arrival.
-      max_skew_ms: how far data and audio may be apart while waiting.
+      judge: What a data item's value says; raises InvalidInput if it says nothing.
+      uncovered: The judgement of audio about which no data say anything.
+      waits: Go by position, not by arrival.
+      max_skew_ms: How far data and audio may be apart while waiting.
     """
 
     judge: Callable[[Mapping[str, Any]], Judgement]

@@ -25,8 +25,8 @@ class DirectoryNode(Node):
     """A node that is allowed one directory, and may run nowhere else.
 
     Attributes:
-      directory: the one; None allows none.
-      option: what the operator says to allow one.
+      directory: The one; None allows none.
+      option: What the operator says to allow one.
     """
 
     __slots__ = ()

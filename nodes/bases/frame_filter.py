@@ -17,9 +17,9 @@ class FrameProcessor(Protocol):
     """What works on frames of a fixed length at a fixed rate.
 
     Attributes:
-      sample_rate: in Hz.
-      frame_length: in samples.
-      delay_frames: by how many samples its output lags its input.
+      sample_rate: In Hz.
+      frame_length: In samples.
+      delay_frames: By how many samples its output lags its input.
     """
 
     sample_rate: int
@@ -97,9 +97,9 @@ def framewise_delay(sample_rate: int | None, inner_rate: int, frames: int) -> fl
     """By how many seconds a `FrameFilter` lags at most.
 
     Args:
-      sample_rate: of the stream in Hz; None for any usual one.
-      inner_rate: the processor's, in Hz.
-      frames: at that rate, the processor's delay and the frame that has to be complete.
+      sample_rate: Of the stream in Hz; None for any usual one.
+      inner_rate: The processor's, in Hz.
+      frames: At that rate, the processor's delay and the frame that has to be complete.
     """
     rates = USUAL_RATES if sample_rate is None else (sample_rate,)
     return frames / inner_rate + max(

@@ -36,8 +36,8 @@ class Recognition:
     recognizer catches up.
 
     Attributes:
-      heard_ms: how much of the stretch the recognizer has heard.
-      mean: the cepstral mean, for the next stretch of the same voice; None before there is one.
+      heard_ms: How much of the stretch the recognizer has heard.
+      mean: The cepstral mean, for the next stretch of the same voice; None before there is one.
     """
 
     def __init__(self, first: Audio, task: Task, mean: bytes | None) -> None:

@@ -35,8 +35,8 @@ def end_to_end(items: Sequence[Data], fields: Sequence[str]) -> Data:
     """One item whose lists are those of all items, one after another; a single item is itself.
 
     Args:
-      items: at least one, in the order of the stream.
-      fields: what each of them has, all of them lists.
+      items: At least one, in the order of the stream.
+      fields: What each of them has, all of them lists.
     """
     if len(items) == 1:
         return items[0]

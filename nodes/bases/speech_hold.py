@@ -26,10 +26,10 @@ class SpeechHold:
     Goes by the segments and positions, never by which row they came in.
 
     Attributes:
-      pre_roll_ms: how much before a segment passes.
-      post_roll_ms: how much after it.
-      max_skew_ms: how far the data may be behind the audio or before it.
-      decided: position up to which all audio has passed or was dropped.
+      pre_roll_ms: How much before a segment passes.
+      post_roll_ms: How much after it.
+      max_skew_ms: How far the data may be behind the audio or before it.
+      decided: Position up to which all audio has passed or was dropped.
     """
 
     pre_roll_ms: float

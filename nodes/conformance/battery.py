@@ -324,24 +324,24 @@ def check_node(
     """Run the battery over every format, rate and channel count.
 
     Args:
-      make_node: builds a node; keyword arguments are parameters.
-      feed: makes a fresh feed for one stream: block → what `process` takes, None → what comes last, if any.
+      make_node: Builds a node; keyword arguments are parameters.
+      feed: Makes a fresh feed for one stream: block → what `process` takes, None → what comes last, if any.
         Needed for a `Join`; a plain node takes the block itself.
-      formats: sample formats to try.
-      rates: sample rates to try, in Hz.
-      channels: channel counts to try.
-      tolerance: how far samples may differ between cuts, as a share of full scale (integers: at least 1).
-      length: exact output frames for an unbroken stretch of so many frames at such a rate; None if the node
+      formats: Sample formats to try.
+      rates: Sample rates to try, in Hz.
+      channels: Channel counts to try.
+      tolerance: How far samples may differ between cuts, as a share of full scale (integers: at least 1).
+      length: Exact output frames for an unbroken stretch of so many frames at such a rate; None if the node
         drops audio.
-      findings: picks what must not depend on the cutting from the joined data items; nothing by default.
-      keeps_format: the output has the input's sample format.
-      waits: the feed itself is late, or the output is of events alone, so it may lag by more than the node's delay.
-      faults: parameters that `make_node` must refuse with ValueError.
-      refuse: makes of a block in the middle of a stream something that the node has to refuse.
-      settles_s: seconds of audio after which the node holds as much as it ever will. That it does is seen over four
+      findings: Picks what must not depend on the cutting from the joined data items; nothing by default.
+      keeps_format: The output has the input's sample format.
+      waits: The feed itself is late, or the output is of events alone, so it may lag by more than the node's delay.
+      faults: Parameters that `make_node` must refuse with ValueError.
+      refuse: Makes of a block in the middle of a stream something that the node has to refuse.
+      settles_s: Seconds of audio after which the node holds as much as it ever will. That it does is seen over four
         times as long, of the first rate, channel count and format alone.
-      hour: see it over an hour instead.
-      report: runs each check itself, given its name; without one, the first that fails ends the battery.
+      hour: See it over an hour instead.
+      report: Runs each check itself, given its name; without one, the first that fails ends the battery.
 
     Raises:
       AssertionError: the node breaks a rule of the contract.

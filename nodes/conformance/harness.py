@@ -39,9 +39,9 @@ class Outcome:
 
     Attributes:
       runs: (start, frames) of every unbroken run of output audio.
-      rate: of the output audio in Hz, 0 if there was none.
-      data: every data item in order.
-      lag: the most, in seconds, that audio and `Data.until` were behind the input after a block.
+      rate: Of the output audio in Hz, 0 if there was none.
+      data: Every data item in order.
+      lag: The most, in seconds, that audio and `Data.until` were behind the input after a block.
     """
 
     runs: list[tuple[int, Samples]]

@@ -61,9 +61,9 @@ def require_order(blocks: Iterable[Audio], expected: StreamFormat | None, stop: 
     """Refuse blocks that are not all of one format, or of which one begins before the end of the one before.
 
     Args:
-      blocks: what came together.
-      expected: the stream's format; None before its first block.
-      stop: the position where the stream stood.
+      blocks: What came together.
+      expected: The stream's format; None before its first block.
+      stop: The position where the stream stood.
 
     Raises:
       InvalidInput: they are not.

@@ -50,7 +50,7 @@ class GainFilter:
     """A `Filter` that multiplies hops by the gains that a `GainComputer` finds.
 
     Args:
-      ceiling: linear; what rounding would leave above it is clipped.
+      ceiling: Linear; what rounding would leave above it is clipped.
     """
 
     def __init__(self, sample_rate: int, channels: int, computer: GainComputer, ceiling: float = _LARGEST) -> None:

@@ -58,8 +58,8 @@ class RateStream(Protocol):
         """Take shape (n, channels) at the source rate, give (m, channels) at the target rate; m may be 0.
 
         Args:
-          frames: finite.
-          bound: clip what overflows float32; not needed by a caller who clips to integers anyway.
+          frames: Finite.
+          bound: Clip what overflows float32; not needed by a caller who clips to integers anyway.
         """
         ...
 
@@ -159,11 +159,11 @@ def _pieces(phase: int, frames: int, source: int, target: int, short: int) -> tu
     """Cut a block so that each piece but short ones gives fewer frames than ⌈its length · target / source⌉.
 
     Args:
-      phase: where the next frame of output lies, in 1/source of the distance between two.
-      frames: the block's length.
+      phase: Where the next frame of output lies, in 1/source of the distance between two.
+      frames: The block's length.
       source: Hz, more than `target`.
       target: Hz.
-      short: a piece of so many frames may fill its room.
+      short: A piece of so many frames may fill its room.
     """
     pieces = []
     while frames > short:

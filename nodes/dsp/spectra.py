@@ -23,7 +23,7 @@ def power_spectra(windows: Spectra) -> Spectra:
     """|FFT|² of windows under a periodic Hann window, padded with zeros to a power of two.
 
     Args:
-      windows: shape (count, size).
+      windows: Shape (count, size).
 
     Returns:
       Shape (count, spectrum_size(size) / 2 + 1); bin k is k · rate / spectrum_size.

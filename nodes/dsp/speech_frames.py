@@ -17,13 +17,13 @@ class SpeechFrames:
     Channels are averaged; another rate is converted with libsamplerate's `sinc_fastest`.
 
     Args:
-      first: the block that the stretch begins with; it is not pushed by that.
-      sample_rate: of the frames, in Hz.
-      frame_samples: their length.
+      first: The block that the stretch begins with; it is not pushed by that.
+      sample_rate: Of the frames, in Hz.
+      frame_samples: Their length.
 
     Attributes:
-      start: position of the first frame of audio, at the rate that it comes in.
-      stop: position after the last one pushed.
+      start: Position of the first frame of audio, at the rate that it comes in.
+      stop: Position after the last one pushed.
     """
 
     def __init__(self, first: Audio, sample_rate: int, frame_samples: int) -> None:

@@ -25,9 +25,9 @@ class Framing:
     """Window i has the frames from `i * hop` to `i * hop + size`, counted from where the stream began.
 
     Attributes:
-      size: frames of a window.
-      hop: frames from one window to the next; at most `size`.
-      position: where the next window begins.
+      size: Frames of a window.
+      hop: Frames from one window to the next; at most `size`.
+      position: Where the next window begins.
     """
 
     size: int
@@ -65,10 +65,10 @@ class Windows:
     """Some windows of a stream, one after another.
 
     Attributes:
-      samples: float64, shape (count, size) of the mean of the channels, or (count, channels, size).
-      position: of the first window's first frame.
-      sample_rate: in Hz.
-      is_fresh: they are the first after the beginning or a gap.
+      samples: Float64, shape (count, size) of the mean of the channels, or (count, channels, size).
+      position: Of the first window's first frame.
+      sample_rate: In Hz.
+      is_fresh: They are the first after the beginning or a gap.
     """
 
     samples: NDArray[np.float64]
@@ -82,8 +82,8 @@ class ChannelWindows:
     """The windows of a stream, with all its channels. A gap begins the windows anew; what is left is dropped.
 
     Attributes:
-      window_ms: length of a window; of at least 2 frames, whatever the rate.
-      hop_ms: from one to the next; at least 1 frame.
+      window_ms: Length of a window; of at least 2 frames, whatever the rate.
+      hop_ms: From one to the next; at least 1 frame.
     """
 
     window_ms: float

@@ -113,9 +113,9 @@ class Word:
     """A word, or for keywords a phrase, that was recognized.
 
     Attributes:
-      text: as the dictionary spells it.
-      start_ms: where it begins, counted from the beginning of the utterance.
-      end_ms: where it ends.
+      text: As the dictionary spells it.
+      start_ms: Where it begins, counted from the beginning of the utterance.
+      end_ms: Where it ends.
     """
 
     text: str
@@ -129,7 +129,7 @@ class Task:
 
     Attributes:
       max_active: HMM states to follow in every frame, for anything.
-      keyphrases: each with the likelihood ratio at which it counts as heard; none of them for anything.
+      keyphrases: Each with the likelihood ratio at which it counts as heard; none of them for anything.
     """
 
     max_active: int = 5_000
@@ -228,7 +228,7 @@ class Lender:
     """Lends recognizers, so that a model need not be loaded again for every utterance.
 
     Args:
-      idle: how many to keep that nobody uses.
+      idle: How many to keep that nobody uses.
     """
 
     def __init__(self, idle: int) -> None:

@@ -114,9 +114,9 @@ class Talk:
     """A streaming call.
 
     Attributes:
-      responses: all that have been read.
-      times: when they had come, on the foreign process' monotonic clock.
-      ready: what the session said when it was ready.
+      responses: All that have been read.
+      times: When they had come, on the foreign process' monotonic clock.
+      ready: What the session said when it was ready.
     """
 
     ready: Any

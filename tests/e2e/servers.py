@@ -29,9 +29,9 @@ class ServerProcess:
     """`python -m engine.serve --port 0`; told to stop by SIGTERM, and its exit code has to be 0.
 
     Args:
-      options: more of them; where to listen is said by `--listen` or `--fd`, if not on a free port.
-      log_level: what is logged.
-      pass_fds: handed to the process.
+      options: More of them; where to listen is said by `--listen` or `--fd`, if not on a free port.
+      log_level: What is logged.
+      pass_fds: Handed to the process.
     """
 
     def __init__(self, *options: str, log_level: str = "WARNING", pass_fds: Sequence[int] = ()) -> None:

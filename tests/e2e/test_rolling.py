@@ -30,8 +30,8 @@ class Listener:
     """A client that streams chunks until told to stop, over as many sessions as that takes.
 
     Attributes:
-      done: how often each chunk was answered with a result.
-      sessions: how many there were.
+      done: How often each chunk was answered with a result.
+      sessions: How many there were.
     """
 
     address: str

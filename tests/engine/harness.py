@@ -299,7 +299,7 @@ async def opened(
     """A session that has to leave nothing behind: no task, no open node, no unsettled chunk, however it ends.
 
     Args:
-      within: seconds (virtual ones) after which it counts as hung.
+      within: Seconds (virtual ones) after which it counts as hung.
     """
     before = tasks_now()
     session: Session | None = None

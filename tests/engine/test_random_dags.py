@@ -108,9 +108,9 @@ class Client:
       script: `("chunk", source, offset, audio)`, where the number is `offset` from the highest so far; `("bad", ...)`
         the same, unreadable; `("flush",)`; `("pause", seconds)`.
       ending: "close", "cancel", "sudden" (a cancel in one go with the last chunk), "leave", "raise" or "scope".
-      reads: results read before it ends early; None reads all along.
-      at_once: it has nodes work at once, and takes most events as soon as they are there, as the transport does.
-      turn_s: what a turn may take: with less than nothing each node's own task does its work.
+      reads: Results read before it ends early; None reads all along.
+      at_once: It has nodes work at once, and takes most events as soon as they are there, as the transport does.
+      turn_s: What a turn may take: with less than nothing each node's own task does its work.
     """
 
     script: Sequence[Any]

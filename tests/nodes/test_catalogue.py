@@ -36,8 +36,8 @@ class Proof:
     """Two tests of a node, in `test_{module}.py` unless they say otherwise.
 
     Attributes:
-      compared: with a library's one-shot result, a closed formula, or a signal of which the answer is known.
-      conforms: runs the conformance kit on it.
+      compared: With a library's one-shot result, a closed formula, or a signal of which the answer is known.
+      conforms: Runs the conformance kit on it.
     """
 
     module: str

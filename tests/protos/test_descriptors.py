@@ -4,6 +4,8 @@
 what we put beside it. Together they must be everything there is.
 """
 
+from __future__ import annotations
+
 import pytest
 from google.protobuf.descriptor import (
     Descriptor,

@@ -1,5 +1,7 @@
 """A foreign client, run in a process of its own: `python -m tests.transport.grpcio_client PORT SCENARIO`."""
 
+from __future__ import annotations
+
 import os
 import sys
 import threading

@@ -1,5 +1,7 @@
 """Two sans-io connections joined by a link that may cut their bytes anywhere."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Callable, Iterator
 

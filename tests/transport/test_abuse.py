@@ -1,5 +1,7 @@
 """What a bad client gets, what it can make us hold, and what its neighbours notice of it."""
 
+from __future__ import annotations
+
 import struct
 import tracemalloc
 from contextlib import suppress

@@ -1,5 +1,7 @@
 """DATA past h2's state machines, and through them: for the same bytes the same events, answers and windows."""
 
+from __future__ import annotations
+
 from hypothesis import given, settings
 
 from tests.transport.test_fuzz import DOWN, PREFACE, RUNS, UP, Role, fail_last_row, frame, made_frames, mutations, sizes

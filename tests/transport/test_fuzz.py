@@ -4,6 +4,8 @@ No exception but those that are documented for what the user does, memory bounde
 environment says how many of each kind are tried; as it is, the whole takes some ten seconds.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 

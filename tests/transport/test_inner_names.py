@@ -1,5 +1,7 @@
 """What we use of others that they never promised: all of it, in one list; a change here has to be looked at there."""
 
+from __future__ import annotations
+
 import ast
 import inspect
 from importlib.metadata import version

@@ -9,6 +9,8 @@ Rules kept here:
 - Errors of the caller's own code pass through as they are, not wrapped in a group.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

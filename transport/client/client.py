@@ -80,11 +80,11 @@ async def connect(
 
     Args:
       address: "host:port" or "unix:/path".
-      tls: how to make the connection secure; None is not at all.
-      token: sent with every call.
-      encoding: compress requests so: "gzip" or "deflate"; worth it for a slow line only.
-      timeout_s: for connecting.
-      limits: what the connection may hold, and how long a silent server is borne with.
+      tls: How to make the connection secure; None is not at all.
+      token: Sent with every call.
+      encoding: Compress requests so: "gzip" or "deflate"; worth it for a slow line only.
+      timeout_s: For connecting.
+      limits: What the connection may hold, and how long a silent server is borne with.
 
     Raises:
       Unavailable: nobody there that speaks gRPC within `timeout_s` seconds.
@@ -179,11 +179,11 @@ class Client:
         """Open a session. Leaving the block before its end cancels it on the server.
 
         Args:
-          manifest: the pipeline.
-          limits: asked for; the service clamps them.
-          options: credits, reordering, overflow and metrics.
-          timeout_s: of the whole session in seconds; None is without end.
-          ready_timeout_s: until the service says that the session is ready.
+          manifest: The pipeline.
+          limits: Asked for; the service clamps them.
+          options: Credits, reordering, overflow and metrics.
+          timeout_s: Of the whole session in seconds; None is without end.
+          ready_timeout_s: Until the service says that the session is ready.
 
         Raises:
           RemoteError: the service refuses the session, for example for its manifest's faults.
@@ -204,7 +204,7 @@ class RemoteSession:
     """A session on a server: chunks in, events out.
 
     Attributes:
-      ready: what the service told when the session was ready.
+      ready: What the service told when the session was ready.
     """
 
     ready: Ready

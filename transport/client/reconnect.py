@@ -49,11 +49,11 @@ class Backoff:
     """How often to try, and how long to wait in between.
 
     Attributes:
-      attempts: in all, the first one among them.
-      first_s: the most that is waited after the first attempt.
-      factor: by which that grows from attempt to attempt.
-      most_s: beyond which it does not grow.
-      longest_hint_s: a server that asks for a longer wait than this is taken for one that says no.
+      attempts: In all, the first one among them.
+      first_s: The most that is waited after the first attempt.
+      factor: By which that grows from attempt to attempt.
+      most_s: Beyond which it does not grow.
+      longest_hint_s: A server that asks for a longer wait than this is taken for one that says no.
     """
 
     attempts: int = field(default=8, validator=ge(1))
@@ -171,14 +171,14 @@ async def reconnecting(
     """A service to which connections are made as they are needed; nothing is tried before.
 
     Args:
-      address: of the service.
-      tls: of every connection, as for `transport.client.connect`.
-      token: the same.
-      timeout_s: the same.
-      limits: the same.
-      backoff: how often to try, and how long to wait in between.
-      open_client: how a connection is made, in place of all of these.
-      chance: where to wait between nothing and the whole of a wait, from 0 to 1.
+      address: Of the service.
+      tls: Of every connection, as for `transport.client.connect`.
+      token: The same.
+      timeout_s: The same.
+      limits: The same.
+      backoff: How often to try, and how long to wait in between.
+      open_client: How a connection is made, in place of all of these.
+      chance: Where to wait between nothing and the whole of a wait, from 0 to 1.
 
     Raises:
       ValueError: the address is none.

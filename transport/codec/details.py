@@ -24,9 +24,9 @@ def pack(code: StatusCode, message: str, response: pb.ErrorResponse) -> bytes:
     """Encode it, leaving out what is long: first the stack trace, then the context, then the message's end.
 
     Args:
-      code: of the status.
-      message: the same, as it is sent.
-      response: what it is about; is shortened.
+      code: Of the status.
+      message: The same, as it is sent.
+      response: What it is about; is shortened.
     """
     for name in ("stack_trace", "context"):
         if len(packed := _packed(code, message, response)) <= MAX_DETAILS_BYTES:

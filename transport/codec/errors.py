@@ -40,10 +40,10 @@ class Meaning:
     """What one category of error means to a client.
 
     Attributes:
-      error_type: in the `ErrorResponse`.
-      code: with which the stream ends, if the error ends it.
-      retryable: whether the same call may succeed later.
-      as_status: it is told by the call's status, in a unary call too, with the `ErrorResponse` as details.
+      error_type: In the `ErrorResponse`.
+      code: With which the stream ends, if the error ends it.
+      retryable: Whether the same call may succeed later.
+      as_status: It is told by the call's status, in a unary call too, with the `ErrorResponse` as details.
     """
 
     error_type: pb.ErrorType.ValueType
@@ -141,10 +141,10 @@ class RemoteError(EngineError):
     """An error that the server reported.
 
     Attributes:
-      category: what a client may do about it.
-      code: the status that the call ended with; None for an error in band, after which the session goes on.
-      retryable: the same call may succeed later.
-      retry_after_ms: how long to wait at least before that; 0 when not said.
+      category: What a client may do about it.
+      code: The status that the call ended with; None for an error in band, after which the session goes on.
+      retryable: The same call may succeed later.
+      retry_after_ms: How long to wait at least before that; 0 when not said.
     """
 
     category: Category  # type: ignore[misc]

@@ -206,9 +206,9 @@ def decode_chunk(request: streaming.StreamRequest, received_at: float, began: fl
     """The chunk of a request, or what is wrong with it; None if the request is something else.
 
     Args:
-      request: as parsed.
-      received_at: when its bytes had been read.
-      began: when parsing began.
+      request: As parsed.
+      received_at: When its bytes had been read.
+      began: When parsing began.
     """
     if request.HasField("audio_chunk"):
         return decode_audio_chunk(request.audio_chunk, received_at, began)

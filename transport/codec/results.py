@@ -47,7 +47,7 @@ class NodeResults:
     """What became of each node, as a part of a result: built again only when it is not the same as the last time.
 
     Args:
-      debug: with stack traces.
+      debug: With stack traces.
     """
 
     __slots__ = ("_built", "_debug", "_outcomes")
@@ -112,8 +112,8 @@ def encode_result(result: Result, nodes: NodeResults | None = None) -> streaming
     """A row's answer.
 
     Args:
-      result: the row's.
-      nodes: the session's; one that serves this once, if not given.
+      result: The row's.
+      nodes: The session's; one that serves this once, if not given.
 
     Raises:
       NodeFailed: a node gave data that is not JSON.

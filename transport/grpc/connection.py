@@ -6,6 +6,8 @@ Rules kept here:
 - Operations on a stream that is over raise `StreamGone`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 from transport.grpc import events, headers

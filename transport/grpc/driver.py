@@ -13,6 +13,8 @@ Rules kept here:
   time to reach a peer that is still sending, as closing a socket with unread bytes takes back what was sent.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 import os
@@ -40,7 +42,7 @@ from transport.grpc.stream import Stream
 
 __all__ = ["Driver"]
 
-_log = logging.getLogger("headrace.transport.driver")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _WRITE_BYTES = 64 * 1024

@@ -5,6 +5,8 @@ Rules kept here:
 - After `ResponseEnded`, `StreamFailed` or `StreamReset` nothing more comes for that stream.
 """
 
+from __future__ import annotations
+
 from attrs import define, frozen
 
 from transport.grpc.status import Metadata, Status

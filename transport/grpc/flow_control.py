@@ -10,6 +10,8 @@ Rules kept here:
 - Credit is told in steps of half a window: one WINDOW_UPDATE for many messages, and never a dead stop.
 """
 
+from __future__ import annotations
+
 from transport.grpc.framing import PREFIX_BYTES, FramingError, MessageReader, Part
 from transport.grpc.limits import Limits
 from transport.grpc.rate_limits import ByteBudget

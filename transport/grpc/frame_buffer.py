@@ -8,6 +8,8 @@ Rules kept here:
 - Whoever sends frames that carry nothing pays for them (`guard`).
 """
 
+from __future__ import annotations
+
 from struct import Struct
 from typing import Any
 

@@ -7,6 +7,8 @@ Rules kept here:
 - Nothing is copied twice; one frame that is one message (the usual case for audio) is cut once.
 """
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Iterator
 from struct import Struct

@@ -6,6 +6,8 @@ Rules kept here:
   `RefusedHeaders` (the stream is answered). Neither is the connection's affair.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 from attrs import frozen

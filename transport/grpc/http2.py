@@ -7,6 +7,8 @@ Rules kept here:
 - A DATA frame that is nothing but data, on an open stream, goes past h2's state machines, which it would not change.
 """
 
+from __future__ import annotations
+
 import struct
 from typing import Any
 

@@ -7,6 +7,8 @@ Rules kept here:
 - Any byte is a sign of life; a ping is sent only after silence.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 

@@ -6,6 +6,8 @@ Rules kept here:
 - A timeout of 0 means never.
 """
 
+from __future__ import annotations
+
 from attrs import field, frozen
 from attrs.validators import ge, gt
 

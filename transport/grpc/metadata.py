@@ -5,6 +5,8 @@ Rules kept here:
 - What comes in is bounded by the header block and either decodes or raises `BadHeader`.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import math

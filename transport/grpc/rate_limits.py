@@ -5,6 +5,8 @@ Rules kept here:
 - A bucket is never fuller than its burst, a budget never lower than nothing.
 """
 
+from __future__ import annotations
+
 from transport.grpc.limits import Limits
 
 __all__ = ["ByteBudget", "FloodGuard", "TokenBucket"]

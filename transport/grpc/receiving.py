@@ -9,6 +9,8 @@ Rules kept here:
 - Of a stream that is over, nothing stays.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from attrs import define

@@ -6,6 +6,8 @@ Rules kept here:
 - A code that this build does not know is UNKNOWN, never an exception.
 """
 
+from __future__ import annotations
+
 from enum import IntEnum
 from typing import Self
 
@@ -39,7 +41,7 @@ class StatusCode(IntEnum):
     UNAUTHENTICATED = 16
 
     @classmethod
-    def _missing_(cls, value: object) -> "StatusCode":
+    def _missing_(cls, value: object) -> StatusCode:
         return cls.UNKNOWN
 
 

@@ -8,6 +8,8 @@ Rules kept here:
 - One task sends and one receives at a time; any number may watch.
 """
 
+from __future__ import annotations
+
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -35,7 +37,7 @@ class Carrier(Protocol):
     stall_timeout_s: float
 
     @property
-    def window_waiters(self) -> "set[Stream]":
+    def window_waiters(self) -> set[Stream]:
         """Streams that wait for the peer to open a window."""
         ...
 

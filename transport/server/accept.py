@@ -16,7 +16,7 @@ import trio
 
 __all__ = ["accept_for_ever"]
 
-_log = logging.getLogger("headrace.transport.accepting")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 _NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RECOVERY_S = 0.1

@@ -23,7 +23,7 @@ from transport.server.tokens import NotAuthenticated, TokenFile
 
 __all__ = ["AccessControl", "AccessPolicy", "Grant", "ShuttingDown", "Statistics", "Unauthenticated"]
 
-_log = logging.getLogger("headrace.transport.access")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 _LOGGED = 5
 _PERIOD_S = 10.0

@@ -8,6 +8,8 @@ Rules kept here:
 - `trio.Cancelled` passes through.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -22,7 +24,7 @@ from transport.grpc.stream import Carrier, Stream
 
 __all__ = ["Call", "Handler", "run_call", "unary"]
 
-_log = logging.getLogger("headrace.transport.calls")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 
 class Call(Stream):

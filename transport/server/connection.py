@@ -7,6 +7,8 @@ Rules kept here:
 - Whatever fails is told with an `ErrorResponse`.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Mapping
 
@@ -26,7 +28,7 @@ from transport.server.call import Call, Handler, run_call
 
 __all__ = ["LAST_WORDS_S", "SHUTTING_DOWN", "Common", "ServerConnection"]
 
-_log = logging.getLogger("headrace.transport.serving")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 LAST_WORDS_S = 1.0
 SHUTTING_DOWN = "the server is shutting down"

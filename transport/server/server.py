@@ -6,6 +6,8 @@ Rules kept here:
 - One connection's failure, even a fault of ours, ends that connection alone.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +29,7 @@ from transport.server.listeners import AddressInUse, AddressUnusable, Listener, 
 
 __all__ = ["AddressInUse", "AddressUnusable", "Server", "serve"]
 
-_log = logging.getLogger("headrace.transport.server")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 _CLOSING_S = 5.0
 _ANTEROOM = 64

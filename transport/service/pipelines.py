@@ -42,16 +42,16 @@ from transport.service.versions import COMPATIBLE, PROTOCOL, check_client, is_co
 
 __all__ = ["handlers"]
 
-log = logging.getLogger("headrace.transport.service")
+_log = logging.getLogger(f"headrace.{__name__}")
 
 
 def handlers(engine: Engine, *, debug_errors: bool = False, idle_timeout_s: float = math.inf) -> Mapping[str, Handler]:
     """The service's RPCs, by path.
 
     Args:
-      engine: what all sessions share; its sweep has to be running.
-      debug_errors: send stack traces to clients.
-      idle_timeout_s: a session to which nothing comes for so long is closed, with an error; so is a call without
+      engine: What all sessions share; its sweep has to be running.
+      debug_errors: Send stack traces to clients.
+      idle_timeout_s: A session to which nothing comes for so long is closed, with an error; so is a call without
         a first message ended.
     """
     service = _Service(engine, debug_errors, idle_timeout_s or math.inf)
@@ -152,7 +152,7 @@ class _Service:
         """What the client is told of an exception: the engine's own errors as they are, a bug as INTERNAL."""
         if isinstance(error, EngineError) and not isinstance(error, InternalFault):
             return error
-        log.error("a bug in the service", exc_info=error)
+        _log.error("a bug in the service", exc_info=error)
         trace = "".join(traceback.format_exception(error))
         return InternalFault(repr(error) if self._debug else "internal error", stack_trace=trace)
 

@@ -41,9 +41,9 @@ class Sender:
     """Sends a session's events on its call.
 
     Args:
-      call: where to.
-      session: whose.
-      debug: send stack traces.
+      call: Where to.
+      session: Whose.
+      debug: Send stack traces.
     """
 
     __slots__ = ("_call", "_debug", "_nodes", "_session")
@@ -86,11 +86,11 @@ class Reader:
     """Reads a streaming call's requests and does what they say to its session.
 
     Args:
-      call: whose requests.
-      session: what takes them.
-      sending: in which events are sent; after a CANCEL the last of them have LAST_WORDS_S.
-      close: called, with the reason, when nothing has come for `idle_timeout_s`.
-      idle_timeout_s: on the clock of the sweep, which has to look after this.
+      call: Whose requests.
+      session: What takes them.
+      sending: In which events are sent; after a CANCEL the last of them have LAST_WORDS_S.
+      close: Called, with the reason, when nothing has come for `idle_timeout_s`.
+      idle_timeout_s: On the clock of the sweep, which has to look after this.
     """
 
     __slots__ = (

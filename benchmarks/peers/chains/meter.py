@@ -30,9 +30,9 @@ class Meter:
     """One run's frames and times.
 
     Attributes:
-      frames: what to send, each unlike the others.
-      window: how many may be under way.
-      period_s: between sends; 0 is none.
+      frames: What to send, each unlike the others.
+      window: How many may be under way.
+      period_s: Between sends; 0 is none.
     """
 
     def __init__(self, mode: str, frames: int) -> None:
@@ -106,7 +106,7 @@ class Meter:
         """The figures.
 
         Args:
-          content: the bytes of what was received.
+          content: The bytes of what was received.
         Raises:
           SystemExit: what came out is not what went in.
         """

@@ -24,8 +24,8 @@ class Explained(click.Command):
     """A command that shows its defaults, and ends its help with what it is good for.
 
     Args:
-      example: one that can be typed as it is; ends the help.
-      exits: what its exit codes mean; ends the help too.
+      example: One that can be typed as it is; ends the help.
+      exits: What its exit codes mean; ends the help too.
     """
 
     def __init__(self, *args: Any, example: str = "", exits: str = "", **kwargs: Any) -> None:

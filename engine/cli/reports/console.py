@@ -33,11 +33,11 @@ class ConsoleReport:
     """Shows a stream as it runs.
 
     Args:
-      head: what is streamed, in lines of a label and a text.
-      duration_s: of the audio, for the bar.
-      node_types: node id → type, in the pipeline's order, for the table.
-      side: who keeps the session's own account: "server" or "engine".
-      realtime: what the client's latency counts from.
+      head: What is streamed, in lines of a label and a text.
+      duration_s: Of the audio, for the bar.
+      node_types: Node id → type, in the pipeline's order, for the table.
+      side: Who keeps the session's own account: "server" or "engine".
+      realtime: What the client's latency counts from.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ConsoleReport:
         self._shown_at = monotonic()
         self._errors = 0
 
-    # What happens
+    # ---- events
 
     def ready(self, tally: Tally) -> None:
         """Say what is streamed, and start the live part."""
@@ -121,7 +121,7 @@ class ConsoleReport:
         self._stop_live()
         click.echo(f"Error: {printable(message)}", err=True)
 
-    # Live
+    # ---- live display
 
     def _say(self, line: RenderableType) -> None:
         self._console.print(line)
@@ -177,7 +177,7 @@ class ConsoleReport:
             self._live.stop()
             self._live = None
 
-    # Summary
+    # ---- summary
 
     def summary(self, tally: Tally, files: OutputFiles | None) -> None:
         """Show what came of it."""

@@ -66,7 +66,7 @@ class JsonReport:
     """Lines of JSON: `ready`, `result`, `segment`, `text`, `error`, `metrics`, `summary`, told apart by `type`.
 
     Args:
-      about: what the `ready` line says besides: file, source, pipeline.
+      about: What the `ready` line says besides: file, source, pipeline.
     """
 
     def __init__(self, about: Mapping[str, Any]) -> None:

@@ -29,9 +29,9 @@ class SpeechLog:
     """Tells each segment twice: when it opens and when it closes. Keeps open ones and sums, so it does not grow.
 
     Attributes:
-      open: the segments that are open now, by node and start.
-      count: of closed segments, by node.
-      speech_ms: length of the closed segments, by node.
+      open: The segments that are open now, by node and start.
+      count: Of closed segments, by node.
+      speech_ms: Length of the closed segments, by node.
     """
 
     open: dict[tuple[str, float], Segment] = attrs.field(factory=dict)

@@ -23,10 +23,10 @@ def summary_parts(tally: Tally, node_types: Mapping[str, str], side: str, realti
     """Lines and tables to print, in order.
 
     Args:
-      tally: of a stream that is over.
-      node_types: node id → type, in the order to show them.
-      side: who told the session's own account: "server" or "engine".
-      realtime: the client's latencies count from when chunks were due, not from when they were sent.
+      tally: Of a stream that is over.
+      node_types: Node id → type, in the order to show them.
+      side: Who told the session's own account: "server" or "engine".
+      realtime: The client's latencies count from when chunks were due, not from when they were sent.
     """
     yield from _outcome(tally, side, realtime)
     if tally.metrics is not None:

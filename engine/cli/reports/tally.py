@@ -17,15 +17,15 @@ class Tally:
     """Counts and latencies as the client sees them; bounded, however long the stream.
 
     Attributes:
-      latencies: from a chunk's setting out (`Feeder.times`) until its result was here, in ms.
-      last_ms: the latest of them.
-      results: of chunks; flushes are not counted.
-      errors: those after which the session went on.
-      failure: what ended the stream early, if that was no signal.
-      interrupted_by: the signal that ended it, or 0.
-      metrics: the session's own account, as last told.
-      heard_s: how much of the audio has results.
-      sent_s: how much of it has been handed over.
+      latencies: From a chunk's setting out (`Feeder.times`) until its result was here, in ms.
+      last_ms: The latest of them.
+      results: Of chunks; flushes are not counted.
+      errors: Those after which the session went on.
+      failure: What ended the stream early, if that was no signal.
+      interrupted_by: The signal that ended it, or 0.
+      metrics: The session's own account, as last told.
+      heard_s: How much of the audio has results.
+      sent_s: How much of it has been handed over.
     """
 
     ready: Ready | None = None

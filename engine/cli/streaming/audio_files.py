@@ -22,9 +22,9 @@ class AudioFile:
     """An open audio file.
 
     Attributes:
-      name: for people.
-      sample_rate: in Hz.
-      frames: how many it says it has.
+      name: For people.
+      sample_rate: In Hz.
+      frames: How many it says it has.
     """
 
     name: str

@@ -31,7 +31,7 @@ class Interruption:
     """Ctrl-C or SIGTERM. The first lets the session end by itself, if there is one; a second ends at once.
 
     Attributes:
-      signum: which came, or 0.
+      signum: Which came, or 0.
     """
 
     scope: trio.CancelScope

@@ -49,8 +49,8 @@ class Pace:
     """How audio is cut and when it goes.
 
     Attributes:
-      chunk_ms: length of a chunk; where that is no whole number of frames, chunks differ by one.
-      realtime: a chunk goes when its last frame would have been heard, else as soon as the session takes it.
+      chunk_ms: Length of a chunk; where that is no whole number of frames, chunks differ by one.
+      realtime: A chunk goes when its last frame would have been heard, else as soon as the session takes it.
     """
 
     chunk_ms: float = 20.0
@@ -66,10 +66,10 @@ class Feeder:
     """Feeds one file to one source, then closes the session.
 
     Attributes:
-      times: when chunks set out, by sequence: in real time when they were due, else when they were handed over, both
+      times: When chunks set out, by sequence: in real time when they were due, else when they were handed over, both
         by trio's clock. Waiting for the session's room is part of a latency.
-      sent_frames: frames handed over so far.
-      stopped: it sends nothing more.
+      sent_frames: Frames handed over so far.
+      stopped: It sends nothing more.
     """
 
     def __init__(self, audio: AudioFile, source: str, pace: Pace) -> None:

@@ -66,9 +66,9 @@ class Job:
     """What to stream through what, and how.
 
     Attributes:
-      file: the audio.
-      source: the node to feed.
-      out_dir: where outputs go; None is nowhere.
+      file: The audio.
+      source: The node to feed.
+      out_dir: Where outputs go; None is nowhere.
     """
 
     file: Path

@@ -23,9 +23,9 @@ def make_report(job: Job, audio: AudioFile, side: str) -> Report:
     """The report that suits the job.
 
     Args:
-      job: what is streamed.
-      audio: its file, open.
-      side: where the session runs: "server" or "engine".
+      job: What is streamed.
+      audio: Its file, open.
+      side: Where the session runs: "server" or "engine".
     """
     name = job.manifest.name or "pipeline"
     if job.as_json:
