@@ -192,9 +192,37 @@ class _Checker:
                 self.fault(f"nodes[{i}].params", what)
 
     def _assemble(self, nodes: Sequence[NodeSpec], links: Sequence[tuple[int, int, int]], order: Sequence[int]) -> Plan:
-        place = {old: new for new, old in enumerate(order)}
-        inbound: list[list[Edge]] = [[] for _ in nodes]
-        outbound: list[list[Edge]] = [[] for _ in nodes]
+        inbound, outbound = self._edges(links, order)
+        planned: list[PlannedNode] = []
+        for index, number in enumerate(order):
+            node, spec = self.built[number], nodes[number]
+            assert node is not None
+            above = [planned[edge.source].origins for edge in inbound[number]]
+            planned.append(
+                PlannedNode(
+                    index,
+                    spec.id,
+                    spec.node_type,
+                    node,
+                    self.params[number],
+                    frozenset().union(*above) if above else frozenset({spec.id}),
+                    tuple(inbound[number]),
+                    tuple(outbound[number]),
+                    spec.is_output or not outbound[number],
+                    _run_metadata(node),
+                )
+            )
+        by_id = {each.id: each for each in planned}
+        sources = {spec.id: by_id[spec.id] for spec in nodes if by_id[spec.id].is_source}
+        return Plan(self.manifest.name, tuple(planned), sources)
+
+    def _edges(
+        self, links: Iterable[tuple[int, int, int]], order: Sequence[int]
+    ) -> tuple[list[list[Edge]], list[list[Edge]]]:
+        """Return the inbound and the outbound edges of each node, by its number in the manifest."""
+        place = {number: index for index, number in enumerate(order)}
+        inbound: list[list[Edge]] = [[] for _ in order]
+        outbound: list[list[Edge]] = [[] for _ in order]
         for _, source, target in links:
             giver, taker = self.built[source], self.built[target]
             assert giver is not None
@@ -203,27 +231,7 @@ class _Checker:
             edge = Edge(place[source], place[target], kinds, giver.gives & ~taker.takes != Kind(0))
             inbound[target].append(edge)
             outbound[source].append(edge)
-        planned: list[PlannedNode] = []
-        for new, old in enumerate(order):
-            node = self.built[old]
-            assert node is not None
-            above = [planned[edge.source].origins for edge in inbound[old]]
-            planned.append(
-                PlannedNode(
-                    new,
-                    nodes[old].id,
-                    nodes[old].node_type,
-                    node,
-                    self.params[old],
-                    frozenset().union(*above) if above else frozenset({nodes[old].id}),
-                    tuple(inbound[old]),
-                    tuple(outbound[old]),
-                    nodes[old].is_output or not outbound[old],
-                    _run_metadata(node),
-                )
-            )
-        sources = {nodes[old].id: planned[place[old]] for old in range(len(nodes)) if not inbound[old]}
-        return Plan(self.manifest.name, tuple(planned), sources)
+        return inbound, outbound
 
 
 def _run_metadata(node: AnyNode) -> str:
