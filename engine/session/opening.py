@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import trio
 
+from engine.contexts import acyclic, unwrapped_nursery
 from engine.errors import AtCapacity, InternalFault
 from engine.limits import ResourceLimits, SessionOptions, clamp_options
 from engine.manifest import Manifest
@@ -19,6 +20,7 @@ from engine.session.session import Session
 __all__ = ["open_session"]
 
 
+@acyclic
 @asynccontextmanager
 async def open_session(
     manifest: Manifest,
@@ -45,39 +47,48 @@ async def open_session(
     engine = engine or Engine(registry or {})
     if engine.threads.is_full:
         raise AtCapacity(f"{engine.threads.straggling} abandoned calls are still running in threads")
-    plan = await _plan(manifest, engine)
-    asked = limits or ResourceLimits()
+    session = await _make_session(manifest, engine, limits, options)
     try:
-        session = Session(plan, engine, asked.clamped(engine.maxima), clamp_options(options or SessionOptions()))
+        async with unwrapped_nursery() as nursery:
+            if own:
+                nursery.start_soon(engine.sweep.run)
+            engine.sweep.add(session)
+            nursery.start_soon(session.pipeline.run)
+            try:
+                yield session
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseException:
+        with suppress(InternalFault):  # the first error says more
+            _end(session, engine)
+        raise
+    _end(session, engine)
+
+
+async def _make_session(
+    manifest: Manifest, engine: Engine, limits: ResourceLimits | None, options: SessionOptions | None
+) -> Session:
+    plan = await _plan(manifest, engine)
+    try:
+        granted = (limits or ResourceLimits()).clamped(engine.maxima)
+        return Session(plan, engine, granted, clamp_options(options or SessionOptions()))
     except BaseException:
         plan.close()
         raise
-    raised: Exception | None = None
+
+
+def _end(session: Session, engine: Engine) -> None:
+    """Close a session whose tasks have ended, check its accounts, and free it.
+
+    Raises:
+      InternalFault: the accounts do not balance.
+    """
+    engine.sweep.remove(session)
+    session.pipeline.close()
     try:
-        try:
-            async with trio.open_nursery() as nursery:
-                if own:
-                    nursery.start_soon(engine.sweep.run)
-                engine.sweep.add(session)
-                nursery.start_soon(session.pipeline.run)
-                try:
-                    yield session
-                except Exception as error:  # raised again below, so that the nursery does not wrap it in a group
-                    raised = error
-                finally:
-                    nursery.cancel_scope.cancel()
-        finally:
-            engine.sweep.remove(session)
-            session.pipeline.close()
-            try:
-                session.check_balance()
-            except InternalFault as fault:  # what was raised before, if anything was, tells more
-                raised = raised or fault
-            session.release()
-        if raised is not None:
-            raise raised
+        session.check_balance()
     finally:
-        del raised  # its traceback has this frame: a cycle
+        session.release()
 
 
 async def _plan(manifest: Manifest, engine: Engine) -> Plan:

@@ -18,6 +18,7 @@ import numpy as np
 import trio
 import trio.testing
 
+from engine.contexts import acyclic
 from engine.errors import EngineError
 from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Connection, Manifest, NodeSpec
@@ -286,6 +287,7 @@ def _spec(name: str, told: Any) -> NodeSpec:
     return NodeSpec(name, node_type, params)
 
 
+@acyclic
 @asynccontextmanager
 async def opened(
     manifest: Manifest,

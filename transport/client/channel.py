@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 import trio
 from attrs import evolve
 
+from engine.contexts import acyclic, unwrapped_nursery
 from transport.client.dial import Target, dial
 from transport.client.errors import error_of, rpc_error
 from transport.grpc.addresses import TcpAddress
@@ -162,6 +163,7 @@ class Channel:
         while self._calls:
             await self._left.park()
 
+    @acyclic
     @asynccontextmanager
     async def call(
         self, path: str, metadata: Metadata = (), timeout_s: float | None = None, encoding: str | None = None
@@ -248,6 +250,7 @@ class Channel:
         self._slots.unpark_all()
 
 
+@acyclic
 @asynccontextmanager
 async def channel_to(
     target: Target,
@@ -280,6 +283,7 @@ async def channel_to(
         yield channel
 
 
+@acyclic
 @asynccontextmanager
 async def open_channel(
     host: str, port: int, *, connect_timeout: float = 10.0, limits: Limits | None = None
@@ -289,6 +293,7 @@ async def open_channel(
         yield channel
 
 
+@acyclic
 @asynccontextmanager
 async def channel_over(
     transport: trio.abc.Stream,
@@ -300,16 +305,12 @@ async def channel_over(
 ) -> AsyncIterator[Channel]:
     """Run a channel over any open stream, which it owns from here on; raises as `channel_to` does."""
     channel = Channel(transport, authority, limits or Limits(), scheme=scheme, token=token)
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
+    async with unwrapped_nursery() as nursery:
         nursery.start_soon(channel.driver.run)
         try:
             await channel.driver.ready.wait()
             if channel.driver.end_reason is not None:
                 raise rpc_error(StatusCode.UNAVAILABLE, channel.going)
             yield channel
-        except Exception as error:  # carried past the nursery, which would wrap it in a group
-            failure = error
-        channel.driver.close("the channel was closed")
-    if failure is not None:
-        raise failure
+        finally:
+            channel.driver.close("the channel was closed")

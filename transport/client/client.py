@@ -24,6 +24,7 @@ import attrs
 import trio
 from google.protobuf.message import DecodeError, Message
 
+from engine.contexts import acyclic
 from engine.errors import ChunkRefused
 from engine.limits import ResourceLimits, SessionOptions
 from engine.manifest import Manifest
@@ -66,6 +67,7 @@ class Version:
     build: str
 
 
+@acyclic
 @asynccontextmanager
 async def connect(
     address: str,
@@ -166,6 +168,7 @@ class Client:
             except RpcError as error:
                 raise _told(error) from None
 
+    @acyclic
     @asynccontextmanager
     async def stream(
         self,

@@ -28,6 +28,7 @@ import trio
 from attrs import field, frozen
 from attrs.validators import ge
 
+from engine.contexts import acyclic, unwrapped_nursery
 from engine.manifest import Manifest
 from transport.client.client import Client, RemoteSession, connect
 from transport.client.dial import parse_target
@@ -112,6 +113,7 @@ class Reconnecting:
         """
         return await self._until_it_works(self._connected)
 
+    @acyclic
     @asynccontextmanager
     async def stream(self, manifest: Manifest, **options: Any) -> AsyncIterator[RemoteSession]:
         """Open a new session, as `Client.stream` does; what goes wrong before it is ready is tried again.
@@ -156,6 +158,7 @@ class Reconnecting:
             await trio.sleep(hint_s + self._chance() * self._backoff.bound_s(failures))
 
 
+@acyclic
 @asynccontextmanager
 async def reconnecting(
     address: str,
@@ -185,12 +188,8 @@ async def reconnecting(
     """
     parse_target(address)
     opened = open_client or partial(connect, address, tls=tls, token=token, timeout_s=timeout_s, limits=limits)
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
+    async with unwrapped_nursery() as nursery:
         try:
             yield Reconnecting(opened, backoff or Backoff(), nursery, chance)
-        except Exception as error:  # carried past the nursery, which would wrap it in a group
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        finally:
+            nursery.cancel_scope.cancel()
