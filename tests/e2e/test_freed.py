@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ import trio
 import trio.testing
 from h2.connection import H2Connection
 
+from engine.manifest import Manifest, NodeSpec
 from engine.pipeline import RunningPipeline
 from engine.pipeline.node_task import NodeTask
 from engine.session import Session
@@ -26,6 +27,8 @@ from nodes.vad import VAD
 from tests.e2e.clients import Foreign, Talk
 from tests.e2e.raw_messages import CANCEL, chunk, final_metrics, opening, pipeline, ramp
 from tests.e2e.servers import serving
+from transport.client import connect
+from transport.client.errors import DeadlineExceeded
 from transport.grpc.driver import Driver
 from transport.grpc.limits import Limits
 from transport.server import Server
@@ -319,6 +322,53 @@ async def test_what_is_over_is_freed_without_the_collector(end: Callable[[Foreig
         async with serving(REGISTRY) as server:
             with Foreign(f"127.0.0.1:{server.port}") as foreign:
                 await in_thread(end, foreign)
+            while server.connections:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+            await freed_to(before)
+
+
+PLAIN = Manifest("v1", (NodeSpec("in", "Counted"),))
+
+
+async def leaves_early(address: str) -> None:
+    async with connect(address) as client, client.stream(PLAIN):
+        pass
+
+
+async def is_cancelled(address: str) -> None:
+    with trio.CancelScope() as scope:
+        async with connect(address) as client, client.stream(PLAIN) as session:
+            scope.cancel()
+            await session.receive()
+
+
+async def is_cancelled_as_it_fails(address: str) -> None:
+    with trio.CancelScope() as scope:
+        async with connect(address) as client, client.stream(PLAIN):
+            scope.cancel()
+            raise ValueError("never seen")
+
+
+async def is_late(address: str) -> None:
+    async def receive_for_ever() -> None:
+        async with client.stream(PLAIN, timeout_s=0.2) as session:
+            while True:
+                await session.receive()
+
+    async with connect(address) as client:
+        with pytest.raises(DeadlineExceeded):
+            await receive_for_ever()
+
+
+@pytest.mark.usefixtures("collector_off")
+@pytest.mark.parametrize("client", [leaves_early, is_cancelled, is_cancelled_as_it_fails, is_late])
+async def test_what_our_client_leaves_is_freed_without_the_collector(client: Callable[[str], Awaitable[None]]) -> None:
+    """On both sides: they are of this process."""
+    Counted.census = Census()
+    before = living()
+    with trio.fail_after(120):
+        async with serving(REGISTRY) as server:
+            await client(f"127.0.0.1:{server.port}")
             while server.connections:
                 await trio.testing.wait_all_tasks_blocked(0.001)
             await freed_to(before)

@@ -121,10 +121,12 @@ class Driver:
         finally:
             self.close("the connection was closed")
             self.connection.close()
-            await trio.aclose_forcefully(self._transport)
-            self.closed.set()
-            self._on_event = self._on_end = _ignore  # the listeners hold the driver: break the cycle
-            self._on_turn = None
+            try:
+                await trio.aclose_forcefully(self._transport)
+            finally:  # it raises if this task has been cancelled
+                self.closed.set()
+                self._on_event = self._on_end = _ignore  # the listeners hold the driver: break the cycle
+                self._on_turn = None
 
     def close(self, reason: str) -> None:
         """End the connection: nothing more is read, what is written already gets a moment to leave."""
