@@ -25,7 +25,7 @@ from engine.session import Session
 from nodes.contract import Audio, Item, Kind, Node
 from nodes.vad import VAD
 from tests.e2e.clients import Foreign, Talk
-from tests.e2e.raw_messages import CANCEL, chunk, final_metrics, opening, pipeline, ramp
+from tests.e2e.raw_messages import CANCEL, buffer, chunk, execute_request, final_metrics, opening, pipeline, ramp
 from tests.e2e.servers import serving
 from transport.client import connect
 from transport.client.errors import DeadlineExceeded
@@ -91,6 +91,14 @@ class Gate(Node):
         self.closed.set()
 
 
+@attrs.define
+class Bomb(Node):
+    """Fails over whatever comes."""
+
+    def process(self, item: Audio) -> Iterable[Audio]:
+        raise RuntimeError("boom")
+
+
 def tasks() -> int:
     """Tasks of this run, but for those in the nursery of trio itself."""
     root = trio.lowlevel.current_root_task()
@@ -135,7 +143,7 @@ DIAMOND = pipeline(
     "one>out",
     "two>out",
 )
-REGISTRY = {"Counted": Counted, "VAD": VAD, "Gate": Gate}
+REGISTRY = {"Counted": Counted, "VAD": VAD, "Gate": Gate, "Bomb": Bomb}
 QUIET = {"reorder_timeout_ms": 60_000, "metrics_interval_ms": 3_600_000}
 """Nothing of its own accord is sent in such a session, from which the server might learn that nobody is there."""
 
@@ -308,12 +316,45 @@ def by_deadline(foreign: Foreign) -> None:
     assert talk.end.code == "DEADLINE_EXCEEDED"
 
 
+def by_failure(foreign: Foreign) -> None:
+    with foreign.session(pipeline({"in": "Counted", "bomb": "Bomb"}, "in>bomb")) as talk:
+        talk.send(chunk(ramp()))
+        assert "boom" in talk.expect("error").error.message
+        talk.rest()
+
+
+def by_failure_at_a_meeting(foreign: Foreign) -> None:
+    """Of a node with a task of its own, which not every node has."""
+    with foreign.session(
+        pipeline({"in": "Counted", "out": "Counted", "bomb": "Bomb"}, "in>out", "in>bomb", "out>bomb")
+    ) as talk:
+        talk.send(chunk(ramp()))
+        assert "boom" in talk.expect("error").error.message
+        talk.rest()
+
+
+def by_failure_over_whole_inputs(foreign: Foreign) -> None:
+    outcome = foreign.execute(execute_request(pipeline({"bomb": "Bomb"}), {"": buffer(ramp())}))
+    assert "boom" in outcome.error.message
+
+
 def before_it_began(foreign: Foreign) -> None:
     assert foreign.whole(opening(pipeline({"in": "Nonesuch"})))[1].code == "INVALID_ARGUMENT"
 
 
+ENDS = [
+    well,
+    by_reset,
+    by_deadline,
+    by_failure,
+    by_failure_at_a_meeting,
+    by_failure_over_whole_inputs,
+    before_it_began,
+]
+
+
 @pytest.mark.usefixtures("collector_off")
-@pytest.mark.parametrize("end", [well, by_reset, by_deadline, before_it_began])
+@pytest.mark.parametrize("end", ENDS)
 async def test_what_is_over_is_freed_without_the_collector(end: Callable[[Foreign], None]) -> None:
     """Cycles would be freed by its full runs alone, which can be minutes apart."""
     Counted.census = Census()

@@ -103,7 +103,9 @@ class _Service:
         except Exception as error:
             if _ends_the_call(error):
                 raise
-            return self._answer_with(self._told(error))
+            told = self._told(error)
+            _forget_frames(error)
+            return self._answer_with(told)
 
     def _answer_with(self, error: EngineError) -> bytes:
         if in_unary_status(error):
@@ -144,9 +146,13 @@ class _Service:
             limits=decode_limits(options.resource_limits),
             options=decode_options(options),
         ) as session:
-            await call.send(encode_ready(session.ready).SerializeToString())
-            await self._relay(call, session)
-            return session.failure
+            try:
+                await call.send(encode_ready(session.ready).SerializeToString())
+                await self._relay(call, session)
+                return session.failure
+            finally:
+                if session.failure is not None:
+                    _forget_frames(session.failure)
 
     def _told(self, error: Exception) -> EngineError:
         """What the client is told of an exception: the engine's own errors as they are, a bug as INTERNAL."""
@@ -196,6 +202,11 @@ def _ends_the_call(error: Exception) -> bool:
     """Whether it says no more than that the client has gone, or how the call shall end."""
     causes = leaves(ExceptionGroup("", [error]))
     return all(isinstance(cause, (StatusError, trio.BrokenResourceError)) for cause in causes)
+
+
+def _forget_frames(failure: Exception) -> None:
+    """Drop an error's traceback and causes, whose frames hold the session that holds it; their text is kept already."""
+    failure.__traceback__ = failure.__cause__ = failure.__context__ = None
 
 
 async def _close_for(session: Session, reason: EngineError) -> None:
