@@ -1,4 +1,4 @@
-"""The server as a program, `python -m engine.serve`: flags, settings, signals and the heap.
+"""The server program, `python -m engine.serve`: flags, settings, signals and the heap.
 
 A composition root: it wires nodes, engine and transport together.
 """

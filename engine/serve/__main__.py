@@ -1,4 +1,4 @@
-"""`python -m engine.serve`: the server."""
+"""Entry point of `python -m engine.serve`."""
 
 from __future__ import annotations
 

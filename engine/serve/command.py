@@ -1,4 +1,4 @@
-"""The command `serve`: flags to settings, logging, and the server's end as an exit code."""
+"""The command `serve`: turn flags into settings, configure logging, run the server, and set the exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def _main(**flags: Any) -> None:
-    """Serve pipelines over gRPC, until Ctrl-C or SIGTERM."""
+    """Serve pipelines over gRPC until Ctrl-C or SIGTERM."""
     logging.basicConfig(level=flags["log_level"], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = settings_of(flags)
     try:

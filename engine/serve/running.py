@@ -1,9 +1,10 @@
-"""The server: where nodes, engine and transport are wired together. `python -m engine.serve --help`.
+"""The running server: wire nodes, engine and transport together, and handle signals.
 
-It prints a line `listening on ADDRESS` for each address once it is ready to answer. SIGINT or SIGTERM drains: no new
-calls, running ones get `--drain-timeout` to end, then sessions are closed, so that their tails are delivered, and what
-is left is cancelled. A second signal ends at once. Either way the exit code is 0. SIGHUP reads certificates and tokens
-again. SIGUSR1 prints a line of JSON: connections, calls, sessions by token's name, refusals, nodes that held the loop.
+The server prints a line `listening on ADDRESS` for each address once it is ready to answer. SIGINT or SIGTERM drains
+it: it takes no new calls, and running calls have `--drain-timeout` to end. Then sessions are closed, so that their
+tails are delivered, and the remaining calls are cancelled. A second signal stops the server at once. Either way the
+exit code is 0. SIGHUP reloads certificates and tokens. SIGUSR1 prints a line of JSON: connections, calls, sessions by
+token name, refusals, and nodes that blocked the event loop.
 """
 
 from __future__ import annotations
@@ -44,6 +45,15 @@ def _engine(settings: Settings) -> Engine:
     )
 
 
+def _access_policy(settings: Settings, health: Health) -> AccessPolicy:
+    return AccessPolicy(
+        open_paths=frozenset(health.handlers()),
+        session_paths=SESSION_PATHS,
+        max_sessions=settings.max_sessions,
+        max_sessions_per_token=settings.max_sessions_per_token,
+    )
+
+
 async def run_server(
     settings: Settings,
     files: Files | None = None,
@@ -54,27 +64,21 @@ async def run_server(
     """Serve until `Server.drain` or cancellation.
 
     Args:
-      settings: What to listen on and what to allow.
-      files: What `settings` names, read.
-      engine: Made by `settings`.
-      task_status: Given the server once it is ready to answer.
+      settings: Addresses, limits and everything else that the operator chose.
+      files: The files that `settings` names; loaded here if not given.
+      engine: An engine made for these settings; made here if not given.
+      task_status: Receives the server once it is ready to answer.
 
     Raises:
-      AddressInUse: another process listens there.
-      AddressUnusable: nobody can.
-      BadTlsFiles, BadTokenFile.
+      AddressInUse: another process listens on an address.
+      AddressUnusable: no process can listen on an address.
+      BadTlsFiles, BadTokenFile: a file cannot be used.
     """
     files = files or Files(settings)
     engine = engine or _engine(settings)
     health = Health((EXECUTION_SERVICE, STREAMING_SERVICE))
     service = handlers(engine, debug_errors=settings.debug_errors, idle_timeout_s=settings.session_idle_timeout_s)
     reflection = Reflection().handlers() if settings.reflection else {}
-    rules = AccessPolicy(
-        open_paths=frozenset(health.handlers()),
-        session_paths=SESSION_PATHS,
-        max_sessions=settings.max_sessions,
-        max_sessions_per_token=settings.max_sessions_per_token,
-    )
     with engine.watchdog.watching():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.sweep.run)
@@ -83,7 +87,7 @@ async def run_server(
                 listen=settings.listen,
                 reuse_port=settings.reuse_port,
                 limits=settings.limits,
-                access=AccessControl(rules, files.tokens),
+                access=AccessControl(_access_policy(settings, health), files.tokens),
                 tls=files.tls,
                 on_drain=health.shut_down,
                 debug_errors=settings.debug_errors,
@@ -93,10 +97,10 @@ async def run_server(
 
 
 async def serve_until_signal(settings: Settings, files: Files) -> None:
-    """Serve until SIGINT or SIGTERM and what follows from it; see the module's docstring for the signals."""
+    """Serve until a signal has stopped the server; the module's docstring lists the signals."""
     engine = _engine(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # so it will be when the receiver is gone: one more must not kill us then
+        signal.signal(number, signal.SIG_IGN)  # the receiver restores this on exit; a late signal must not kill us then
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1) as signals:
         async with trio.open_nursery() as watching:
             async with trio.open_nursery() as serving:
@@ -127,7 +131,7 @@ async def _heed_signals(
         elif number == signal.SIGUSR1:
             print(json.dumps(statistics()), flush=True)
         elif draining:
-            _log.info("%s again: ending at once", name)
+            _log.info("%s again: stopping at once", name)
             stop()
         else:
             draining = True
@@ -150,4 +154,4 @@ def _warn_of_open_tokens(server: Server, files: Files) -> None:
         return
     for listener in server.listeners:
         if not listener.is_local:
-            _log.warning("tokens travel to %s in the clear: use --tls-cert, or a proxy that has TLS", listener.name)
+            _log.warning("tokens are sent to %s in the clear: use --tls-cert or a TLS proxy", listener.name)

@@ -1,4 +1,4 @@
-"""What an operator chooses, and what is read from the files that are named there."""
+"""The server's settings, and the files of certificates and tokens that they name."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 50051
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What an operator may choose.
+    """The operator's choices.
 
     Attributes:
       registry: Node type → class.
-      listen: Where to.
+      listen: Addresses to listen on.
       reuse_port: Share TCP ports with other servers.
-      maxima: What clients' limits are clamped to.
-      limits: Of the transport.
-      tls: The files for it; None is none.
-      auth_tokens: The file of who may call; None is everybody.
-      max_sessions: At a time; 0 is any number.
-      max_sessions_per_token: The same for each.
-      session_idle_timeout_s: How long a session may be without a request; 0 is for ever.
-      drain_timeout_s: What running calls get to end in, when the server is told to stop.
-      worker_threads: Calls of nodes in threads that run at once; others wait.
-      max_abandoned_calls: Such calls of cancelled sessions; while so many still run, no session is admitted.
-      watchdog_ms: Inline nodes that hold the event loop for longer are named; 0 names none.
-      debug_errors: Send stack traces and the text of unexpected exceptions to clients.
-      reflection: Tell the schema to those who ask.
+      maxima: Upper bounds, to which clients' limits are clamped.
+      limits: The transport's limits.
+      tls: Certificate files; None serves without TLS.
+      auth_tokens: File of tokens that clients may use; None admits every client.
+      max_sessions: Concurrent sessions; 0 means no limit.
+      max_sessions_per_token: Concurrent sessions for each token name; 0 means no limit.
+      session_idle_timeout_s: Time that a session may spend without a request; 0 means no limit.
+      drain_timeout_s: Time that running calls have to end when the server drains.
+      worker_threads: Concurrent calls of nodes in threads; further calls wait.
+      max_abandoned_calls: While this many thread calls of cancelled sessions still run, no session is admitted.
+      watchdog_ms: Inline nodes that hold the event loop for longer are reported; 0 disables this.
+      debug_errors: Send stack traces and the texts of unexpected exceptions to clients.
+      reflection: Serve gRPC reflection.
     """
 
     registry: Registry = BUILTIN
@@ -64,7 +64,11 @@ class Settings:
 
 
 class Files:
-    """What is read from files, at start and again on SIGHUP; raises BadTlsFiles, BadTokenFile."""
+    """The loaded certificates and tokens, reloaded on SIGHUP.
+
+    Raises:
+      BadTlsFiles, BadTokenFile: a file cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         tokens, tls = settings.auth_tokens, settings.tls
@@ -74,12 +78,12 @@ class Files:
         self.warn()
 
     def warn(self) -> None:
-        """Say what an operator may not have meant."""
+        """Log a warning if the token file is empty, because the operator may not have meant that."""
         if self.tokens and not self.tokens.tokens.names:
-            _log.warning("the file of tokens is empty: nobody can call")
+            _log.warning("the token file is empty: all calls except health checks will be refused")
 
     def reload(self) -> None:
-        """Each by itself: what cannot be read stays as it was."""
+        """Reload tokens and certificates independently; those that cannot be loaded stay as they were."""
         files: dict[str, TokenFile | Tls | None] = {"tokens": self.tokens, "certificates": self.tls}
         for name, file in files.items():
             if file is None:
@@ -87,7 +91,7 @@ class Files:
             try:
                 file.reload()
             except (BadTokenFile, BadTlsFiles) as error:
-                _log.error("SIGHUP: the %s stay as they were: %s", name, error)
+                _log.error("SIGHUP: cannot reload the %s, which stay as they were: %s", name, error)
             else:
-                _log.info("SIGHUP: the %s were read again", name)
+                _log.info("SIGHUP: reloaded the %s", name)
         self.warn()

@@ -122,7 +122,7 @@ class TestTls:
             Path(old.cert).write_bytes(Path(new.cert).read_bytes())
             Path(old.key).write_bytes(Path(new.key).read_bytes())
             server.process.send_signal(signal.SIGHUP)
-            assert "were read again" in server.read_log("SIGHUP")
+            assert "reloaded the" in server.read_log("SIGHUP")
             assert ask("version", server.address, ca=old.ca)["code"] == "UNAVAILABLE"
             assert ask("version", server.address, ca=new.ca)["code"] == "OK"
             assert watching.poll() is None
@@ -232,7 +232,7 @@ class TestTokens:
         with ServerProcess("--auth-tokens", str(file), log_level="INFO") as server:
             for content, wanted, mine, others in (
                 ("nonsense", "line 1: not NAME:SHA256", "OK", "UNAUTHENTICATED"),
-                (f"other:{hash_token(other)}", "were read again", "UNAUTHENTICATED", "OK"),
+                (f"other:{hash_token(other)}", "reloaded the", "UNAUTHENTICATED", "OK"),
             ):
                 file.write_text(content)
                 server.process.send_signal(signal.SIGHUP)
