@@ -74,3 +74,7 @@ def start(module: str, prog_name: str) -> None:
 def _said(text: str, exit_code: int) -> int:
     print(text, file=sys.stderr)
     return exit_code
+
+
+if __name__ == "__main__":
+    headrace()

@@ -13,7 +13,8 @@ Pipelines: `Manifest`, with `load_manifest`, `manifest_from_dict`, `manifest_fro
 `Pipeline` builds one in Python; `BUILTIN` maps the node types that come with Headrace.
 
 Sessions: `open_session` runs a pipeline in this process, `connect` and `reconnecting` reach a server; `Chunk` goes in,
-`Result`, `SessionMetrics` and errors come out; `ResourceLimits` and `SessionOptions` set bounds.
+`Result`, `SessionMetrics` and errors come out; `ResourceLimits` and `SessionOptions` set bounds, `Overflow` says what
+happens beyond them; `ClientTls` secures a connection.
 
 Errors: `EngineError` is the base of all that a session reports; `RemoteError` is one that a server reported, `RpcError`
 one of the connection.
