@@ -95,6 +95,31 @@ class Server:
         """Wait until `drain` is called."""
         await self._stop.wait()
 
+    async def run(self, listeners: list[Listener], task_status: trio.TaskStatus[Server]) -> None:
+        """Accept connections until `drain` is called, then close the listeners, then end the connections.
+
+        Args:
+          listeners: Open ones; closed here as soon as the drain begins.
+          task_status: Receives this server once connections are accepted.
+        """
+        self.listeners, self.port = listeners, listeners[0].port
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(
+                        accept_for_ever, listener.accepting, self._accept_socket, self.turn_away, connections
+                    )
+                task_status.started(self)
+                await self.wait_draining()
+                accepting.cancel_scope.cancel()
+            for listener in listeners:  # at once, so that a successor can listen there
+                await listener.aclose()
+            await self.close_connections()
+            connections.cancel_scope.cancel()
+
+    async def _accept_socket(self, transport: trio.SocketStream) -> None:
+        await self.accept(transport, peer_of(transport))
+
     async def accept(self, transport: trio.abc.Stream, peer: str = "") -> None:
         """Serve one connection to its end; any trio stream will do. Does not raise but Cancelled."""
         try:
@@ -196,20 +221,5 @@ async def serve(
     """
     limits = limits or Limits()
     server = Server(handlers, limits, debug_errors=debug_errors, access=access, tls=tls, on_drain=on_drain)
-
-    async def accept(transport: trio.SocketStream) -> None:
-        await server.accept(transport, peer_of(transport))
-
     async with open_listeners(listen or [TcpAddress(host, port)], reuse_port=reuse_port) as listeners:
-        server.listeners, server.port = listeners, listeners[0].port
-        async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as accepting:
-                for listener in listeners:
-                    accepting.start_soon(accept_for_ever, listener.accepting, accept, server.turn_away, connections)
-                task_status.started(server)
-                await server.wait_draining()
-                accepting.cancel_scope.cancel()
-            for listener in listeners:  # now, so that a successor can listen there
-                await listener.aclose()
-            await server.close_connections()
-            connections.cancel_scope.cancel()
+        await server.run(listeners, task_status)
