@@ -24,7 +24,7 @@ from transport.grpc.tls import HandshakeFailed, Tls
 from transport.server.accept import accept_for_ever
 from transport.server.access import AccessControl, ShuttingDown
 from transport.server.call import Handler
-from transport.server.connection import LAST_WORDS_S, SHUTTING_DOWN, Common, ServerConnection
+from transport.server.connection import LAST_WORDS_S, SHUTTING_DOWN, ServerConnection, ServerContext
 from transport.server.listeners import AddressInUse, AddressUnusable, Listener, open_listeners, peer_of
 
 __all__ = ["AddressInUse", "AddressUnusable", "Server", "serve"]
@@ -61,7 +61,7 @@ class Server:
         self.listeners: list[Listener] = []
         self.port = 0
         self.connections: set[ServerConnection] = set()
-        self._common = Common(handlers, limits, self.access, self.budget, debug_errors)
+        self._context = ServerContext(handlers, limits, self.access, self.budget, debug_errors)
         self._limits = limits
         self._tls = tls
         self._on_drain = on_drain
@@ -135,7 +135,7 @@ class Server:
     async def _accept(self, transport: trio.abc.Stream, peer: str) -> None:
         self._held += 1
         try:
-            connection = ServerConnection(self._common, await self._secured(transport), peer)
+            connection = ServerConnection(self._context, await self._secured(transport), peer)
             if self._stop.is_set():
                 await self._tell(connection, ShuttingDown(SHUTTING_DOWN))
             else:
@@ -151,7 +151,7 @@ class Server:
         self._waiting += 1
         try:
             error = AtCapacity(f"the server has {self._limits.max_connections} connections, as many as it takes")
-            await self._tell(ServerConnection(self._common, await self._secured(transport), peer), error)
+            await self._tell(ServerConnection(self._context, await self._secured(transport), peer), error)
         finally:
             self._waiting -= 1
 
