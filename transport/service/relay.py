@@ -1,11 +1,17 @@
-"""A streaming call and its session: requests go in, events come out.
+"""The relay between a streaming call and its session: requests go in, events come out.
 
-How a streaming call is relayed: one task reads requests and offers chunks to the session, one receives the session's
-events and sends them. A request is acknowledged, which lets the client send more, when the session has taken it.
-As long as neither has to wait, neither is woken: a chunk is done, and its result sent, in the turn of the task that
-reads the connection.
-While the reader waits for room it looks through what has arrived, within the stream's window, for a CANCEL, which
-overtakes what is queued.
+Two tasks do the work: a `Reader` takes requests and offers chunks to the session, a `Sender` receives the session's
+events and sends them. A request is acknowledged once the session has taken it; the client may then send more.
+
+On the usual path neither task wakes. Each sets a callback when it is made, and the task that reads the connection runs
+a chunk from arrival to answer:
+
+    Call.on_arrival → Reader._arrived → Session.offer → nodes → Session.show_to → Sender._send_now → Call.send_nowait
+
+The handler in `pipelines` clears both callbacks when the relay ends, because call and session outlive Reader and
+Sender: nothing may reach them afterwards, and the reference cycles must break.
+
+A CANCEL overtakes queued requests: while the reader waits for room, it searches the unread messages for one.
 """
 
 from __future__ import annotations
@@ -31,18 +37,21 @@ __all__ = ["Reader", "Sender"]
 
 _Control = streaming.StreamControl
 LAST_WORDS_S = 1.0
-"""What a client has to take the final metrics in, after a CANCEL."""
+"""Time that a client has after its CANCEL to read the last events, the final metrics among them."""
 
 AT_ONCE_S = 0.004
-"""Chunks that came together are done at once for so long; then the sessions' tasks take their turns with others."""
+"""Time after one read of the socket in which its chunks run inside the reading task.
+
+Later chunks of the same read are left to their sessions' own tasks, so that other connections get their turn.
+"""
 
 
 class Sender:
-    """Sends a session's events on its call.
+    """Send a session's events on its call.
 
     Args:
-      call: Where to.
-      session: Whose.
+      call: The streaming call.
+      session: The session. The sender sets its `show_to` callback; the creator of the sender clears it.
       debug: Send stack traces.
     """
 
@@ -53,24 +62,24 @@ class Sender:
         self._session = session
         self._debug = debug
         self._nodes = NodeResults(debug=debug)
-        session.show_to(self._sends_now)
+        session.show_to(self._send_now)
 
     async def run(self) -> None:
-        """Send all there are, to the session's end."""
+        """Send events until the session ends."""
         while (event := await self._session.receive()) is not None:
             if (message := self._encode(event)) is not None:
                 await self._call.send(message)
 
-    def _sends_now(self, event: Event) -> bool:
-        """Send an event if that needs no waiting: quicker than waking the task that does."""
+    def _send_now(self, event: Event) -> bool:
+        """Send an event without waiting, which is faster than waking `run`; False if that is not possible now."""
         message = self._encode(event)
         try:
             return message is None or self._call.send_nowait(message)
         except trio.BrokenResourceError:
-            return False  # for the task to find out
+            return False  # `run` meets the same error and raises it
 
     def _encode(self, event: Event) -> bytes | None:
-        """An event's message; None for a result that cannot be told, which ends the session."""
+        """Encode an event; None if a result cannot be encoded, which ends the session."""
         try:
             if isinstance(event, Result):
                 return encode_result(event, self._nodes).SerializeToString()
@@ -83,18 +92,18 @@ class Sender:
 
 
 class Reader:
-    """Reads a streaming call's requests and does what they say to its session.
+    """Read a streaming call's requests and apply them to its session.
 
     Args:
-      call: Whose requests.
-      session: What takes them.
-      sending: In which events are sent; after a CANCEL the last of them have LAST_WORDS_S.
-      close: Called, with the reason, when nothing has come for `idle_timeout_s`.
-      idle_timeout_s: On the clock of the sweep, which has to look after this.
+      call: The streaming call. The reader sets its `on_arrival` callback; the creator of the reader clears it.
+      session: The session that takes the requests.
+      sending: Scope in which the sender runs; a CANCEL sets its deadline to LAST_WORDS_S.
+      close: Called with a reason once no request has come for `idle_timeout_s`.
+      idle_timeout_s: Measured by the engine's sweep, which must call `tick`.
     """
 
     __slots__ = (
-        "_bug", "_call", "_close", "_idle_timeout_s", "_is_busy", "_looked", "_quiet_s", "_sending", "_session",
+        "_bug", "_call", "_close", "_idle_timeout_s", "_is_busy", "_quiet_s", "_searched", "_sending", "_session",
     )  # fmt: skip
 
     def __init__(
@@ -112,18 +121,18 @@ class Reader:
         self._idle_timeout_s = idle_timeout_s
         self._quiet_s = 0.0
         self._is_busy = False
-        self._looked = 0
-        self._bug: Exception | None = None
+        self._searched = 0  # unread messages, from the oldest on, already searched for a CANCEL
+        self._bug: Exception | None = None  # raised by `_arrived` work; `run` raises it in the call's own task
         call.on_arrival = self._arrived
 
     async def run(self) -> None:
-        """Read until the client has sent its last, or the session has ended."""
+        """Read until the client has ended its side, or the session has ended."""
         call, session = self._call, self._session
         try:
             while (message := await call.take()) is not None:
                 if self._bug is not None:
                     raise self._bug
-                self._looked = max(0, self._looked - 1)
+                self._searched = max(0, self._searched - 1)
                 self._quiet_s, self._is_busy = 0.0, True
                 await self._handle(message)
                 self._is_busy = False
@@ -135,30 +144,35 @@ class Reader:
             session.fail(error)
 
     def tick(self, clock: float, step: float) -> None:
-        """Close the session of a client that could send, and sends nothing; called by the sweep."""
+        """Close the session of a client that may send and does not; called by the sweep."""
         if self._is_busy or self._call.unread_messages or self._call.input_ended:
             return
         self._quiet_s += step
         if self._quiet_s >= self._idle_timeout_s:
             self._quiet_s = -math.inf
-            self._close(TimeLimitExceeded(f"nothing came for {self._idle_timeout_s:g} s: the session was closed"))
+            reason = f"the session was closed because nothing came for {self._idle_timeout_s:g} s"
+            self._close(TimeLimitExceeded(reason))
 
     def _arrived(self) -> None:
-        """Something has come: do at once what can be, if the task waits for just that."""
+        """Handle new messages at once while `run` waits for one; while it handles one, have it look again for a CANCEL."""
         if self._is_busy:
             self._session.wake()
             return
         try:
-            while (message := self._call.next_unread()) is not None and self._takes_now(message):
+            while (message := self._call.next_unread()) is not None and self._take_now(message):
                 self._quiet_s = 0.0
                 self._call.drop_next()
         except (SessionClosed, ProtocolMisuse):
-            pass  # nothing has been done: the task finds out
-        except Exception as bug:  # the task's to raise: this one serves other calls too
+            pass  # the message stays unread: `run` takes it and meets the same error
+        except Exception as bug:  # for `run` to raise, because the calling task serves other calls too
             self._bug = bug
 
-    def _takes_now(self, message: MessageReceived) -> bool:
-        """Do what a message says if it is a chunk and there is room, unless what came with it has taken long."""
+    def _take_now(self, message: MessageReceived) -> bool:
+        """Offer a message's chunk to the session.
+
+        Returns:
+          False if the message stays unread: it is not a chunk, there is no room, or AT_ONCE_S have passed.
+        """
         began = perf_counter()
         if began - message.received_at > AT_ONCE_S:
             return False
@@ -174,7 +188,7 @@ class Reader:
             await self._command(request.control.command)
         else:
             raise ProtocolMisuse(
-                "a second manifest: a session has just one"
+                "a second manifest: a session takes only one"
                 if what == "manifest"
                 else "an empty request: it must have a chunk or a control"
             )
@@ -187,16 +201,16 @@ class Reader:
             while not session.try_flush(final=command == _Control.COMMAND_CLOSE):
                 await self._wait_room()
         else:
-            raise ProtocolMisuse(f"control command {command} is unknown; known are CLOSE (1), CANCEL (2), FLUSH (3)")
+            raise ProtocolMisuse(f"control command {command} is unknown; it must be CLOSE (1), CANCEL (2) or FLUSH (3)")
 
     async def _send(self, chunk: Chunk | BadChunk) -> None:
         while not self._session.offer(chunk, at_once=True):
             await self._wait_room()
 
     async def _wait_room(self) -> None:
-        """Wait until the session may have room, unless a CANCEL lies among what has arrived."""
-        for data in islice(self._call.unread(), self._looked, None):
-            self._looked += 1
+        """Wait until the session may have room; act on a CANCEL among the unread messages instead."""
+        for data in islice(self._call.unread(), self._searched, None):
+            self._searched += 1
             if _is_cancel(data):
                 self._cancel()
                 return
@@ -207,13 +221,13 @@ class Reader:
         self._sending.deadline = trio.current_time() + LAST_WORDS_S
 
     async def _drain(self) -> None:
-        """Take what the client still sends to a session that is over, so that its window does not stay shut."""
+        """Discard requests to a session that is over, so that the client's window does not stay shut."""
         while await self._call.receive() is not None:
             pass
 
 
 def _is_cancel(data: bytes) -> bool:
-    """Whether a request that has not been taken is a CANCEL; chunks are told by their size, unparsed."""
+    """Return True if an unread request is a CANCEL. Requests over 64 bytes cannot be one and are not parsed."""
     if len(data) > 64:
         return False
     try:
