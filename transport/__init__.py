@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import logging
 
-logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it tells every header, bearer tokens among them
+logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it logs every header, bearer tokens among them

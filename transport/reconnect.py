@@ -1,4 +1,4 @@
-"""Connections that are made anew when lost: the import path of `transport.client.reconnect`."""
+"""Reconnecting clients: the public import path of `transport.client.reconnect`."""
 
 from __future__ import annotations
 

@@ -540,7 +540,7 @@ def status_with(message: Message, value: bytes | None = None) -> bytes:
 @pytest.mark.parametrize("value", [math.nan, math.inf, {1, 2}, b"bytes"])
 def test_data_that_is_not_json_is_its_nodes_failure(value: Any) -> None:
     result = Result(sequence=4, flush=False, outputs={"n": Output(data=Data({"value": value}))})
-    with pytest.raises(NodeFailed, match="the data that node 'n' gave is not JSON") as failed:
+    with pytest.raises(NodeFailed, match="node 'n' emitted data that is not JSON") as failed:
         encode_result(result)
     assert (failed.value.node_id, failed.value.sequence) == ("n", 4)
 

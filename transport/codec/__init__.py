@@ -1,1 +1,1 @@
-"""Protobuf to the engine's types and back: pure functions, each message written and read in one module."""
+"""Conversion between protobuf messages and the engine's types: pure functions, writer and reader side by side."""

@@ -1,4 +1,4 @@
-"""Samples of an `AudioBuffer` to the engine's `Audio` and back: a view on the way in, one copy on the way out."""
+"""Conversion between `AudioBuffer` messages and the engine's `Audio`: a view when reading, one copy when writing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from protos import common_pb2 as pb
 
 __all__ = ["decode_audio", "encode_audio"]
 
-_LITTLE_ENDIAN = sys.byteorder == "little"  # as on the wire  # as on the wire
+_LITTLE_ENDIAN = sys.byteorder == "little"  # like the wire: no byte swap needed
 DTYPES: Mapping[int, np.dtype[Any]] = {
     pb.AUDIO_FORMAT_F32: np.dtype("<f4"),
     pb.AUDIO_FORMAT_I16: np.dtype("<i2"),
@@ -27,7 +27,7 @@ def decode_audio(wire: pb.AudioBuffer) -> Audio:
     """View a buffer's samples as audio at position 0.
 
     Raises:
-      ChunkRefused: it does not say of what format, or its numbers do not agree.
+      ChunkRefused: a field is missing or out of range, or the sizes do not agree.
     """
     channels, count, sample_rate, samples = wire.channels, wire.num_samples, wire.sample_rate, wire.samples
     dtype = DTYPES.get(wire.format)

@@ -1,9 +1,9 @@
-"""What a status carries of an error in `grpc-status-details-bin`: a `google.rpc.Status` with our `ErrorResponse` in it.
+"""Error details in `grpc-status-details-bin`: a `google.rpc.Status` that holds our `ErrorResponse`.
 
 Rules kept here:
-- The code and the message in it are those of the status itself, as readers of other makes insist on.
-- It is cut to what every client takes. In band an `ErrorResponse` is whole.
-- What a client reads is accepted only if it is well formed, and never an exception.
+- Its code and message repeat those of the call's status, because other gRPC libraries reject details that differ.
+- The details are cut to a size that every client accepts. An `ErrorResponse` in band is never cut.
+- Details that a client cannot parse are ignored; they raise nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from transport.grpc.status import StatusCode
 __all__ = ["MAX_DETAILS_BYTES", "pack", "unpack"]
 
 MAX_DETAILS_BYTES = 4096
-"""Clients take 8 KiB of trailers, base64 and all."""
+"""Size limit before base64: some clients accept no more than 8 KiB of trailers in all."""
 
 
 def pack(code: StatusCode, message: str, response: pb.ErrorResponse) -> bytes:
-    """Encode it, leaving out what is long: first the stack trace, then the context, then the message's end.
+    """Encode the details, shortened to fit: first without the stack trace, then the context, then the message's end.
 
     Args:
-      code: Of the status.
-      message: The same, as it is sent.
-      response: What it is about; is shortened.
+      code: The call's status code.
+      message: The call's status message, as it is sent.
+      response: The error; shortened in place.
     """
     for name in ("stack_trace", "context"):
         if len(packed := _packed(code, message, response)) <= MAX_DETAILS_BYTES:
@@ -46,7 +46,7 @@ def _packed(code: StatusCode, message: str, response: pb.ErrorResponse) -> bytes
 
 
 def unpack(details: bytes, code: StatusCode) -> pb.ErrorResponse | None:
-    """The service's own words about a call that ended with this code; None where there are none."""
+    """Return the service's error for a call that ended with this code; None if the details hold none."""
     response = pb.ErrorResponse()
     try:
         status = status_pb2.Status.FromString(details)

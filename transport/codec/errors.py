@@ -1,7 +1,8 @@
-"""The one table of what each kind of error means on the wire (design §5), in both directions.
+"""The one table from the engine's error categories to wire errors (design §5), and its inverse for clients.
 
-In band it is an `ErrorResponse` with the error's type; if it ends the session, the stream ends with the status that
-stands beside. A unary call answers with the `ErrorResponse` and status OK, but for errors that never reach a session.
+An error in band is an `ErrorResponse` with the category's error type. If the error ends the session, the stream also
+ends with the category's status code. A unary call answers with an `ErrorResponse` and status OK, except for errors of
+calls that were not admitted: those are reported by the status alone.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ _RETRY: Metadata = (("grpc-retry-pushback-ms", str(RETRY_AFTER_MS)),)
 
 @attrs.frozen
 class Meaning:
-    """What one category of error means to a client.
+    """Wire form of one error category.
 
     Attributes:
-      error_type: In the `ErrorResponse`.
-      code: With which the stream ends, if the error ends it.
-      retryable: Whether the same call may succeed later.
-      as_status: It is told by the call's status, in a unary call too, with the `ErrorResponse` as details.
+      error_type: Type in the `ErrorResponse`.
+      code: Status code of the stream, if the error ends it.
+      retryable: True if the same call may succeed later.
+      as_status: True if unary calls too report the error by their status, with the `ErrorResponse` as its details.
     """
 
     error_type: pb.ErrorType.ValueType
@@ -75,8 +76,8 @@ _CATEGORIES: Mapping[int, Category] = {
 }
 
 
-_ENGINES_CODES = frozenset(meaning.code for meaning in TABLE.values())
-_OF_CODES = {  # of calls that end without an error of the engine's
+_ENGINE_CODES = frozenset(meaning.code for meaning in TABLE.values())
+_TYPES_BY_CODE = {  # for calls that fail without an engine error
     StatusCode.RESOURCE_EXHAUSTED: pb.ERROR_TYPE_RESOURCE_LIMIT,
     StatusCode.DEADLINE_EXCEEDED: pb.ERROR_TYPE_RESOURCE_LIMIT,
     StatusCode.UNAUTHENTICATED: pb.ERROR_TYPE_AUTHENTICATION,
@@ -87,7 +88,7 @@ _OF_CODES = {  # of calls that end without an error of the engine's
 
 
 def error_response(error: EngineError, *, debug: bool = False) -> pb.ErrorResponse:
-    """An error as it goes over the wire; its stack trace only where the operator allows it."""
+    """Encode an error; with its stack trace only if `debug` allows that."""
     meaning = TABLE[error.category]
     return pb.ErrorResponse(
         error_type=meaning.error_type,
@@ -101,7 +102,7 @@ def error_response(error: EngineError, *, debug: bool = False) -> pb.ErrorRespon
 
 
 def end_status(error: EngineError, *, debug: bool = False) -> Status:
-    """The status that a call ends with because of an error."""
+    """Return the status of a call that an error ends; its message is the first line of the error's."""
     meaning = TABLE[error.category]
     message = cut_message(error.message.partition("\n")[0])
     details = pack(meaning.code, message, error_response(error, debug=debug))
@@ -109,12 +110,12 @@ def end_status(error: EngineError, *, debug: bool = False) -> Status:
 
 
 def explained(status: Status) -> Status:
-    """The status with an `ErrorResponse` as its details, if it tells a failure and has none."""
+    """Return the status with an `ErrorResponse` as details; unchanged if it is OK or has details already."""
     if status.code is StatusCode.OK or status.details:
         return status
     retryable = status.code is StatusCode.UNAVAILABLE
     response = pb.ErrorResponse(
-        error_type=_OF_CODES.get(status.code, pb.ERROR_TYPE_INTERNAL),
+        error_type=_TYPES_BY_CODE.get(status.code, pb.ERROR_TYPE_INTERNAL),
         message=status.message,
         retryable=retryable,
         retry_after_ms=RETRY_AFTER_MS if retryable else 0,
@@ -125,12 +126,12 @@ def explained(status: Status) -> Status:
 
 
 def in_unary_status(error: EngineError) -> bool:
-    """Whether a unary call tells this error by its status, not by an `ErrorResponse` with status OK."""
+    """Return True if a unary call reports this error by its status, not by an `ErrorResponse` with status OK."""
     return TABLE[error.category].as_status
 
 
 def category_of(error_type: int) -> Category:
-    """What a client makes of an error type; one that it does not know is INTERNAL."""
+    """Return the category that a client derives from an error type; INTERNAL for an unknown type."""
     return _CATEGORIES.get(error_type, Category.INTERNAL)
 
 
@@ -141,10 +142,10 @@ class RemoteError(EngineError):
     """An error that the server reported.
 
     Attributes:
-      category: What a client may do about it.
-      code: The status that the call ended with; None for an error in band, after which the session goes on.
-      retryable: The same call may succeed later.
-      retry_after_ms: How long to wait at least before that; 0 when not said.
+      category: Kind of error; says what a client can do about it.
+      code: Status code of the ended call; None for an error in band.
+      retryable: True if the same call may succeed later.
+      retry_after_ms: Least wait before that; 0 if the server gave none.
     """
 
     category: Category  # type: ignore[misc]
@@ -166,7 +167,7 @@ class RemoteError(EngineError):
 
 
 def lenient_object(text: str) -> dict[str, object]:
-    """Read a JSON object of the server's for display; text that is not one is kept under "text" or "value"."""
+    """Read a JSON object from the server for display; any other text is kept under the key "text" or "value"."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -175,9 +176,10 @@ def lenient_object(text: str) -> dict[str, object]:
 
 
 def decode_remote_error(details: bytes, code: StatusCode, pushback_ms: int | None = None) -> RemoteError | None:
-    """The server's own error out of a status' details, if there is one in them.
+    """Return the service's error from a status's details; None if there is none.
 
-    A server explains every failure; those codes that no error of the engine's ends with are the transport's to tell.
+    A server attaches details to every failure. Codes that no engine error has, such as UNIMPLEMENTED, are failures of
+    the transport: they yield None, and stay an `RpcError`.
     """
-    wire = unpack(details, code) if code in _ENGINES_CODES else None
+    wire = unpack(details, code) if code in _ENGINE_CODES else None
     return None if wire is None else RemoteError(wire, code=code, pushback_ms=pushback_ms)

@@ -1,4 +1,4 @@
-"""Events of a session that are not results: ready, errors in band, metrics; and any event as a client reads it."""
+"""Session events other than results: ready, errors in band and metrics; and the client's reader of all events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Event", "decode_event", "decode_ready", "encode_error", "encode_metr
 
 Event = Result | RemoteError | SessionMetrics
 
-_SAME = (
+_SAME_FIELDS = (
     "session_id", "received", "accepted", "delivered", "rejected", "refused", "dropped", "cancelled", "missing",
     "in_flight", "total_samples", "average_latency_ms", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms",
     "max_latency_ms", "peak_memory_bytes", "delay_ms", "final",
@@ -24,7 +24,7 @@ _SAME = (
 
 
 def encode_ready(ready: Ready) -> streaming.StreamResponse:
-    """The first answer of a session."""
+    """Encode the first answer of a session."""
     return streaming.StreamResponse(
         ready=streaming.StreamReady(
             session_id=ready.session_id,
@@ -36,7 +36,7 @@ def encode_ready(ready: Ready) -> streaming.StreamResponse:
 
 
 def encode_error(error: EngineError, *, debug: bool = False) -> streaming.StreamResponse:
-    """An error in band, about a sequence number if it concerns one."""
+    """Encode an error in band, with the sequence number that it concerns, if any."""
     response = streaming.StreamResponse(error=error_response(error, debug=debug))
     if error.sequence is not None:
         response.sequence = error.sequence
@@ -44,9 +44,9 @@ def encode_error(error: EngineError, *, debug: bool = False) -> streaming.Stream
 
 
 def encode_metrics(metrics: SessionMetrics) -> streaming.StreamResponse:
-    """Write a session's account of itself."""
+    """Encode a session's metrics; `chunks_processed` is delivered plus rejected."""
     wire = streaming.StreamMetrics(
-        chunks_processed=metrics.delivered + metrics.rejected, **{name: getattr(metrics, name) for name in _SAME}
+        chunks_processed=metrics.delivered + metrics.rejected, **{name: getattr(metrics, name) for name in _SAME_FIELDS}
     )
     for node, figures in metrics.figures.items():
         write_figures(figures, wire.node_metrics[node])
@@ -57,15 +57,15 @@ def encode_metrics(metrics: SessionMetrics) -> streaming.StreamResponse:
 
 
 def decode_ready(wire: streaming.StreamReady) -> Ready:
-    """What the session told when it was ready."""
+    """Decode the first answer of a session."""
     return Ready(wire.session_id, wire.max_delay_ms, wire.input_capacity, wire.recommended_chunk_ms)
 
 
 def decode_event(response: streaming.StreamResponse) -> Event | None:
-    """A session's event; None for one that this client does not know.
+    """Decode an event; None for a kind that this client does not know.
 
     Raises:
-      ChunkRefused: the server sent audio whose numbers do not agree.
+      ChunkRefused: the server sent invalid audio.
     """
     sequence = response.sequence if response.WhichOneof("about") else None
     what = response.WhichOneof("response")
@@ -80,4 +80,4 @@ def decode_event(response: streaming.StreamResponse) -> Event | None:
 
 def _decode_metrics(wire: streaming.StreamMetrics) -> SessionMetrics:
     figures = {node: read_figures(each) for node, each in wire.node_metrics.items()}
-    return SessionMetrics(figures=figures, **{name: getattr(wire, name) for name in _SAME})
+    return SessionMetrics(figures=figures, **{name: getattr(wire, name) for name in _SAME_FIELDS})

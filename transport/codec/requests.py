@@ -1,6 +1,6 @@
 """Requests, written by clients and read by the server: manifests, limits, options, chunks and controls.
 
-The bytes are checked here; what they mean is for the engine to judge.
+This module checks the encoding only; the engine checks the meaning.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ __all__ = [
     "parse",
 ]
 
-_RUNTIME_NAMES = {
+_RUNTIMES_FROM_WIRE = {
     pb.RUNTIME_HINT_RUSTPYTHON: "rustpython",
     pb.RUNTIME_HINT_CPYTHON: "cpython",
     pb.RUNTIME_HINT_CPYTHON_WASM: "cpython_wasm",
     pb.RUNTIME_HINT_AUTO: "auto",
 }
-_RUNTIMES = {name: wire for wire, name in _RUNTIME_NAMES.items()}
-_OVERFLOWS = {
+_RUNTIMES_TO_WIRE = {name: wire for wire, name in _RUNTIMES_FROM_WIRE.items()}
+_OVERFLOWS_FROM_WIRE = {
     streaming.OVERFLOW_DROP_OLDEST: Overflow.DROP_OLDEST,
     streaming.OVERFLOW_DROP_NEWEST: Overflow.DROP_NEWEST,
 }
-_WIRE_OVERFLOWS = {overflow: wire for wire, overflow in _OVERFLOWS.items()}
+_OVERFLOWS_TO_WIRE = {overflow: wire for wire, overflow in _OVERFLOWS_FROM_WIRE.items()}
 
 M = TypeVar("M", bound=Message)
 
@@ -59,7 +59,7 @@ def parse(message: M, data: bytes) -> M:
     """Fill an empty message from bytes.
 
     Raises:
-      ProtocolMisuse: they are no such message.
+      ProtocolMisuse: the bytes are not such a message.
     """
     try:
         message.ParseFromString(data)
@@ -72,10 +72,10 @@ def parse(message: M, data: bytes) -> M:
 
 
 def decode_manifest(wire: pb.PipelineManifest) -> Manifest:
-    """The manifest as asked for, not yet judged.
+    """Decode a manifest without checking its content.
 
     Raises:
-      ManifestInvalid: it is too large.
+      ManifestInvalid: the manifest is larger than MAX_MANIFEST_BYTES.
     """
     size = wire.ByteSize()
     if size > MAX_MANIFEST_BYTES:
@@ -98,7 +98,7 @@ def _node_spec(node: pb.NodeManifest) -> NodeSpec:
         is_streaming=node.is_streaming,
         capabilities=_capabilities(node.capabilities) if node.HasField("capabilities") else None,
         host=node.host,
-        runtime_hint=_RUNTIME_NAMES.get(node.runtime_hint, ""),
+        runtime_hint=_RUNTIMES_FROM_WIRE.get(node.runtime_hint, ""),
         is_output=node.is_output,
     )
 
@@ -113,7 +113,7 @@ def _capabilities(wire: pb.CapabilityRequirements) -> Capabilities:
 
 
 def encode_manifest(manifest: Manifest) -> pb.PipelineManifest:
-    """A manifest as it goes over the wire."""
+    """Encode a manifest; `params` given as a mapping become JSON text."""
     wire = pb.PipelineManifest(version=manifest.version)
     wire.metadata.name = manifest.name
     wire.metadata.description = manifest.description
@@ -127,7 +127,7 @@ def encode_manifest(manifest: Manifest) -> pb.PipelineManifest:
             host=spec.host,
             is_output=spec.is_output,
         )
-        node.runtime_hint = _RUNTIMES.get(spec.runtime_hint, pb.RUNTIME_HINT_UNSPECIFIED)
+        node.runtime_hint = _RUNTIMES_TO_WIRE.get(spec.runtime_hint, pb.RUNTIME_HINT_UNSPECIFIED)
         if (asked := spec.capabilities) is not None:
             node.capabilities.memory_gb = asked.memory_gb
             if asked.cpu is not None:
@@ -147,7 +147,7 @@ def encode_manifest(manifest: Manifest) -> pb.PipelineManifest:
 
 
 def decode_limits(wire: pb.ResourceLimits) -> ResourceLimits:
-    """The limits as asked for."""
+    """Decode the requested limits; the engine clamps them later."""
     return ResourceLimits(wire.max_memory_bytes, wire.max_timeout_ms, wire.max_audio_samples)
 
 
@@ -158,12 +158,12 @@ def _encode_limits(limits: ResourceLimits, wire: pb.ResourceLimits) -> None:
 
 
 def decode_options(wire: streaming.StreamOptions) -> SessionOptions:
-    """The options as asked for; an overflow policy that is not known is BLOCK."""
+    """Decode the requested options; an unknown overflow policy means BLOCK."""
     return SessionOptions(
         input_capacity=wire.input_capacity,
         reorder_window=wire.reorder_window,
         reorder_timeout_ms=wire.reorder_timeout_ms,
-        overflow=_OVERFLOWS.get(wire.overflow, Overflow.BLOCK),
+        overflow=_OVERFLOWS_FROM_WIRE.get(wire.overflow, Overflow.BLOCK),
         max_age_ms=wire.max_age_ms,
         metrics_interval_ms=wire.metrics_interval_ms,
         lean=wire.lean,
@@ -171,7 +171,7 @@ def decode_options(wire: streaming.StreamOptions) -> SessionOptions:
 
 
 def encode_open(manifest: Manifest, limits: ResourceLimits, options: SessionOptions) -> bytes:
-    """A session's first request."""
+    """Encode a session's first request."""
     request = streaming.StreamRequest(manifest=encode_manifest(manifest))
     wire = request.options
     _encode_limits(limits, wire.resource_limits)
@@ -179,11 +179,11 @@ def encode_open(manifest: Manifest, limits: ResourceLimits, options: SessionOpti
     wire.metrics_interval_ms = options.metrics_interval_ms
     wire.reorder_window = options.reorder_window
     wire.reorder_timeout_ms = options.reorder_timeout_ms
-    wire.overflow = _WIRE_OVERFLOWS.get(options.overflow, streaming.OVERFLOW_BLOCK)
+    wire.overflow = _OVERFLOWS_TO_WIRE.get(options.overflow, streaming.OVERFLOW_BLOCK)
     wire.max_age_ms = options.max_age_ms
     wire.lean = options.lean
     wire.input_capacity = options.input_capacity
-    assert options.overflow in _WIRE_OVERFLOWS or options.overflow is Overflow.BLOCK
+    assert options.overflow in _OVERFLOWS_TO_WIRE or options.overflow is Overflow.BLOCK
     return request.SerializeToString()
 
 
@@ -191,10 +191,10 @@ def encode_open(manifest: Manifest, limits: ResourceLimits, options: SessionOpti
 
 
 def decode_data(text: str) -> Data:
-    """Make a data item of JSON text.
+    """Make a data item from JSON text.
 
     Raises:
-      ChunkRefused: it is no JSON object, or too long.
+      ChunkRefused: the text is not a JSON object, or longer than MAX_DATA_BYTES.
     """
     try:
         return Data(load_json_object(text, max_bytes=MAX_DATA_BYTES))
@@ -203,12 +203,15 @@ def decode_data(text: str) -> Data:
 
 
 def decode_chunk(request: streaming.StreamRequest, received_at: float, began: float) -> Chunk | BadChunk | None:
-    """The chunk of a request, or what is wrong with it; None if the request is something else.
+    """Decode a request's chunk; None if the request holds something else.
 
     Args:
-      request: As parsed.
-      received_at: When its bytes had been read.
-      began: When parsing began.
+      request: The parsed request.
+      received_at: Time at which its bytes were read, on `perf_counter`.
+      began: Time at which parsing began, on `perf_counter`.
+
+    Returns:
+      A `BadChunk` with the error if the chunk cannot be decoded.
     """
     if request.HasField("audio_chunk"):
         return decode_audio_chunk(request.audio_chunk, received_at, began)
@@ -218,7 +221,7 @@ def decode_chunk(request: streaming.StreamRequest, received_at: float, began: fl
 
 
 def decode_audio_chunk(wire: streaming.AudioChunk, received_at: float, began: float) -> Chunk | BadChunk:
-    """A chunk of audio, or what is wrong with it; times as for `decode_chunk`."""
+    """Decode a chunk of audio; arguments and errors as for `decode_chunk`."""
     try:
         audio = decode_audio(wire.buffer)
     except ChunkRefused as error:
@@ -227,7 +230,7 @@ def decode_audio_chunk(wire: streaming.AudioChunk, received_at: float, began: fl
 
 
 def decode_data_chunk(wire: streaming.DataChunk, received_at: float, began: float) -> Chunk | BadChunk:
-    """A chunk of data, or what is wrong with it; times as for `decode_chunk`."""
+    """Decode a chunk of data; arguments and errors as for `decode_chunk`."""
     text = wire.json
     try:
         data = decode_data(text)
@@ -238,7 +241,7 @@ def decode_data_chunk(wire: streaming.DataChunk, received_at: float, began: floa
 
 
 def encode_chunk(chunk: Chunk) -> bytes:
-    """A request with one chunk."""
+    """Encode a request with one chunk."""
     request = streaming.StreamRequest()
     wire: streaming.AudioChunk | streaming.DataChunk
     if isinstance(chunk.item, Audio):
@@ -254,7 +257,7 @@ def encode_chunk(chunk: Chunk) -> bytes:
 
 
 def encode_control(command: streaming.StreamControl.Command.ValueType) -> bytes:
-    """A request with one command."""
+    """Encode a request with one control command."""
     return streaming.StreamRequest(control=streaming.StreamControl(command=command)).SerializeToString()
 
 
@@ -264,7 +267,7 @@ def encode_control(command: streaming.StreamControl.Command.ValueType) -> bytes:
 def encode_execute_request(
     manifest: Manifest, audio: Mapping[str, Audio], data: Mapping[str, Data], limits: ResourceLimits
 ) -> bytes:
-    """A unary request."""
+    """Encode the request of a unary call."""
     request = execution.ExecuteRequest(manifest=encode_manifest(manifest), client_version="v1")
     for node, each in audio.items():
         encode_audio(each, request.audio_inputs[node])

@@ -1,4 +1,4 @@
-"""Results, written by the server and read by clients: of a row, and of a unary call."""
+"""Results of a row and of a unary call, written by the server and read by clients."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ __all__ = [
     "write_figures",
 ]
 
-_NODE_STATUSES = {
+_NODE_STATUSES_TO_WIRE = {
     NodeStatus.SUCCESS: pb.NODE_STATUS_SUCCESS,
     NodeStatus.SKIPPED: pb.NODE_STATUS_SKIPPED,
     NodeStatus.FAILED: pb.NODE_STATUS_FAILED,
 }
-_STATUSES = {
+_STATUSES_TO_WIRE = {
     Status.SUCCESS: pb.EXECUTION_STATUS_SUCCESS,
     Status.PARTIAL_SUCCESS: pb.EXECUTION_STATUS_PARTIAL_SUCCESS,
     Status.FAILED: pb.EXECUTION_STATUS_FAILED,
 }
-_NODE_STATUSES_READ = {wire: status for status, wire in _NODE_STATUSES.items()}
-_STATUSES_READ = {wire: status for status, wire in _STATUSES.items()}
+_NODE_STATUSES_FROM_WIRE = {wire: status for status, wire in _NODE_STATUSES_TO_WIRE.items()}
+_STATUSES_FROM_WIRE = {wire: status for status, wire in _STATUSES_TO_WIRE.items()}
 
 
 # ---- written
 
 
 class NodeResults:
-    """What became of each node, as a part of a result: built again only when it is not the same as the last time.
+    """Cache of the `node_results` part of a session's results; built again only when the outcomes change.
 
     Args:
-      debug: With stack traces.
+      debug: Include stack traces.
     """
 
     __slots__ = ("_built", "_debug", "_outcomes")
@@ -58,12 +58,12 @@ class NodeResults:
         self._built = pb.ExecutionResult()
 
     def of(self, outcomes: Sequence[NodeOutcome]) -> pb.ExecutionResult:
-        """A result with this part alone; to be copied, not changed."""
+        """Return a result that holds this part alone; callers copy it and never change it."""
         if outcomes is not self._outcomes:
             self._built = pb.ExecutionResult()
             for each in outcomes:
                 wire = self._built.node_results.add(
-                    node_id=each.node_id, status=_NODE_STATUSES[each.status], output_metadata=each.metadata
+                    node_id=each.node_id, status=_NODE_STATUSES_TO_WIRE[each.status], output_metadata=each.metadata
                 )
                 if each.error is not None:
                     wire.error.CopyFrom(error_response(each.error, debug=self._debug))
@@ -74,11 +74,11 @@ class NodeResults:
 def execution_result(result: Result, wire: pb.ExecutionResult, nodes: NodeResults) -> None:
     """Write a result into an empty message.
 
-    `serialization_time_ms` is parsing the request and building this content; it cannot hold its own final encoding.
-    `cpu_time_ms` has it too: parsing and building never wait.
+    `serialization_time_ms` is the time to parse the request and build this content. It cannot include the final
+    encoding of this very message. The same time counts as CPU time, because parsing and building never wait.
 
     Raises:
-      NodeFailed: a node gave data that is not JSON.
+      NodeFailed: a node emitted data that cannot be written as JSON.
     """
     began = perf_counter()
     if result.nodes:
@@ -88,7 +88,7 @@ def execution_result(result: Result, wire: pb.ExecutionResult, nodes: NodeResult
             encode_audio(output.audio, wire.audio_outputs[node])
         if output.data is not None:
             wire.data_outputs[node] = _json(output.data, node, result.sequence)
-    wire.status = _STATUSES[result.status]
+    wire.status = _STATUSES_TO_WIRE[result.status]
     metrics = wire.metrics
     for node, figures in result.figures.items():
         write_figures(figures, metrics.node_metrics[node])
@@ -104,19 +104,19 @@ def _json(data: Data, node: str, sequence: int | None) -> str:
         return dump_json(data.value)
     except (ValueError, TypeError, RecursionError) as error:
         raise NodeFailed(
-            f"the data that node {node!r} gave is not JSON: {error}", node_id=node, sequence=sequence
+            f"node {node!r} emitted data that is not JSON: {error}", node_id=node, sequence=sequence
         ) from error
 
 
 def encode_result(result: Result, nodes: NodeResults | None = None) -> streaming.StreamResponse:
-    """A row's answer.
+    """Encode the answer to one row.
 
     Args:
-      result: The row's.
-      nodes: The session's; one that serves this once, if not given.
+      result: The row's result.
+      nodes: The session's cache of node results; None builds them for this result alone.
 
     Raises:
-      NodeFailed: a node gave data that is not JSON.
+      NodeFailed: a node emitted data that cannot be written as JSON.
     """
     response = streaming.StreamResponse()
     if result.flush:
@@ -130,7 +130,7 @@ def encode_result(result: Result, nodes: NodeResults | None = None) -> streaming
 
 
 def encode_execute_response(outcome: Result | EngineError, *, debug: bool = False) -> execution.ExecuteResponse:
-    """A unary call's answer."""
+    """Encode the answer of a unary call."""
     response = execution.ExecuteResponse()
     if isinstance(outcome, EngineError):
         response.error.CopyFrom(error_response(outcome, debug=debug))
@@ -157,7 +157,7 @@ def decode_result(wire: pb.ExecutionResult, sequence: int | None, flush: bool, t
     """Read a row's result.
 
     Raises:
-      ChunkRefused: the server sent audio whose numbers do not agree.
+      ChunkRefused: the server sent invalid audio.
     """
     outputs = {node: Output(decode_audio(buffer)) for node, buffer in wire.audio_outputs.items()}
     for node, text in wire.data_outputs.items():
@@ -168,11 +168,11 @@ def decode_result(wire: pb.ExecutionResult, sequence: int | None, flush: bool, t
         sequence=sequence,
         flush=flush,
         outputs=outputs,
-        status=_STATUSES_READ.get(wire.status, Status.FAILED),
+        status=_STATUSES_FROM_WIRE.get(wire.status, Status.FAILED),
         nodes=[
             NodeOutcome(
                 node.node_id,
-                _NODE_STATUSES_READ.get(node.status, NodeStatus.FAILED),
+                _NODE_STATUSES_FROM_WIRE.get(node.status, NodeStatus.FAILED),
                 RemoteError(node.error, sequence) if node.HasField("error") else None,
                 node.output_metadata,
             )
@@ -201,11 +201,11 @@ def read_figures(wire: pb.NodeMetrics) -> NodeFigures:
 
 
 def decode_execute_response(response: execution.ExecuteResponse) -> Result:
-    """The result of a unary call.
+    """Read the result of a unary call.
 
     Raises:
       RemoteError: the answer is an error.
-      ChunkRefused: the server sent audio whose numbers do not agree.
+      ChunkRefused: the server sent invalid audio.
     """
     if response.WhichOneof("outcome") == "error":
         raise RemoteError(response.error)

@@ -154,7 +154,7 @@ class Reader:
             self._close(TimeLimitExceeded(reason))
 
     def _arrived(self) -> None:
-        """Handle new messages at once while `run` waits for one; while it handles one, have it look again for a CANCEL."""
+        """Handle new messages at once if `run` waits for one; otherwise have it look again for a CANCEL."""
         if self._is_busy:
             self._session.wake()
             return
