@@ -1,4 +1,7 @@
-"""Joining audio of several upstream nodes by position: the one helper for every node that does so."""
+"""Alignment of audio from several upstream nodes by position.
+
+`AlignedJoin` stands on it. `AlignedDecisions` and `SpeechHold` align audio with data, and share `SkewTooGreat`.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ __all__ = ["Alignment", "SkewTooGreat", "Stretch", "cut_before"]
 
 
 class SkewTooGreat(Exception):
-    """One upstream node is too far behind another: a failure, not a refusal.
+    """One upstream node is too far behind another: a failure of the node, not a rejected row.
 
     Attributes:
       upstream: Id of the node that is behind.
-      skew_ms: By how much.
-      max_skew_ms: How much is allowed.
+      skew_ms: Time by which it is behind.
+      max_skew_ms: Greatest allowed skew.
     """
 
     def __init__(self, upstream: str, skew_ms: float, max_skew_ms: float) -> None:
@@ -32,11 +35,11 @@ class SkewTooGreat(Exception):
 
 @attrs.frozen
 class Stretch:
-    """The same frames of all upstream nodes.
+    """One range of positions with the frames of all upstream nodes.
 
     Attributes:
       start: Position of the first frame.
-      frames: Upstream id → float32, shape (n, channels), n the same for all; zero where that node had no audio.
+      frames: Upstream id → float32, shape (n, channels), the same n for all; zero where that node had no audio.
     """
 
     start: int
@@ -45,7 +48,7 @@ class Stretch:
 
 @attrs.define
 class _Track:
-    """What one upstream node gave and nobody has taken yet."""
+    """Blocks of one upstream node that are not taken yet, and the position that its stream has reached."""
 
     blocks: deque[Audio] = attrs.field(factory=deque)
     reached: int | None = None
@@ -54,11 +57,11 @@ class _Track:
 
 @attrs.define
 class Alignment:
-    """Holds what each upstream node gave until all have reached the same position.
+    """Holds the audio of each upstream node until all of them have reached its position.
 
-    What lies in a gap of one node counts as zeros as soon as that node has gone on; where no node has audio, no
-    stretch is given, so the gap stays a gap. Which stretches come depends on how the streams are cut; their samples
-    and positions in all do not.
+    A gap in one stream counts as zeros as soon as that stream has continued after it. Where no stream has audio, no
+    stretch is yielded, so the gap stays a gap. The way the streams are cut into blocks decides where one stretch ends
+    and the next begins; it changes neither samples nor positions.
     """
 
     names: Sequence[str]
@@ -72,10 +75,11 @@ class Alignment:
         self._tracks = {name: _Track() for name in self.names}
 
     def check(self, row: Mapping[str, Sequence[Audio]]) -> None:
-        """Refuse a row that cannot be joined; nothing has changed then.
+        """Reject a row that cannot be joined, without changing any state.
 
         Raises:
-          InvalidInput: sample rates or channel counts differ, or a block begins before its node's last one ended.
+          InvalidInput: sample rates or channel counts differ, or a block begins before the end of its node's previous
+            one.
         """
         expected = self.format
         for name, blocks in row.items():
@@ -86,11 +90,11 @@ class Alignment:
                 expected = expected or (block.sample_rate, block.channels)
                 require_format(block, expected)
                 if reached is not None and block.start < reached:
-                    raise InvalidInput(f"{name!r} starts at frame {block.start}, it has been at frame {reached}")
+                    raise InvalidInput(f"{name!r} starts at frame {block.start}, but has reached frame {reached}")
                 reached = block.stop
 
     def add(self, row: Mapping[str, Sequence[Audio]]) -> None:
-        """Hold the blocks of a row that was checked."""
+        """Hold the blocks of a row that has passed `check`."""
         for name, blocks in row.items():
             track = self._tracks[name]
             for block in blocks:
@@ -102,14 +106,15 @@ class Alignment:
                 track.reached, track.sample_format = block.stop, block.sample_format
 
     def end(self, name: str) -> None:
-        """Allow this upstream node to be as far behind as it is: it has no more before `flush`."""
+        """Exempt this upstream node from the skew limit, because it sends nothing more before `flush`."""
         self._ended.add(name)
 
     def take(self) -> Iterator[Stretch]:
-        """What all upstream nodes have reached.
+        """Yield the stretches up to the position that all upstream nodes have reached.
 
         Raises:
-          SkewTooGreat: after that, one of them that has not ended is more than `max_skew_ms` behind another.
+          SkewTooGreat: after these stretches, an upstream node that has not ended is more than `max_skew_ms` behind
+            another.
         """
         reached = [track.reached for track in self._tracks.values() if track.reached is not None]
         if len(reached) == len(self._tracks):
@@ -118,7 +123,7 @@ class Alignment:
             self._require_skew(max(reached))
 
     def flush(self) -> Iterator[Stretch]:
-        """All that is held, padded with zeros to the longest; then as new."""
+        """Yield all held audio, padded with zeros to the longest stream, and reset to the initial state."""
         yield from self._take_until(max((track.reached or 0 for track in self._tracks.values()), default=0))
         self.format = self._origin = None
         self._ended.clear()
@@ -152,18 +157,18 @@ class Alignment:
 
     @property
     def sample_format(self) -> SampleFormat:
-        """The format that the upstream nodes gave, f32 if they differ."""
+        """Sample format of the upstream nodes; f32 if theirs differ."""
         formats = {track.sample_format for track in self._tracks.values() if track.reached is not None}
         return formats.pop() if len(formats) == 1 else "f32"
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of the blocks that are held."""
+        """Number of bytes of the held blocks."""
         return sum(block.frames.nbytes for track in self._tracks.values() for block in track.blocks)
 
 
 def cut_before(blocks: deque[Audio], until: int) -> list[Audio]:
-    """Remove from a queue what lies before a position, cutting the block that lies across it."""
+    """Remove and return the audio before a position; a block that contains the position is cut there."""
     taken: list[Audio] = []
     while blocks and blocks[0].start < until:
         block = blocks.popleft()
@@ -175,7 +180,7 @@ def cut_before(blocks: deque[Audio], until: int) -> list[Audio]:
 
 
 def _covered(blocks: Iterator[Audio]) -> list[tuple[int, int]]:
-    """The unbroken ranges of positions in which any block lies."""
+    """Return the unbroken ranges of positions that the blocks cover, in order."""
     ranges: list[tuple[int, int]] = []
     for start, stop in sorted((block.start, block.stop) for block in blocks):
         if ranges and start <= ranges[-1][1]:

@@ -1,4 +1,4 @@
-"""Measuring a stream in hops of one length, however it is cut: what Loudness, DCOffset and SNR stand on."""
+"""Base class of Loudness and SNR, which measure a stream in hops of one length, however it is cut."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ __all__ = ["Meter", "MeterNode"]
 
 
 class Meter(Protocol):
-    """Measures one stream of one format; gaps are told to it."""
+    """Measures one stream of one format; `restart` marks its beginning and its gaps."""
 
     def restart(self) -> None:
-        """What follows does not go on from what was before: the stream begins, or there was a gap."""
+        """Prepare for frames that do not continue earlier ones, at the beginning of the stream or after a gap."""
         ...
 
     def prepare(self, frames: Float32) -> Samples:
-        """Make of shape (n, channels) what is measured in hops, shape (n, ...); called once for each frame."""
+        """Turn frames, shape (n, channels), into the values to cut into hops, shape (n, ...); runs once a frame."""
         ...
 
     def measure(self, hops: Samples) -> Mapping[str, Any]:
-        """Take one or more prepared hops, shape (count, hop, ...), and tell how things stand after the last."""
+        """Take one or more prepared hops, shape (count, hop, ...), and return the measurement after the last one."""
         ...
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes held."""
+        """Number of bytes held."""
         ...
 
 
 class _Stretch:
-    """An unbroken stretch of audio, cut into hops from where it began."""
+    """One unbroken stretch of audio, cut into hops that are counted from its beginning."""
 
     def __init__(self, first: Audio, hop: int) -> None:
         self.stop = first.start
@@ -59,10 +59,10 @@ class _Stretch:
 
 @attrs.define
 class MeterNode(Node):
-    """A node that measures audio in hops of `hop_ms`, counted from where the stream, or a stretch after a gap, began.
+    """A node that measures audio in hops of `hop_ms`, counted from the beginning of the stream or after a gap.
 
-    A block that completes hops gives one item that spans them and tells how things stand after the last. What is left
-    at a gap or at the end is less than a hop, and dropped. Joined items tell what the last one does.
+    A block that completes hops yields one item that spans them and has the measurement after the last one. A remainder
+    of less than a hop, at a gap or at the end, is dropped. Joined items have the measurement of the last item.
     """
 
     _meter: Meter | None = attrs.field(init=False, default=None, repr=False)
@@ -77,7 +77,7 @@ class MeterNode(Node):
         """Build the meter for a stream of this format.
 
         Raises:
-          InvalidInput: it cannot measure this.
+          InvalidInput: the meter cannot measure this format.
         """
         raise NotImplementedError
 
@@ -85,8 +85,8 @@ class MeterNode(Node):
         """Measure one block of shape (n, channels).
 
         Raises:
-          InvalidInput: the rate or channel count is not the stream's, or does not fit the parameters, the block goes
-            back, or holds NaN or infinity.
+          InvalidInput: the sample rate or channel count is not the stream's, or does not fit the parameters, or the
+            block begins before the end of the previous one, or holds NaN or infinity.
         """
         require_finite(item)
         if self._format is not None:
@@ -107,19 +107,18 @@ class MeterNode(Node):
         return ()
 
     def close(self) -> None:
-        """Let go of what is held."""
         self.finish()
 
     def join(self, items: Sequence[Data]) -> Data:
-        """How things stand after the last."""
+        """Join several items into one with the measurement of the last."""
         return Data(items[-1].value, items[0].at, items[-1].until)
 
     @property
     def delay(self) -> float:
-        """The length of a hop, in seconds."""
+        """Length of a hop, in seconds."""
         return self.hop_ms / 1000
 
     @property
     def memory_bytes(self) -> int:
-        """What the meter holds, and the frames that wait for a whole hop."""
+        """Number of bytes that the meter holds, and of the frames that wait for a whole hop."""
         return sum(part.memory_bytes for part in (self._meter, self._stretch) if part is not None)
