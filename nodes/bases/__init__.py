@@ -1,1 +1,1 @@
-"""Base classes of nodes, and the parts that several nodes hold; a node author may build on them."""
+"""Base classes of nodes, and parts that several nodes share; a node author may build on them."""

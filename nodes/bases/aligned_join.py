@@ -1,4 +1,4 @@
-"""What Mix, ChannelMerge and Crossfade have in common: a `Join` of audio that goes by position."""
+"""Base class of Mix, ChannelMerge and Crossfade: a `Join` that combines audio by position."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @attrs.define
 class AlignedJoin(Join):
-    """Puts the audio of all upstream nodes together, frame by frame at the same position, as `combine` says.
+    """Base of the nodes that combine the audio of all upstream nodes, frame by frame at the same position.
 
-    Audio is held until every upstream node has reached its position; at `finish` the shorter ones are padded with
-    silence. A node's gap counts as silence, a gap of all stays a gap. Rates and channel counts have to be equal; where
-    sample formats differ, the result is float32. An upstream node that is more than `max_skew_ms` behind another fails
-    the node (`SkewTooGreat`), which bounds what is held. One whose input has ended may be.
+    Audio is held until every upstream node has reached its position; at `finish` the shorter streams are padded with
+    silence. A gap in one stream counts as silence; a gap in all of them stays a gap. Sample rates and channel counts
+    must be equal; if sample formats differ, the output is float32. An upstream node that is more than `max_skew_ms`
+    behind another fails the node (`SkewTooGreat`), which bounds the held audio. One that has ended is exempt.
     """
 
     max_skew_ms: float = parameter(
-        1000.0, help="how far one upstream may be behind another, in ms", above=0, at_most=3_600_000
+        1000.0, help="most that one upstream node may be behind another, in ms", above=0, at_most=3_600_000
     )
     _alignment: Alignment = attrs.field(init=False, repr=False)
 
@@ -36,23 +36,23 @@ class AlignedJoin(Join):
         self._alignment = Alignment(("",), self.max_skew_ms)
 
     def connect(self, upstreams: Sequence[str]) -> None:
-        """Learn what to wait for."""
+        """Set the upstream nodes to wait for."""
         self._alignment = Alignment(tuple(upstreams) or ("",), self.max_skew_ms)
 
     def combine(self, stretch: Stretch, sample_rate: int) -> Samples:
-        """One block of as many upstream blocks, whose names are in the order of the connections.
+        """Combine the same frames of all upstream nodes, whose ids are in the order of the connections.
 
         Returns:
-          Float, shape (n, channels); what is beyond float32's range is clipped to it.
+          Float, shape (n, channels); the caller clips values beyond float32's range to it.
         """
         raise NotImplementedError
 
     def process(self, row: Mapping[str, Sequence[Any]]) -> Iterable[Audio]:
-        """Combine what all upstream nodes have reached.
+        """Combine the audio up to the position that all upstream nodes have reached.
 
         Raises:
-          InvalidInput: rates or channel counts differ, or a block begins before its node's last one ended, or holds NaN
-            or infinity.
+          InvalidInput: sample rates or channel counts differ, or a block begins before the end of its node's previous
+            one, or holds NaN or infinity.
           SkewTooGreat: an upstream node is too far behind.
         """
         for blocks in row.values():
@@ -63,7 +63,7 @@ class AlignedJoin(Join):
         return self._combined(self._alignment.take())
 
     def ended(self, upstream: str) -> None:
-        """Wait no more for this upstream node."""
+        """Exempt this upstream node from the skew limit."""
         self._alignment.end(upstream)
 
     def finish(self) -> Iterable[Audio]:
@@ -80,10 +80,9 @@ class AlignedJoin(Join):
         return given
 
     def close(self) -> None:
-        """Let go of what is held."""
         self._alignment = Alignment(self._alignment.names, self.max_skew_ms)
 
     @property
     def memory_bytes(self) -> int:
-        """The audio that waits for the others."""
+        """Number of bytes of the audio that waits for other upstream nodes."""
         return self._alignment.memory_bytes

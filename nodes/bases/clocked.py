@@ -1,4 +1,4 @@
-"""Sources without an input of their own: another stream is their clock, and says where they are and in which format."""
+"""Output of nodes that generate audio over another stream, their clock, which sets position and format."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["played_over"]
 
 
 def played_over(clock: Audio, samples: Float32, mix: bool) -> Audio:
-    """Samples in the place and format of a block: instead of it, or added to it.
+    """Return samples at the position and in the format of a block, in place of its own or added to them.
 
     Args:
       clock: The block.
-      samples: Shape (n, 1) or (n, channels), as many frames as the block has.
-      mix: Add, rather than replace.
+      samples: Shape (n, 1) or (n, channels), with as many frames as the block.
+      mix: Add to the block's own samples instead of replacing them.
 
     Raises:
-      InvalidInput: it is to be added to, and holds NaN or infinity.
+      InvalidInput: `mix` is set, and the block holds NaN or infinity.
     """
     if not mix:
         return clock.derive(np.broadcast_to(samples, clock.frames.shape))

@@ -1,4 +1,4 @@
-"""Letting data decide what becomes of audio, by position: what Gate and Switch stand on."""
+"""Decisions of data about audio, aligned by position; Gate and Switch use them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from nodes.dsp.blocks import StreamFormat, require_order, split
 __all__ = ["AlignedDecisions", "Judgement"]
 
 Judgement = str | None
-"""Where something goes, or None for nowhere."""
+"""Name of an item's destination; None to drop the item."""
 
 
 @attrs.define
 class AlignedDecisions:
-    """Items with their judgement: of data their own, of audio that of the data about the same moment.
+    """Pairs each item with its judgement: data with their own, audio with that of the data about the same time.
 
-    Audio is held until data cover it (`Data.at` to `Data.until`); what they leave out goes nowhere. Unless `waits`:
-    then data count from their row on, until the next say otherwise, and nothing is held.
+    With `waits`, audio is held until data cover it (`Data.at` to `Data.until`); audio that the data leave out gets the
+    judgement `uncovered`. Without `waits`, a judgement is valid from its row on until the next one, and nothing is
+    held.
 
     Attributes:
-      judge: What a data item's value says; raises InvalidInput if it says nothing.
-      uncovered: The judgement of audio about which no data say anything.
-      waits: Go by position, not by arrival.
-      max_skew_ms: How far data and audio may be apart while waiting.
+      judge: Judges the value of a data item; raises InvalidInput if it cannot.
+      uncovered: Judgement of audio that no data cover.
+      waits: Align by position, not by arrival.
+      max_skew_ms: Greatest allowed skew between data and audio while waiting.
     """
 
     judge: Callable[[Mapping[str, Any]], Judgement]
@@ -41,7 +42,7 @@ class AlignedDecisions:
     _format: StreamFormat | None = attrs.field(init=False, default=None)
     _audio_from: str | None = attrs.field(init=False, default=None)
     _data_from: str | None = attrs.field(init=False, default=None)
-    _ranges: deque[tuple[float, Judgement]] = attrs.field(init=False, factory=deque)  # (until, what holds before that)
+    _ranges: deque[tuple[float, Judgement]] = attrs.field(init=False, factory=deque)  # (until, judgement up to there)
     _origin_s: float | None = attrs.field(init=False, default=None)
     _decided_s: float | None = attrs.field(init=False, default=None)
     _stop: int = attrs.field(init=False, default=0)
@@ -52,11 +53,12 @@ class AlignedDecisions:
         self._latest = self.uncovered
 
     def take(self, row: Mapping[str, Sequence[Item]]) -> list[tuple[Judgement, Item]]:
-        """What is decided by the items of a row.
+        """Take a row; return all items that are decided now, with their judgements.
 
         Raises:
-          InvalidInput: audio or data come from two nodes, data cannot be judged or, while audio waits for them, belong
-            to no stretch of time, the audio changes its rate or channel count, or begins before its last end.
+          InvalidInput: audio or data come from two nodes, or data cannot be judged. With `waits` also: data carry no
+            time range, the audio changes its sample rate or channel count, or a block begins before the end of the
+            previous one.
           SkewTooGreat: data or audio are too far behind.
         """
         audio_from, blocks = only_one(of_kind(row, Audio), self._audio_from, "audio")
@@ -79,23 +81,23 @@ class AlignedDecisions:
         return judged
 
     def end(self) -> None:
-        """One of the upstream nodes has nothing more to come: the other one may get as far ahead as it likes."""
+        """Lift the skew limit, because one of the upstream nodes has ended."""
         self._any_ended = True
 
     def finish(self) -> list[tuple[Judgement, Item]]:
-        """The audio that was held, for which no data came any more."""
+        """Return the held audio with the judgement `uncovered`, because no more data will cover it."""
         return [(self.uncovered, block) for block in self._blocks]
 
     @property
     def memory_bytes(self) -> int:
-        """The audio that waits."""
+        """Number of bytes of the audio that waits for data."""
         return sum(block.frames.nbytes for block in self._blocks)
 
     def _check(self, blocks: Sequence[Audio], data: Sequence[Data]) -> None:
         require_order(blocks, self._format, self._stop)
         for item in data:
             if item.at is None or item.until is None:
-                raise InvalidInput("the data say not what time they are about: use align 'arrival'")
+                raise InvalidInput("the data carry no time range (`at`, `until`): use align 'arrival'")
 
     def _hold(self, block: Audio) -> None:
         self._format, self._stop = (block.sample_rate, block.channels), block.stop
@@ -116,7 +118,7 @@ class AlignedDecisions:
         self._origin_s = position_s if self._origin_s is None else self._origin_s
 
     def _extend(self, until_s: float, judgement: Judgement) -> None:
-        """Let a judgement hold from where all is decided up to here; what was decided stays."""
+        """Apply a judgement from the end of the decided time up to here; earlier decisions stay."""
         if self._decided_s is not None and until_s <= self._decided_s:
             return
         self._decided_s = until_s

@@ -1,10 +1,10 @@
-"""Expressions on data items: JMESPath, with the work that one evaluation may do bounded.
+"""Expressions on data items: JMESPath, with a bound on the work of one evaluation.
 
-Why JMESPath (https://jmespath.org), through its reference library: an expression can reach nothing but the JSON it is
-given, in a language with a specification and a test suite of its own; there are no attributes, calls into Python or
-loops to keep out, as there would be in anything made from Python's own syntax (simpleeval calls itself no sandbox).
-What it does not bound is work: `[@,@][]|[@,@][]|...` doubles with every ten characters. So every value that an
-evaluation comes by is paid for by its size.
+Reasons for JMESPath (https://jmespath.org), through its reference library: it has a specification and a test suite, and
+an expression can reach nothing except the JSON that it is applied to. There are no attributes, calls into Python or
+loops to keep out, as there would be in a language made from Python's syntax (simpleeval says that it is not a sandbox).
+JMESPath does not bound the work: `[@,@][]|[@,@][]|...` doubles with every ten characters. So each value that an
+evaluation produces is charged by its size to a step budget.
 """
 
 from __future__ import annotations
@@ -21,60 +21,61 @@ from nodes.contract import InvalidInput
 __all__ = ["MAX_EXPRESSION", "MAX_WORK", "Expression"]
 
 MAX_EXPRESSION = 1_000
-"""Characters of an expression."""
+"""Greatest length of an expression, in characters."""
 
 MAX_WORK = 100_000
-"""Values that one evaluation may come by, counted with all that is in them; about 10 ms."""
+"""Step budget: values that one evaluation may produce, each counted with its nested values; about 10 ms."""
 
 _CHARACTERS = 64
-"""Characters of a string that count as one value."""
+"""Characters of a string that count as one further value."""
 
 
 class Expression:
     """A JMESPath expression, ready to be applied to data items.
 
     Raises:
-      ValueError: it is too long, or no JMESPath; the message says where.
+      ValueError: the text is too long, nested too deep, or not JMESPath; the message says where.
     """
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_EXPRESSION:
-            raise ValueError(f"an expression has at most {MAX_EXPRESSION} characters, this has {len(text)}")
+            raise ValueError(f"an expression has at most {MAX_EXPRESSION} characters, this one has {len(text)}")
         try:
             self._tree = jmespath.compile(text).parsed
         except RecursionError:
             raise ValueError(f"the expression {text!r:.80} is nested too deep") from None
-        except ValueError as error:  # all of JMESPath's errors are
-            raise ValueError(f"no JMESPath expression: {error}") from None
+        except ValueError as error:  # the base class of all JMESPath errors
+            raise ValueError(f"not a JMESPath expression: {error}") from None
         self.text = text
 
     def __call__(self, value: Mapping[str, Any]) -> Any:
-        """What the expression makes of a data item's value: anything JSON can say.
+        """Evaluate the expression on a data item's value; the result is any JSON value.
 
         Raises:
-          InvalidInput: it cannot be applied to this value, takes too much work, or gives a number that is not finite.
+          InvalidInput: the expression cannot be applied to this value, takes too much work, or yields a number that is
+            not finite.
         """
         try:
             result = _Metered().visit(self._tree, value)
             _require_json(result)
-        except Exception as error:  # whatever the library raises is due to this value
+        except Exception as error:  # the value is at fault for anything that the library raises
             raise InvalidInput(f"{self.text!r:.80} cannot be applied: {type(error).__name__}: {error}") from error
         return result
 
     def holds(self, value: Mapping[str, Any]) -> bool:
-        """Whether it is true of a data item's value; null, which is what a missing field gives, is not.
+        """Return True if the expression is true of a data item's value; null, as for a missing field, is not true.
 
         Raises:
-          InvalidInput: it cannot be applied, or gives something else than true, false or null.
+          InvalidInput: the expression cannot be applied, or its result is not true, false or null.
         """
         result = self(value)
         if result is not None and not isinstance(result, bool):
-            raise InvalidInput(f"{self.text!r:.80} must give true or false, got {result!r:.80}")
+            raise InvalidInput(f"{self.text!r:.80} must yield true or false, got {result!r:.80}")
         return bool(result)
 
 
 class _Metered(TreeInterpreter):  # type: ignore[misc]
-    """JMESPath's own interpreter, with a purse."""
+    """JMESPath's interpreter with a step budget."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,15 +88,15 @@ class _Metered(TreeInterpreter):  # type: ignore[misc]
 
 
 def _size(value: Any, limit: int) -> int:
-    """How many values there are in a value, itself included.
+    """Count a value and all values nested in it.
 
     Raises:
-      OverflowError: more than the limit.
+      OverflowError: there are more than the limit.
     """
     size, waiting = 0, [value]
     while waiting:
         if size + len(waiting) > limit:
-            raise OverflowError(f"more than {MAX_WORK} values to work on")
+            raise OverflowError(f"more than {MAX_WORK} values to process")
         top = waiting.pop()
         size += 1
         if isinstance(top, str):
@@ -118,4 +119,4 @@ def _require_json(value: Any) -> None:
         elif isinstance(top, list):
             waiting.extend(top)
         elif not isinstance(top, (str, int, float, bool, type(None))):
-            raise TypeError("the result is an expression itself")
+            raise TypeError("the result is itself an expression")

@@ -1,4 +1,4 @@
-"""Filters with memory: what every node stands on that changes samples and keeps rate, channels and length."""
+"""Base class of nodes that filter audio and keep its sample rate, channel count and length."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["Filter", "FilterNode", "SectionsNode"]
 
 
 class Filter(Protocol):
-    """A filter for one unbroken stretch of audio of one format; as many frames come out as went in."""
+    """A filter for one unbroken stretch of audio of one format; it returns as many frames as it takes."""
 
     def push(self, frames: Float32) -> Float32:
-        """Take shape (n, channels) and give (m, channels), the frames after those given before; m may be 0."""
+        """Take frames, shape (n, channels), and return the next frames of output, shape (m, channels); m may be 0."""
         ...
 
     def flush(self) -> Float32:
-        """Give the frames that are still held back; the filter is used up."""
+        """Return the frames that are still held back; the filter cannot be used afterwards."""
         ...
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes held."""
+        """Number of bytes held."""
         ...
 
 
 class _Stretch:
-    """An unbroken stretch of audio on its way through a filter."""
+    """One unbroken stretch of audio: its filter, and the positions that its input and output have reached."""
 
     def __init__(self, first: Audio, filtering: Filter) -> None:
         self.format: StreamFormat = (first.sample_rate, first.channels)
@@ -60,9 +60,9 @@ class _Stretch:
 class FilterNode(Node):
     """A node that sends audio through a `Filter`: n frames in, n frames out, at the same positions.
 
-    A filter's delay is compensated: what it holds back comes with later blocks or at `finish`. When the input jumps
-    forward by more than one frame, the stretch before is flushed and a fresh filter begins: nothing is smeared
-    over a gap.
+    The filter's delay is compensated: frames that it holds back come with later blocks or at `finish`. When the input
+    jumps forward by more than one frame, the stretch before is flushed and a fresh filter begins, so that nothing is
+    smeared over a gap.
     """
 
     _stretch: _Stretch | None = attrs.field(init=False, default=None, repr=False)
@@ -71,7 +71,7 @@ class FilterNode(Node):
         """Build the filter for a stretch of this format.
 
         Raises:
-          InvalidInput: it cannot work at this rate.
+          InvalidInput: the filter cannot work at this sample rate.
         """
         raise NotImplementedError
 
@@ -79,8 +79,8 @@ class FilterNode(Node):
         """Filter one block of shape (n, channels).
 
         Raises:
-          InvalidInput: the rate or channel count is not the stream's, the block begins before the end of the last
-            one, holds NaN or infinity, or the filter cannot work at its rate.
+          InvalidInput: the sample rate or channel count is not the stream's, the block begins before the end of the
+            previous one, or holds NaN or infinity, or the filter cannot work at its rate.
         """
         require_finite(item)
         if self._stretch is not None:
@@ -96,7 +96,7 @@ class FilterNode(Node):
         return settled + self._stretch.push(item)
 
     def finish(self) -> Iterable[Audio]:
-        """Give what the filter still holds back, and forget the stream."""
+        """Yield the frames that the filter still holds back, and forget the stream."""
         tail = [] if self._stretch is None else self._stretch.flush()
         self._stretch = None
         return tail
@@ -107,18 +107,18 @@ class FilterNode(Node):
 
     @property
     def sample_rate(self) -> int | None:
-        """Rate of the stream in Hz, once it is known."""
+        """Sample rate of the stream in Hz; None before it is known."""
         return None if self._stretch is None else self._stretch.format[0]
 
     @property
     def memory_bytes(self) -> int:
-        """What the filter holds."""
+        """Number of bytes that the filter holds."""
         return 0 if self._stretch is None else self._stretch.filter.memory_bytes
 
 
 @attrs.define
 class SectionsNode(FilterNode):
-    """A node whose filter SciPy runs."""
+    """A `FilterNode` whose filter SciPy runs, as second-order sections."""
 
     extra = "dsp"
 

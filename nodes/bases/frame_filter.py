@@ -1,4 +1,4 @@
-"""Processors that take frames of one length at one rate, made to work on audio of any rate, however it is cut."""
+"""Adapter that lets a processor of fixed frames at a fixed rate work on audio of any rate, in blocks of any length."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["FrameFilter", "FrameProcessor", "framewise_delay", "require_converti
 
 
 class FrameProcessor(Protocol):
-    """What works on frames of a fixed length at a fixed rate.
+    """A processor of frames of a fixed length at a fixed rate.
 
     Attributes:
-      sample_rate: In Hz.
-      frame_length: In samples.
-      delay_frames: By how many samples its output lags its input.
+      sample_rate: Rate of the frames in Hz.
+      frame_length: Length of a frame, in samples per channel.
+      delay_frames: Lag of the output behind the input, in samples per channel.
     """
 
     sample_rate: int
@@ -27,17 +27,17 @@ class FrameProcessor(Protocol):
     delay_frames: int
 
     def process(self, frame: Float32) -> Float32:
-        """Take one frame of shape (frame_length, channels) and give one."""
+        """Take one frame of shape (frame_length, channels) and return one."""
         ...
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes held."""
+        """Number of bytes held."""
         ...
 
 
 class FrameFilter:
-    """A `Filter` around a `FrameProcessor`: converts the rate there and back, cuts frames, compensates the delay."""
+    """A `Filter` around a `FrameProcessor`: converts the rate both ways, cuts frames, and compensates the delay."""
 
     def __init__(self, sample_rate: int, channels: int, processor: FrameProcessor) -> None:
         self._processor, inner_rate = processor, processor.sample_rate
@@ -66,7 +66,7 @@ class FrameFilter:
         return processed[:held]
 
     def _process(self, frames: Float32) -> Float32:
-        """The output of the frames that these samples complete, without the processor's delay."""
+        """Return the output of the frames that these samples complete, without the processor's delay."""
         _, samples, count = self._framing.push(frames)
         length = self._processor.frame_length
         processed = np.empty((count * length, self._channels), np.float32)
@@ -78,28 +78,28 @@ class FrameFilter:
 
     @property
     def memory_bytes(self) -> int:
-        """The part of a frame that waits, the processor's state and the converters' buffers."""
+        """Number of bytes of the incomplete frame, the processor's state and the converters' buffers."""
         converters = sum(stream.memory_bytes for stream in (self._there, self._back) if stream is not None)
         return self._framing.memory_bytes + self._processor.memory_bytes + converters
 
 
 def require_convertible(sample_rate: int, inner_rate: int) -> None:
-    """Refuse a rate that cannot be converted to a processor's.
+    """Reject a sample rate that cannot be converted to a processor's.
 
     Raises:
-      InvalidInput: they are too far apart.
+      InvalidInput: the rates differ by a factor of more than 256.
     """
     if not inner_rate / MAX_RATIO <= sample_rate <= inner_rate * MAX_RATIO:
         raise InvalidInput(f"cannot convert {sample_rate} Hz to the {inner_rate} Hz that this node works at")
 
 
 def framewise_delay(sample_rate: int | None, inner_rate: int, frames: int) -> float:
-    """By how many seconds a `FrameFilter` lags at most.
+    """Return the greatest delay of a `FrameFilter`, in seconds.
 
     Args:
-      sample_rate: Of the stream in Hz; None for any usual one.
-      inner_rate: The processor's, in Hz.
-      frames: At that rate, the processor's delay and the frame that has to be complete.
+      sample_rate: Rate of the stream in Hz; None for any usual one.
+      inner_rate: Rate of the processor in Hz.
+      frames: Delay of the processor plus the frame that must be complete, in frames at `inner_rate`.
     """
     rates = USUAL_RATES if sample_rate is None else (sample_rate,)
     return frames / inner_rate + max(

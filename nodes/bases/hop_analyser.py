@@ -1,4 +1,4 @@
-"""Analysers of audio that decide hop by hop, so that what they find does not depend on how the audio is cut."""
+"""Base class of nodes that analyse audio hop by hop, so that their findings do not depend on how the audio is cut."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ Value = Mapping[str, Any]
 
 @attrs.define
 class HopAnalyser(Node):
-    """A node that measures hops of `hop_ms`, counted from where the stream or a stretch after a gap began.
+    """A node that measures hops of `hop_ms`, counted from the beginning of the stream or of a stretch after a gap.
 
-    A block that completes hops gives one data item about them, a block of some seconds several; `finish` gives one
-    that ends what is still on, of no length. What is less than a hop before a gap or the end is not looked at. An item
-    has, besides what the class says, `timestamp_ms`, `duration_ms` and `frames` of its hops, as AudioLevel does.
+    A block that completes hops yields one data item about them, a block of some seconds yields several. `finish` yields
+    an item of no length, in which every state that is still on ends. A remainder of less than a hop, before a gap or
+    at the end, is ignored. In addition to the fields of the class, an item has `timestamp_ms`, `duration_ms` and
+    `frames` of its hops, like those of AudioLevel.
 
-    In items, each bool is whether it was so at some time, and each list has segments: they are joined as such, except
-    for what `joined` gives.
+    `join` treats a bool in the items as true if it was true in any of them, and merges lists as segments, except for
+    the fields that `joined` returns.
     """
 
     hop_ms: ClassVar[float] = 10.0
@@ -45,23 +46,23 @@ class HopAnalyser(Node):
         self._windows = ChannelWindows(self.hop_ms, self.hop_ms)
 
     def alarms(self) -> Sequence[Alarm]:
-        """All that goes on and off."""
+        """Return all alarms of the node."""
         raise NotImplementedError
 
     def measure(self, samples: NDArray[np.float64], start_ms: float, hop_ms: float) -> Value:
-        """Measure hops, shape (count, channels, size), of which the first begins at `start_ms`, and tell the alarms."""
+        """Measure hops, shape (count, channels, size), of which the first begins at `start_ms`; update the alarms."""
         raise NotImplementedError
 
     def states(self) -> Value:
-        """What was on since the last call."""
+        """Return the fields about the states that were on since the last call."""
         raise NotImplementedError
 
     def joined(self, values: Sequence[Value]) -> Value:
-        """The numbers of several items over all of them; those that are missing are as in the last."""
+        """Return numbers over several items; a number that is left out is taken from the last item."""
         raise NotImplementedError
 
     def end_stretch(self) -> None:
-        """A gap, or the end: what is on goes off."""
+        """Turn all alarms off, at a gap or at the end of the stream."""
         for alarm in self.alarms():
             alarm.end()
 
@@ -69,11 +70,12 @@ class HopAnalyser(Node):
         """Measure the hops that one block completes.
 
         Raises:
-          InvalidInput: the rate or channel count is not the stream's, the block goes back, or holds NaN or infinity.
+          InvalidInput: the sample rate or channel count is not the stream's, or the block begins before the end of the
+            previous one, or holds NaN or infinity.
         """
-        return [self._told(windows) for windows in self._windows.push(item)]
+        return [self._analyse(windows) for windows in self._windows.push(item)]
 
-    def _told(self, windows: Windows) -> Data:
+    def _analyse(self, windows: Windows) -> Data:
         count, _, size = windows.samples.shape
         start_ms, hop_ms = windows.position * 1000 / windows.sample_rate, size * 1000 / windows.sample_rate
         if windows.is_fresh:
@@ -92,7 +94,7 @@ class HopAnalyser(Node):
         return Data(value, start_ms / 1000, self._until_ms / 1000)
 
     def finish(self) -> Iterable[Data]:
-        """End what is still on."""
+        """Yield an item that ends every state that is still on."""
         measured, self._measured = self._measured, None
         self._windows.clear()
         if measured is None:
@@ -101,11 +103,10 @@ class HopAnalyser(Node):
         return (self._item(measured, self._until_ms, 0),)
 
     def close(self) -> None:
-        """Let go of what is held."""
         self._windows.clear()
 
     def join(self, items: Sequence[Data]) -> Data:
-        """One item about all the hops."""
+        """Join several items into one about all their hops."""
         if len(items) == 1:
             return items[0]
         values = [item.value for item in items]
@@ -120,13 +121,13 @@ class HopAnalyser(Node):
 
     @property
     def delay(self) -> float:
-        """How long after a change it is told at most: a hop, and the longest time that a change has to last."""
+        """Greatest time from a change to its item, in seconds: two hops, and the longest hold or release."""
         held_ms = max((max(alarm.hold_ms, alarm.release_ms) for alarm in self.alarms()), default=0.0)
         return (2 * self.hop_ms + held_ms) / 1000
 
     @property
     def memory_bytes(self) -> int:
-        """The frames that wait for a whole hop."""
+        """Number of bytes of the frames that wait for a whole hop."""
         return self._windows.memory_bytes
 
 
@@ -138,11 +139,11 @@ def _joined(name: str, values: Sequence[Value]) -> Any:
 
 
 def joined_mean(values: Sequence[Value], numbers: Iterable[float]) -> float:
-    """The mean over several items, at least one of which has frames, of a number that each has."""
+    """Return the mean, weighted by frames, of one number for each item; at least one item must have frames."""
     total: int = sum(value["frames"] for value in values)
     return math.fsum(value["frames"] * number for value, number in zip(values, numbers, strict=True)) / total
 
 
 def joined_db(values: Sequence[Value], name: str) -> float:
-    """The level over several items of which each has its own level under this name."""
+    """Return the level over several items, each of which has a level in dB under this name."""
     return power_db(joined_mean(values, (power(value[name]) for value in values)))

@@ -1,4 +1,4 @@
-"""A stretch of audio on its way through a recognizer."""
+"""Recognition of the speech in one unbroken stretch of audio."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from nodes.libraries.pocketsphinx import RECOGNIZERS, SAMPLE_RATE, Recognizer, T
 __all__ = ["PRIMING_MS", "SLICE_MS", "Recognition", "prepare"]
 
 SLICE_MS = 100
-"""Audio goes to the recognizer in slices of this length, so that the words do not depend on the blocks it comes in."""
+"""Length of the slices in which the recognizer hears audio, so that the words do not depend on how it is cut."""
 
 PRIMING_MS = 1_000
-"""How much audio the first cepstral mean is taken of."""
+"""Length of the audio of which the first cepstral mean is taken."""
 
 _CATCH_UP = 2
-"""Slices that are heard for each that comes, while some are held back: so no short block has much to do."""
+"""Slices that are recognized for each new one while others are held back, so that no short block takes long."""
 
 
 def prepare(task: Task) -> None:
-    """Load what the first stretch of this process will need."""
+    """Load the first recognizer of this process before a stretch needs it."""
     RECOGNIZERS.prepare(task)
 
 
 class Recognition:
-    """Feeds a recognizer with a stretch of audio, and tells the words with their places in the stretch.
+    """Feeds one unbroken stretch of audio to a recognizer, and returns the words with their times in the stretch.
 
-    A recognizer subtracts the cepstral mean of what it has heard, to be independent of voice and microphone. Where
-    nothing was heard yet, the first second is held back until it is complete, and its own mean is taken; then the
-    recognizer catches up.
+    A recognizer subtracts the cepstral mean of the audio that it has heard, to be independent of voice and microphone.
+    If no mean is known yet, the first second of audio is held back until it is complete, and its own mean is used; then
+    the recognizer catches up.
 
     Attributes:
-      heard_ms: How much of the stretch the recognizer has heard.
-      mean: The cepstral mean, for the next stretch of the same voice; None before there is one.
+      heard_ms: Length of the audio that the recognizer has heard.
+      mean: Cepstral mean, for the next stretch of the same voice; None before there is one.
     """
 
     def __init__(self, first: Audio, task: Task, mean: bytes | None) -> None:
@@ -51,31 +51,31 @@ class Recognition:
 
     @property
     def start_ms(self) -> float:
-        """Where the stretch begins, in the session."""
+        """Beginning of the stretch, in ms since the session began."""
         return self._frames.start_ms
 
     @property
     def n_frames(self) -> int:
-        """How many frames were pushed, at the rate that they come in."""
+        """Number of frames pushed, at the rate of the stream."""
         return self._frames.stop - self._frames.start
 
     @property
     def stop_ms(self) -> float:
-        """Where what was pushed ends."""
+        """End of the pushed audio, in ms since the session began."""
         return self._frames.stop_ms
 
     def reaches(self, place_ms: float) -> bool:
-        """Whether what was pushed goes up to here; up to the frame before will do, since places are rounded."""
+        """Return True if the pushed audio reaches a time, or the frame before it, because times are rounded."""
         return round(place_ms * self._frames.source_rate / 1000) <= self._frames.stop + 1
 
     def push(self, audio: Audio) -> Iterator[None]:
-        """Let the recognizer hear a block, and stop after every slice."""
+        """Feed a block to the recognizer, yielding after each slice."""
         for piece in self._frames.push(audio):
             yield from self._hear(piece)
 
     def _hear(self, piece: bytes) -> Iterator[None]:
         self._held.append(piece)
-        self._borrow()  # it may have to be loaded, which is enough for one block
+        self._borrow()  # here already, because loading a recognizer is enough work for one block
         if self.mean is not None or len(self._held) == PRIMING_MS // SLICE_MS:
             yield from self._release(_CATCH_UP)
 
@@ -95,11 +95,11 @@ class Recognition:
             yield
 
     def words(self) -> list[Word]:
-        """What was understood since the beginning, or since `restart`; the last of it may still change."""
+        """Return the words since the beginning or the last `restart`; the last of them may still change."""
         return list(self._placed(self._recognizer.words())) if self._recognizer and self.heard_ms else []
 
     def restart(self) -> list[Word]:
-        """Settle what was understood, and begin again here."""
+        """Settle and return the words, and begin a new utterance here."""
         assert self._recognizer is not None
         self._recognizer.end()
         words = self.words()
@@ -109,7 +109,7 @@ class Recognition:
         return words
 
     def end(self) -> list[Word]:
-        """Hear what is left, settle what was understood, and let the recognizer go."""
+        """Recognize the rest of the audio, settle and return the words, and give the recognizer back."""
         self._held.extend(piece for piece in (*self._frames.flush(), self._frames.rest) if piece)
         for _ in self._release(len(self._held)) if self._held else ():
             pass
@@ -123,7 +123,7 @@ class Recognition:
         return words
 
     def abandon(self) -> None:
-        """Let the recognizer go without hearing what is left."""
+        """Discard the recognizer without recognizing the rest of the audio."""
         if self._recognizer is not None:
             RECOGNIZERS.discard(self._recognizer)
             self._recognizer = None
@@ -134,5 +134,5 @@ class Recognition:
 
     @property
     def memory_bytes(self) -> int:
-        """The audio held; not the recognizer, which is lent."""
+        """Number of bytes of the held audio, without the recognizer, which is only borrowed."""
         return sum(map(len, self._held)) + self._frames.memory_bytes

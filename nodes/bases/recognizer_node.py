@@ -1,4 +1,4 @@
-"""What nodes that recognize speech have in common: how they take a stream, and the stretch they listen to."""
+"""Base class of SpeechToText and KeywordSpotter: checks the stream and feeds it to a recognizer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["RecognizerNode", "placed"]
 
 @attrs.define
 class RecognizerNode(Node):
-    """A node that lets a recognizer hear unbroken stretches of audio; a subclass says what comes of them."""
+    """A node that feeds unbroken stretches of audio to a recognizer; a subclass turns the words into data."""
 
     _format: StreamFormat | None = attrs.field(init=False, default=None, repr=False)
     _stop: int = attrs.field(init=False, default=0, repr=False)
@@ -34,23 +34,23 @@ class RecognizerNode(Node):
 
     @property
     def task(self) -> Task:
-        """What to listen for."""
+        """Vocabulary to recognize."""
         raise NotImplementedError
 
     def hear(self, audio: Audio) -> Iterator[Data]:
-        """What comes of a block that fits the stream, is not empty, and follows the last without a gap."""
+        """Recognize a checked, non-empty block, which continues the stretch or begins one; yield the data."""
         raise NotImplementedError
 
     def end(self) -> Iterator[Data]:
-        """What comes of the end of the stretch, if there is one."""
+        """End the stretch, if there is one, and yield its last data."""
         raise NotImplementedError
 
     def take(self, audio: Audio) -> list[Data]:
-        """Hear a block of shape (n, channels); a gap before it ends the stretch.
+        """Recognize a block of shape (n, channels); a gap before it ends the stretch.
 
         Raises:
-          InvalidInput: the rate or channel count is not the stream's, the block begins before the end of the last
-            one, holds NaN or infinity, or its rate cannot be converted to 16 kHz.
+          InvalidInput: the sample rate or channel count is not the stream's, the block begins before the end of the
+            previous one, or holds NaN or infinity, or its rate cannot be converted to 16 kHz.
         """
         if self._format is None:
             require_convertible(audio.sample_rate, SAMPLE_RATE)
@@ -59,32 +59,32 @@ class RecognizerNode(Node):
         require_finite(audio)
         if not len(audio.frames):
             return []
-        told: list[Data] = []
+        items: list[Data] = []
         if self._format is not None and not continues(audio, self._stop):
-            told += self.end()
+            items += self.end()
         self._format, self._stop = (audio.sample_rate, audio.channels), audio.stop
-        return told + list(self.hear(audio))
+        return items + list(self.hear(audio))
 
     def stretch_of(self, audio: Audio) -> Recognition:
-        """The stretch that a block belongs to; it may be the first of one."""
+        """Return the stretch that a block belongs to; begin one if there is none."""
         if self._stretch is None:
             self._stretch = Recognition(audio, self.task, self._mean)
         return self._stretch
 
     def end_stretch(self, stretch: Recognition) -> list[Word]:
-        """The last words of the stretch; the next one begins with the mean of this."""
+        """End the stretch and return its last words; the next stretch begins with its cepstral mean."""
         words = stretch.end()
         self._mean, self._stretch = stretch.mean, None
         return words
 
     def finish(self) -> Iterable[Data]:
-        """Hear what is still held, and give the last words."""
-        told = list(self.end())
+        """Recognize the held audio, and yield the last data."""
+        items = list(self.end())
         self.close()
-        return told
+        return items
 
     def close(self) -> None:
-        """Let go of the stretch and its recognizer."""
+        """Discard the stretch and its recognizer."""
         if self._stretch is not None:
             self._stretch.abandon()
         self._format = self._mean = self._stretch = None
@@ -92,10 +92,10 @@ class RecognizerNode(Node):
 
     @property
     def memory_bytes(self) -> int:
-        """The audio held; not the recognizer, which belongs to the process."""
+        """Number of bytes of the held audio, without the recognizer, which belongs to the process."""
         return 0 if self._stretch is None else self._stretch.memory_bytes
 
 
 def placed(word: Word, stretch: Recognition) -> tuple[float, float]:
-    """Where a word of a stretch begins and ends, in ms since the session began."""
+    """Return the start and end of a word of a stretch, in ms since the session began."""
     return milliseconds(stretch.start_ms + word.start_ms), milliseconds(stretch.start_ms + word.end_ms)

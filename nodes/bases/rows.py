@@ -1,4 +1,4 @@
-"""Rows of a `Join`, picked apart by kind, and data items of several rows made into one."""
+"""Helpers that sort the items of a `Join`'s row by kind, and join data items of several rows into one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ T = TypeVar("T", Audio, Data)
 
 
 def of_kind(row: Mapping[str, Sequence[Item]], kind: type[T]) -> dict[str, list[T]]:
-    """The items of a kind, by upstream node; without the nodes that gave none."""
+    """Return the items of a kind by upstream node, without the nodes that have none."""
     picked = {name: [item for item in items if isinstance(item, kind)] for name, items in row.items()}
     return {name: items for name, items in picked.items() if items}
 
 
 def only_one(given: Mapping[str, list[T]], before: str | None, what: str) -> tuple[str | None, list[T]]:
-    """The one upstream node that gives such items, now and before, and what it gives now.
+    """Return the one upstream node that sends items of a kind, and its items in this row.
+
+    Args:
+      given: The items of the kind in this row, by upstream node.
+      before: The node that sent them in earlier rows; None if there was none yet.
+      what: Name of the kind, for the error.
 
     Raises:
-      InvalidInput: there is more than one.
+      InvalidInput: there is more than one such node.
     """
     names = {*given, *(() if before is None else (before,))}
     if len(names) > 1:
@@ -32,11 +37,11 @@ def only_one(given: Mapping[str, list[T]], before: str | None, what: str) -> tup
 
 
 def end_to_end(items: Sequence[Data], fields: Sequence[str]) -> Data:
-    """One item whose lists are those of all items, one after another; a single item is itself.
+    """Return one item with the lists of all items, concatenated; a single item is returned as it is.
 
     Args:
       items: At least one, in the order of the stream.
-      fields: What each of them has, all of them lists.
+      fields: Keys of the lists, present in every item.
     """
     if len(items) == 1:
         return items[0]

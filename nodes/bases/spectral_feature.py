@@ -1,4 +1,4 @@
-"""What Spectrogram, MelSpectrogram and MFCC have in common: one row of numbers for each window of the stream."""
+"""Base class of Spectrogram, MelSpectrogram and MFCC: one row of numbers for each window of the stream."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["SpectralFeature"]
 
 @attrs.define
 class SpectralFeature(WindowAnalyser):
-    """Gives a row, of `frames`, for each window: `window_ms` of the stream, every `hop_ms` from where it began."""
+    """Yields one row of `frames` for each window; windows of `window_ms` begin every `hop_ms` of the stream."""
 
     window_ms: float = parameter(25.0, help="length of a window in ms", at_least=1, at_most=500)
-    hop_ms: float = parameter(10.0, help="from one window to the next, in ms; at most window_ms", at_least=1)
+    hop_ms: float = parameter(10.0, help="time from one window to the next in ms; at most window_ms", at_least=1)
 
     fields = ("frames",)
     decimals: ClassVar[int]
@@ -32,15 +32,15 @@ class SpectralFeature(WindowAnalyser):
         self._windows = MonoWindows(self.window_ms, self.hop_ms)
 
     def features(self, power: Spectra, sample_rate: int) -> Spectra:
-        """Rows of features, shape (count, n), of power spectra, shape (count, bins)."""
+        """Compute rows of features, shape (count, n), from power spectra, shape (count, bins)."""
         raise NotImplementedError
 
     def measure(self, windows: Windows) -> Mapping[str, Sequence[Any]]:
-        """The features, rounded."""
+        """Compute the features, rounded to `decimals`."""
         rows = np.round(self.features(power_spectra(windows.samples), windows.sample_rate), self.decimals)
         return {"frames": rows.tolist()}
 
     @property
     def delay(self) -> float:
-        """The length of a window, in seconds."""
+        """Length of a window, in seconds."""
         return self.window_ms / 1000

@@ -1,4 +1,4 @@
-"""Finding speech frame by frame: what the nodes share that do so, whichever detector decides."""
+"""Base class of VAD and SileroVAD, which find speech frame by frame: everything except the detector."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from nodes.dsp.speech_frames import SpeechFrames
 __all__ = ["Detector", "SpeechDetection"]
 
 _SLOWEST_RATE = 8_001
-"""Of the rates that are converted, the one with the longest delay that is usual: for a stream not known yet."""
+"""Usual sample rate with the longest conversion delay; assumed while the stream's rate is unknown."""
 
 
 class Detector(Protocol):
-    """What decides on frames of 16-bit mono, one after another."""
+    """Decides on frames of 16-bit mono, one after another."""
 
     def is_speech(self, frame: bytes) -> bool:
-        """Whether there is speech in the next frame."""
+        """Return True if there is speech in the next frame."""
         ...
 
     def skip(self) -> None:
-        """Audio is missing before the next frame."""
+        """Note that audio is missing before the next frame."""
         ...
 
     def details(self) -> Mapping[str, Any]:
-        """More for the data, about the frames since the last call."""
+        """Return further fields for the data, about the frames since the last call."""
         ...
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes held, as far as they can be known."""
+        """Number of bytes held, as far as it can be known."""
         ...
 
 
 class _Stream:
-    """What is known between the first block and `finish`."""
+    """State of one stream, from its first block to `finish`: its frames, detector and segments."""
 
     def __init__(self, first: Audio, rate: int, frame_ms: int, detector: Detector, segmenter: Segmenter) -> None:
         self.format: StreamFormat = (first.sample_rate, first.channels)
         self._detector, self._segmenter = detector, segmenter
         self._rate, self._frame_ms = rate, frame_ms
-        self._told_ms = milliseconds(segmenter.origin_ms)
+        self._reported_ms = milliseconds(segmenter.origin_ms)
         self._begin(first)
 
     def _begin(self, first: Audio) -> None:
@@ -58,26 +58,26 @@ class _Stream:
 
     def hear(self, audio: Audio, timestamp_ms: float) -> Data:
         if not len(audio.frames):
-            return self._tell("", False, False, timestamp_ms)
+            return self._report("", False, False, timestamp_ms)
         if continues(audio, self._frames.stop):
-            return self._tell(*self._decide(self._frames.push(audio)), timestamp_ms)
+            return self._report(*self._decide(self._frames.push(audio)), timestamp_ms)
         decisions, started, ended = self._decide(self._frames.flush())
         ended |= self._segmenter.silence_until(timestamp_ms)
         self._detector.skip()
         self._begin(audio)
         others, starts, ends = self._decide(self._frames.push(audio))
-        return self._tell(decisions + others, started or starts, ended or ends, timestamp_ms)
+        return self._report(decisions + others, started or starts, ended or ends, timestamp_ms)
 
     def end(self) -> Data:
-        """Decide on what the rate conversion still held, and close an open segment."""
+        """Decide on the frames that the rate conversion still held, and close an open segment."""
         decisions, started, ended = self._decide(self._frames.flush())
         end_ms = self._frames.stop_ms
         ended |= self._segmenter.end_at(end_ms)
-        told = self._tell(decisions, started, ended, end_ms)
-        return attrs.evolve(told, until=milliseconds(end_ms) / 1000)
+        item = self._report(decisions, started, ended, end_ms)
+        return attrs.evolve(item, until=milliseconds(end_ms) / 1000)
 
     def _decide(self, frames: Sequence[bytes]) -> tuple[str, bool, bool]:
-        """Decisions, whether a segment opened, whether one closed."""
+        """Decide on frames; return the decisions, True if a segment opened, and True if one closed."""
         decisions, started, ended = "", False, False
         if not frames:
             return decisions, started, ended
@@ -94,9 +94,9 @@ class _Stream:
                 ended |= segmenter.silence_until(end_ms)
         return decisions, started, ended
 
-    def _tell(self, decisions: str, started: bool, ended: bool, timestamp_ms: float) -> Data:
-        at_ms = self._told_ms
-        self._told_ms = until_ms = milliseconds(min(self._segmenter.settled_ms, self._frames.stop_ms))
+    def _report(self, decisions: str, started: bool, ended: bool, timestamp_ms: float) -> Data:
+        at_ms = self._reported_ms
+        self._reported_ms = until_ms = milliseconds(min(self._segmenter.settled_ms, self._frames.stop_ms))
         value = _value(decisions, started, ended, timestamp_ms, self._segmenter.take())
         if details := self._detector.details():
             value.update(details)
@@ -123,7 +123,7 @@ def _value(decisions: str, started: bool, ended: bool, timestamp_ms: float, segm
 
 @attrs.define
 class _Tally:
-    """Figures since the node was built, across `finish`."""
+    """Counts since the node was built, across `finish`."""
 
     frames: int = 0
     speech_frames: int = 0
@@ -138,16 +138,16 @@ class _Tally:
 
 @attrs.define
 class SpeechDetection(Node):
-    """A node that has a `Detector` decide on frames, and smooths its decisions into segments: see `VAD`."""
+    """A node whose `Detector` decides on frames; the decisions are smoothed into segments as described in `VAD`."""
 
     min_speech_ms: float = parameter(
         60.0, help="unbroken speech that opens a segment, in ms", at_least=0, at_most=60_000
     )
     min_silence_ms: float = parameter(300.0, help="silence that closes a segment, in ms", at_least=0, at_most=60_000)
     padding_ms: float = parameter(
-        30.0, help="what a segment has before and after its speech, in ms; at most min_silence_ms", at_least=0
+        30.0, help="margin of a segment before and after its speech, in ms; at most min_silence_ms", at_least=0
     )
-    forward_audio: bool = parameter(False, help="give the audio too")
+    forward_audio: bool = parameter(False, help="output the audio as well")
     _stream: _Stream | None = attrs.field(init=False, default=None, repr=False)
     _tally: _Tally = attrs.field(init=False, factory=_Tally, repr=False)
 
@@ -161,37 +161,37 @@ class SpeechDetection(Node):
 
     @property
     def frame_ms(self) -> int:
-        """Length of one decision."""
+        """Length of a frame, in ms."""
         raise NotImplementedError
 
     def detector_rate(self, sample_rate: int) -> int:
-        """The rate in Hz at which audio of this rate is decided on."""
+        """Return the rate, in Hz, to which audio of this sample rate is converted for the detector."""
         raise NotImplementedError
 
     def make_detector(self, sample_rate: int) -> Detector:
-        """A fresh detector for frames of this rate."""
+        """Build a fresh detector for frames of this rate."""
         raise NotImplementedError
 
     @property
     def gives(self) -> Kind:
-        """Data, and with `forward_audio` audio."""
+        """Data, and with `forward_audio` also audio."""
         return Kind.BOTH if self.forward_audio else Kind.DATA
 
     def process(self, item: Audio) -> Iterable[Item]:
         """Decide on the frames that one block of shape (n, channels) completes.
 
         Raises:
-          InvalidInput: the rate or channel count is not the stream's, the block begins before the end of the last
-            one, holds NaN or infinity, or its rate cannot be converted to the detector's.
+          InvalidInput: the sample rate or channel count is not the stream's, the block begins before the end of the
+            previous one, or holds NaN or infinity, or its rate cannot be converted to the detector's.
         """
         self._require(item)
         if self._stream is None and len(item.frames):
             self._stream = self._begin(item)
-        told: tuple[Data, ...] = ()
+        data: tuple[Data, ...] = ()
         if self._stream is not None:
-            told = (self._stream.hear(item, item.start * 1000 / item.sample_rate),)
-            self._tally.count(told[0].value)
-        return (item, *told) if self.forward_audio else told
+            data = (self._stream.hear(item, item.start * 1000 / item.sample_rate),)
+            self._tally.count(data[0].value)
+        return (item, *data) if self.forward_audio else data
 
     def _require(self, item: Audio) -> None:
         if self._stream is not None:
@@ -207,13 +207,13 @@ class SpeechDetection(Node):
         return _Stream(first, rate, self.frame_ms, self.make_detector(rate), segmenter)
 
     def finish(self) -> Iterable[Item]:
-        """Decide on what the rate conversion still held, close an open segment, and settle everything."""
+        """Decide on the frames that the rate conversion still held, close an open segment, and settle everything."""
         if self._stream is None:
             return ()
-        told = self._stream.end()
-        self._tally.count(told.value)
+        data = self._stream.end()
+        self._tally.count(data.value)
         self._stream = None
-        return (told,)
+        return (data,)
 
     def close(self) -> None:
         """Free the detector."""
@@ -221,7 +221,7 @@ class SpeechDetection(Node):
 
     @property
     def delay(self) -> float:
-        """By how many seconds `until` may be behind the audio; forwarded audio is not delayed."""
+        """Greatest lag of `until` behind the audio, in seconds; forwarded audio is not delayed."""
         opening_ms = max(1, ceil(self.min_speech_ms / self.frame_ms)) * self.frame_ms + self.padding_ms
         closing_ms = max(1, ceil(self.min_silence_ms / self.frame_ms)) * self.frame_ms - self.padding_ms
         source = _SLOWEST_RATE if self._stream is None else self._stream.format[0]
@@ -231,16 +231,16 @@ class SpeechDetection(Node):
 
     @property
     def memory_bytes(self) -> int:
-        """The part of a frame that waits, the converter's buffers and the detector."""
+        """Number of bytes of the incomplete frame, the converter's buffers and the detector."""
         return 0 if self._stream is None else self._stream.memory_bytes
 
     def custom_metrics(self) -> Mapping[str, Any]:
-        """Segments closed and share of speech frames since the node was built, across `finish`."""
+        """Return the number of closed segments and the share of speech frames since the node was built."""
         tally = self._tally
         return {"vad_segments": tally.segments, "speech_ratio": tally.speech_frames / max(1, tally.frames)}
 
     def join(self, items: Sequence[Data]) -> Data:
-        """One item for several: all decisions, their ratio, and each segment once."""
+        """Join several items into one with all decisions, their ratio, and each segment once."""
         if len(items) == 1:
             return items[0]
         values = [item.value for item in items]

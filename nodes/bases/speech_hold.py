@@ -1,4 +1,4 @@
-"""Holding audio back until a speech detector's data settle what it is."""
+"""Holding of audio until a detector's data settle it as speech or silence, for SpeechGate and SpeechSegmenter."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SEGMENT_BYTES = 100
 
 @attrs.define
 class SpeechHold:
-    """Audio that waits for its verdict, and the segments that will give it: what passes is speech, with its rolls.
+    """Holds audio until segments decide on it: speech passes, with its pre-roll and post-roll, and the rest is dropped.
 
-    Goes by the segments and positions, never by which row they came in.
+    Segments apply to audio by position, never by the row that they come in.
 
     Attributes:
-      pre_roll_ms: How much before a segment passes.
-      post_roll_ms: How much after it.
-      max_skew_ms: How far the data may be behind the audio or before it.
+      pre_roll_ms: Length of the audio that passes before a segment.
+      post_roll_ms: Length of the audio that passes after a segment.
+      max_skew_ms: Greatest allowed skew between data and audio, in either direction.
       decided: Position up to which all audio has passed or was dropped.
     """
 
@@ -46,11 +46,11 @@ class SpeechHold:
     _stop: int = attrs.field(init=False, default=0)
 
     def take(self, row: Mapping[str, Sequence[Item]]) -> list[Audio]:
-        """What a row settles to be speech: blocks in the order of positions; what is settled to be silence is dropped.
+        """Take a row; return the audio that is now settled as speech, by position, and drop settled silence.
 
         Raises:
-          InvalidInput: audio or data come from two nodes, the data have no segments, the audio changes its rate or
-            channel count, or a block begins before the end of the last one.
+          InvalidInput: audio or data come from two nodes, the data have no segments, the audio changes its sample rate
+            or channel count, or a block begins before the end of the previous one.
           SkewTooGreat: data or audio are too far behind.
         """
         audio = self._check_audio(of_kind(row, Audio))
@@ -61,7 +61,7 @@ class SpeechHold:
         return passed
 
     def rest(self) -> list[Audio]:
-        """What segments cover of the audio that is left; the rest of it is dropped."""
+        """Return the held audio that segments cover, and drop the rest."""
         return list(self._release(final=True))
 
     def _check_audio(self, given: Mapping[str, list[Audio]]) -> tuple[str | None, list[Audio]]:
@@ -91,11 +91,11 @@ class SpeechHold:
             self._begin(0.0 if item.at is None else item.at * 1000)
             self._settled_ms = max(item.until * 1000, self._settled_ms or 0.0)
             for start_ms, end_ms in item.value["segments"]:
-                self._segments[start_ms] = end_ms  # told open first, closed later
+                self._segments[start_ms] = end_ms  # reported open first, closed later
 
     @property
     def memory_bytes(self) -> int:
-        """The audio held, and the segments that are not behind it yet."""
+        """Number of bytes of the held audio, and of the segments that still apply to it or to later audio."""
         return sum(block.frames.nbytes for block in self._blocks) + _SEGMENT_BYTES * len(self._segments)
 
     def _begin(self, position_ms: float) -> None:
@@ -117,34 +117,37 @@ class SpeechHold:
         self._forget()
 
     def _verdict(self, here: int, final: bool) -> tuple[bool, float]:
-        """Whether the frame at a position passes, and up to where that is so; no further means not settled yet."""
+        """Return True if the frame at a position passes, and the end of the range for which that is settled.
+
+        The frame is not settled yet if that end is not after it.
+        """
         for start_ms, end_ms in self._segments.items():
             start, stop = self._reach(start_ms, end_ms, final)
             if start > here:
-                return False, start  # segments come in order: nothing can begin before a known one
+                return False, start  # segments come in order, so none can begin before a known one
             if here < stop:
                 return True, stop
         if final:
             return False, inf
         if self._settled_ms is None:
             return False, here
-        return False, self._surely(self._settled_ms - self.pre_roll_ms)
+        return False, self._settled_frame(self._settled_ms - self.pre_roll_ms)
 
     def _reach(self, start_ms: float, end_ms: float | None, final: bool = False) -> tuple[float, float]:
-        """The frames that a segment passes; of an open one, those that are settled."""
+        """Return the range of frames that a segment passes; for an open segment, only the settled ones."""
         start = self._nearest(start_ms - self.pre_roll_ms)
         if end_ms is not None:
             return start, self._nearest(end_ms + self.post_roll_ms)
         if final or self._settled_ms is None:
             return start, inf
-        return start, self._surely(self._settled_ms + self.post_roll_ms)
+        return start, self._settled_frame(self._settled_ms + self.post_roll_ms)
 
     def _nearest(self, position_ms: float) -> int:
         assert self._format is not None
         return round(position_ms * self._format[0] / 1000)
 
-    def _surely(self, position_ms: float) -> int:
-        """No later than `_nearest` of any time from here on, whatever was rounded on the way."""
+    def _settled_frame(self, position_ms: float) -> int:
+        """Return a frame up to which audio is safe to release: rounding of later times cannot fall before it."""
         assert self._format is not None
         return floor(position_ms * self._format[0] / 1000 - _ROUNDING_FRAMES)
 

@@ -1,4 +1,4 @@
-"""What the nodes that measure one window of the stream after another have in common."""
+"""Base class of nodes that measure one window of the stream after another."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["WindowAnalyser"]
 
 @attrs.define
 class WindowAnalyser(Node):
-    """Gives of each window what `measure` makes of it, and as `times_ms` where it begins.
+    """Yields, for each window, the values that `measure` returns, and in `times_ms` the beginning of the window.
 
-    After a gap the windows begin anew. What is less than a window is dropped. Several channels are averaged. A subclass
-    makes `_windows`, names its `fields`, and measures.
+    After a gap the windows begin anew. A remainder of less than a window is dropped. Several channels are averaged. A
+    subclass creates `_windows`, names its `fields`, and implements `measure`.
     """
 
     _windows: MonoWindows = attrs.field(init=False, repr=False)
@@ -30,27 +30,27 @@ class WindowAnalyser(Node):
     fields: ClassVar[tuple[str, ...]]
 
     def require_rate(self, sample_rate: int) -> None:
-        """Refuse a rate for which the parameters make no sense.
+        """Reject a sample rate that does not fit the parameters.
 
         Raises:
-          InvalidInput: they do not.
+          InvalidInput: it does not fit.
         """
 
     def measure(self, windows: Windows) -> Mapping[str, Sequence[Any]]:
-        """Each of `fields`, a value for each window."""
+        """Return each of `fields`, with one value for each window."""
         raise NotImplementedError
 
     def process(self, item: Audio) -> Iterable[Data]:
-        """Measure the windows that one block completes: an item, several if there are very many.
+        """Measure the windows that one block completes; yield one item, or several if there are very many windows.
 
         Raises:
-          InvalidInput: the rate or channel count is not the stream's, or does not fit the parameters, the block goes
-            back, or holds NaN or infinity.
+          InvalidInput: the sample rate or channel count is not the stream's, or does not fit the parameters, or the
+            block begins before the end of the previous one, or holds NaN or infinity.
         """
         self.require_rate(item.sample_rate)
-        return [self._told(windows) for windows in self._windows.push(item)]
+        return [self._item(windows) for windows in self._windows.push(item)]
 
-    def _told(self, windows: Windows) -> Data:
+    def _item(self, windows: Windows) -> Data:
         rate = windows.sample_rate
         hop = self._windows.sizes(rate)[1]
         starts = [windows.position + k * hop for k in range(len(windows.samples))]
@@ -58,19 +58,18 @@ class WindowAnalyser(Node):
         return Data({**self.measure(windows), "times_ms": times_ms}, starts[0] / rate, (starts[-1] + hop) / rate)
 
     def finish(self) -> Iterable[Data]:
-        """Drop what is less than a window."""
+        """Drop a remainder of less than a window, and forget the stream."""
         self._windows.clear()
         return ()
 
     def close(self) -> None:
-        """Let go of what is held."""
         self._windows.clear()
 
     def join(self, items: Sequence[Data]) -> Data:
-        """What was measured and when, one after another."""
+        """Concatenate the values and times of several items."""
         return end_to_end(items, (*self.fields, "times_ms"))
 
     @property
     def memory_bytes(self) -> int:
-        """The frames that wait for a whole window."""
+        """Number of bytes of the frames that wait for a whole window."""
         return self._windows.memory_bytes

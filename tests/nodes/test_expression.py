@@ -81,7 +81,7 @@ def test_only_truth_values_are_conditions() -> None:
     assert Expression("a > `1`").holds({"a": 2})
     assert not Expression("a > `1`").holds({"a": 1})
     assert not Expression("a > `1`").holds({})
-    with pytest.raises(InvalidInput, match="must give true or false"):
+    with pytest.raises(InvalidInput, match="must yield true or false"):
         Expression("a").holds({"a": 0.0})
 
 
