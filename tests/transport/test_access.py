@@ -27,11 +27,11 @@ def file(tmp_path):
 def test_sessions_are_counted_by_token_and_in_all(file):
     access = AccessControl(RULES, file)
     first = [access.admit("/session", by("1"), "") for _ in range(2)]
-    with pytest.raises(AtCapacity, match="one has 2 sessions"):
+    with pytest.raises(AtCapacity, match="token one has reached its limit of 2 open sessions"):
         access.admit("/session", by("1"), "")
     assert access.admit("/other", by("1"), "").name == "one"
     access.admit("/session", by("2"), "")
-    with pytest.raises(AtCapacity, match="the server has 3 sessions"):
+    with pytest.raises(AtCapacity, match="the server has reached its limit of 3 open sessions"):
         access.admit("/session", by("2"), "")
     access.release(first[0])
     access.release(access.admit("/session", by("1"), ""))
@@ -62,7 +62,7 @@ def test_without_tokens_everybody_is_nobody_and_the_limit_of_a_token_is_nobodys(
     access = AccessControl(RULES)
     passes = [access.admit("/session", by("whatever"), "") for _ in range(3)]
     assert {passed.name for passed in passes} == {""}
-    with pytest.raises(AtCapacity, match="the server has 3"):
+    with pytest.raises(AtCapacity, match="the server has reached its limit of 3"):
         access.admit("/session", (), "")
 
 
@@ -81,7 +81,7 @@ def test_failures_are_counted_all_and_logged_few(file, caplog):
         assert len(fail(1000)) == 5
         now[0] = 11.0
         told = fail(7)
-    assert told[0].startswith("995 more calls")
+    assert told[0].startswith("refused 995 more calls")
     assert len(told) == 6
     assert "refused /session from 1.2.3.4:5" in told[1]
     assert not any("secret-value" in message for message in told)

@@ -1,7 +1,8 @@
-"""Accepting connections, also when nothing is left to serve them with.
+"""Accept loop that survives a lack of file descriptors or memory.
 
 Rules kept here:
-- Running out of file descriptors ends no listener. One is kept in reserve, so that who connects then is told.
+- Running out of descriptors does not stop a listener. One is reserved, so that a client that connects then is refused
+  properly.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _LOG_EVERY_S = 10.0
 
 
 class _Reserve:
-    """A file descriptor kept for when there are no others."""
+    """A spare file descriptor, given up to accept one connection when no other is left."""
 
     def __init__(self) -> None:
         self._fd: int | None = None
@@ -32,7 +33,7 @@ class _Reserve:
         self._logged_at = -_LOG_EVERY_S
 
     def lend(self) -> bool:
-        """Give it up; False if it is not there."""
+        """Close the spare descriptor; False if there is none."""
         if self._fd is None:
             return False
         os.close(self._fd)
@@ -40,7 +41,7 @@ class _Reserve:
         return True
 
     def take_back(self) -> bool:
-        """Have it again; False if there is still none to have."""
+        """Open the spare descriptor again; False if the system still has none."""
         if self._fd is None:
             with contextlib.suppress(OSError):
                 self._fd = os.open(os.devnull, os.O_RDONLY)
@@ -50,7 +51,7 @@ class _Reserve:
         now = trio.current_time()
         if now - self._logged_at >= _LOG_EVERY_S:
             self._logged_at = now
-            _log.error("cannot accept connections, they are turned away: %s", error.strerror or error)
+            _log.error("new connections are turned away: %s", error.strerror or error)
 
 
 async def accept_for_ever(
@@ -59,13 +60,13 @@ async def accept_for_ever(
     turn_away: Callable[[trio.SocketStream], Awaitable[None]],
     nursery: trio.Nursery,
 ) -> None:
-    """Accept until cancelled.
+    """Accept connections until cancelled.
 
     Args:
-      listener: Stays open.
-      serve: Run in `nursery` with each connection; owns it, and raises nothing.
-      turn_away: Awaited with one that came when nothing was left to serve it with; it is closed afterwards.
-      nursery: What connections live in.
+      listener: Listening socket; stays open.
+      serve: Started in `nursery` with each connection; owns the connection, and must not raise.
+      turn_away: Awaited with a connection that cannot be served for lack of descriptors; closed here afterwards.
+      nursery: Nursery of the connections.
     """
     reserve = _Reserve()
     try:
@@ -87,11 +88,11 @@ async def accept_for_ever(
 async def _accept_with(
     reserve: _Reserve, listener: trio.SocketListener, turn_away: Callable[[trio.SocketStream], Awaitable[None]]
 ) -> trio.SocketStream | None:
-    """Accept with the descriptor in reserve: linux wants one even to say that nobody is there.
+    """Accept one connection with the reserved descriptor, because on Linux even a failing `accept` needs one.
 
     Returns:
-      A connection to be served after all, because others have become free; None after a while, or if who came was
-      turned away.
+      A connection that can be served after all, because a descriptor has become free; None if the connection was
+      turned away, or none arrived within _RECOVERY_S.
     """
     if not reserve.lend():
         reserve.take_back()

@@ -1,10 +1,10 @@
-"""Who may call now: tokens, how many sessions at a time, and whether the server takes any more at all.
+"""Access control: checks tokens, limits sessions, and refuses new calls during a shutdown.
 
 Rules kept here:
-- It is asked once for each call, before anything else is done for it, and answers at once. Nothing waits here.
-- A token is looked at first, so that a stranger learns nothing, not even which methods there are.
-- Whoever got in leaves exactly once; counts of sessions are exact, and kept by token for whoever measures.
-- Failures are counted all and logged few.
+- Every call is checked once, before any other work is done for it. The check never waits.
+- The token is checked first, so that a caller without one learns nothing, not even which methods exist.
+- Every grant is released exactly once, so the counts of open sessions, kept by token, are exact.
+- All failures are counted; only a few are logged.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ __all__ = ["AccessControl", "AccessPolicy", "Grant", "ShuttingDown", "Statistics
 
 _log = logging.getLogger(f"headrace.{__name__}")
 
-_LOGGED = 5
+_LOGGED = 5  # failures logged one by one in each period
 _PERIOD_S = 10.0
 
 
 class Unauthenticated(EngineError):
-    """The caller shows no token that is known."""
+    """The caller sent no token, or one that the server does not know."""
 
     category = Category.AUTHENTICATION
 
 
 class ShuttingDown(EngineError):
-    """The server ends; another, or the same a little later, will do."""
+    """The server is shutting down. Another server, or this one after a restart, may take the call."""
 
     category = Category.UNAVAILABLE
 
 
 @frozen(kw_only=True)
 class AccessPolicy:
-    """What is admitted.
+    """Rules of admission.
 
     Attributes:
-      open_paths: Methods that need no token, and are answered while the server ends.
-      session_paths: Methods whose calls are sessions, and counted.
-      max_sessions: At a time; 0 is any number.
-      max_sessions_per_token: At a time for one name; 0 is any number.
+      open_paths: Methods that need no token, and stay open during a shutdown.
+      session_paths: Methods whose calls are counted as sessions.
+      max_sessions: Sessions open at a time; 0 is no limit.
+      max_sessions_per_token: Sessions open at a time for one token name; 0 is no limit.
     """
 
     open_paths: frozenset[str] = frozenset()
@@ -60,13 +60,13 @@ class AccessPolicy:
 
 @frozen
 class Statistics:
-    """What went through the access.
+    """Counts of admitted and refused calls.
 
     Attributes:
-      sessions: Open now.
-      sessions_by_token: Open now, by the token's name; "" where no token is asked for.
-      calls_by_token: All there ever were.
-      refused: By the kind of refusal.
+      sessions: Sessions open now.
+      sessions_by_token: Sessions open now, by token name; "" if the server needs no tokens.
+      calls_by_token: Calls admitted since the start, by token name.
+      refused: Calls refused since the start, by class name of the error.
     """
 
     sessions: int
@@ -77,12 +77,12 @@ class Statistics:
 
 @frozen(eq=False)
 class Grant:
-    """What a call holds while it runs.
+    """Admission of one call, held until `release`.
 
     Attributes:
-      name: The token's; "" where none is asked for.
-      is_session: It is counted as one.
-      is_open: Anybody may make this call.
+      name: Token name; "" if the call needs no token.
+      is_session: True if the call counts as a session.
+      is_open: True if the call needs no token.
     """
 
     name: str
@@ -91,12 +91,12 @@ class Grant:
 
 
 class AccessControl:
-    """Admission to one server.
+    """Admission of calls to one server.
 
     Args:
-      rules: What is admitted.
-      tokens: Whose calls are; None is everybody's.
-      clock: Seconds, for the log alone.
+      rules: Rules of admission.
+      tokens: Known tokens; None admits callers without one.
+      clock: Clock in seconds; paces the log of failures.
     """
 
     def __init__(
@@ -115,14 +115,16 @@ class AccessControl:
         self.is_closing = False
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Refuse all new calls except those of open paths."""
         self.is_closing = True
 
     def admit(self, path: str, metadata: Metadata, peer: str) -> Grant:
-        """Let a call in, to `leave` at its end.
+        """Admit a call; the caller must `release` the grant at the call's end.
 
         Raises:
-          Unauthenticated, ShuttingDown, AtCapacity.
+          Unauthenticated: the call has no token, or an unknown one.
+          ShuttingDown: `close` was called.
+          AtCapacity: a limit of sessions is reached.
         """
         try:
             return self._admit(path, metadata, peer)
@@ -149,18 +151,18 @@ class AccessControl:
         try:
             return self._tokens.tokens.authenticate(metadata)
         except NotAuthenticated as error:
-            self._failures.tell(peer, path, str(error))
+            self._failures.log(peer, path, str(error))
             raise Unauthenticated(str(error)) from None
 
     def _check_room(self, name: str) -> None:
         rules = self._rules
         if rules.max_sessions and self._open.total() >= rules.max_sessions:
-            raise AtCapacity(f"the server has {rules.max_sessions} sessions open, as many as it takes")
+            raise AtCapacity(f"the server has reached its limit of {rules.max_sessions} open sessions")
         if rules.max_sessions_per_token and name and self._open[name] >= rules.max_sessions_per_token:
-            raise AtCapacity(f"{name} has {rules.max_sessions_per_token} sessions open, as many as one token may have")
+            raise AtCapacity(f"token {name} has reached its limit of {rules.max_sessions_per_token} open sessions")
 
     def release(self, grant: Grant) -> None:
-        """A call is over."""
+        """Return the grant of a call that has ended."""
         if grant.is_session:
             self._open[grant.name] -= 1
             if not self._open[grant.name]:
@@ -171,18 +173,18 @@ class AccessControl:
 
 
 class _FailureLog:
-    """A few failures in a while as they are, the rest as a number."""
+    """Log of failed authentications: the first few of each period one by one, the rest as a count."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._began = clock()
         self._seen = 0
 
-    def tell(self, peer: str, path: str, reason: str) -> None:
+    def log(self, peer: str, path: str, reason: str) -> None:
         now = self._clock()
         if now - self._began >= _PERIOD_S:
             if self._seen > _LOGGED:
-                _log.warning("%d more calls were refused for their token since then", self._seen - _LOGGED)
+                _log.warning("refused %d more calls for a missing or unknown token", self._seen - _LOGGED)
             self._began, self._seen = now, 0
         self._seen += 1
         if self._seen <= _LOGGED:

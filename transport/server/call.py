@@ -1,10 +1,10 @@
-"""A call on the server: what a handler is given, and how its end becomes a status.
+"""A call on the server: the object that a handler receives, and the status that its end becomes.
 
 Rules kept here:
-- A handler runs in one task and one cancel scope that carries the client's deadline; a reset, a lost
-  connection and a shutdown cancel that scope at once.
-- A handler ends its call by returning (OK) or raising `StatusError`. Any other exception is INTERNAL with a
-  neutral message: what went wrong is in the log, not on the wire.
+- A handler runs in one task and one cancel scope that carries the client's deadline. A reset, a lost connection and
+  a shutdown cancel that scope at once.
+- A handler ends its call by returning (OK) or raising `StatusError`. Any other exception becomes INTERNAL with a
+  neutral message; the log has the details, the wire does not.
 - `trio.Cancelled` passes through.
 """
 
@@ -31,13 +31,14 @@ class Call(Stream):
     """One call, as its handler sees it.
 
     Attributes:
-      path: `/package.Service/Method`.
-      metadata: What the client sent along.
-      accepted_encodings: Compressions that it takes.
-      deadline: On trio's clock; infinite when the client set none.
-      peer: Where the client is, for logs.
-      is_open_to_all: No token was asked for, and no drain waits for it.
-      trailing_metadata: Sent with the status, whatever it is; the handler sets it.
+      path: Method, as `/package.Service/Method`.
+      metadata: Custom metadata of the request.
+      accepted_encodings: Compressions that the client accepts.
+      deadline: Deadline on trio's clock; infinite if the client set none.
+      peer: Address of the client, for logs.
+      is_open_to_all: True if the call needed no token; a drain does not wait for it.
+      on_close: Set by a handler that can end its call in an orderly way; called with the reason.
+      trailing_metadata: Sent with the status, whatever it is; set by the handler.
     """
 
     __slots__ = (
@@ -52,7 +53,7 @@ class Call(Stream):
         self.accepted_encodings = request.accepted_encodings
         self.peer = peer
         self.is_open_to_all = False
-        self.on_close: Callable[[EngineError], None] | None = None  # set by a handler that can end in order
+        self.on_close: Callable[[EngineError], None] | None = None
         self.trailing_metadata: Metadata = ()
         self.scope = trio.CancelScope()
         if request.timeout_s is not None:
@@ -62,23 +63,27 @@ class Call(Stream):
         self._verdict: Status | None = None
 
     def expect_message(self) -> None:
-        """The next message, or the end, has to come within the time for one message, or the call ends."""
+        """End the call unless the next message, or the end of input, comes within `message_timeout_s`."""
         if not self.input_ended and not self.unread_messages:
             self._connection.expect_message(self.stream_id, trio.current_time())
 
     def compress(self, encoding: str) -> bool:
-        """Send messages compressed (gzip or deflate), before the first; False if the client does not take it."""
+        """Compress messages from the first on ("gzip" or "deflate").
+
+        Returns:
+          False if the client does not accept the encoding, or the response has started.
+        """
         if self._started or encoding not in self.accepted_encodings:
             return False
         self.encoding = encoding
         return True
 
     def start(self, metadata: Metadata = ()) -> None:
-        """Send the initial metadata now; else it goes, empty, with the first message.
+        """Send the initial metadata now; without this call, empty metadata is sent with the first message.
 
         Raises:
-          RuntimeError: it has gone already.
-          BadHeader: it cannot be sent.
+          RuntimeError: the initial metadata has been sent.
+          BadHeader: the metadata cannot be sent.
         """
         if self._started:
             raise RuntimeError("the initial metadata has been sent")
@@ -96,12 +101,12 @@ class Call(Stream):
         await super().send(message)
 
     def cancel(self, status: Status) -> None:
-        """Cancel the handler and end the call so, whatever it does on its way out."""
+        """Cancel the handler and end the call with this status, whatever the handler does on its way out."""
         self._verdict = self._verdict or status
         self.scope.cancel()
 
     def request_close(self, reason: EngineError) -> bool:
-        """Have the handler end in order; False if it has no way to."""
+        """Ask the handler to end the call in an orderly way; False if it set no `on_close`."""
         if self.on_close is None:
             return False
         self.on_close(reason)
@@ -118,13 +123,17 @@ class Call(Stream):
         )
 
     def cancelled_status(self) -> Status:
-        """Why the scope was cancelled, as a status."""
+        """Return the status of a call whose scope was cancelled: DEADLINE_EXCEEDED or CANCELLED."""
         if self._verdict is None and trio.current_time() >= self.deadline:
             return Status(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
         return Status(StatusCode.CANCELLED, "the call was cancelled")
 
     def answer(self, status: Status) -> Status:
-        """Answer, unless the client has gone or was answered already; give what was, or would have been, said."""
+        """Send the status, unless the client has gone or has one already.
+
+        Returns:
+          The status of the call, sent or not.
+        """
         status = self._verdict or status
         if self.cut_inside_message and status.code is StatusCode.OK:
             status = Status(StatusCode.DATA_LOSS, "the response was cut inside a message")
@@ -144,7 +153,7 @@ Handler = Callable[[Call], Awaitable[None]]
 
 
 def unary(function: Callable[[bytes, Call], Awaitable[bytes]]) -> Handler:
-    """Make a handler of a function that answers one message with one."""
+    """Make a handler from a function that answers one message with one message."""
 
     async def handle(call: Call) -> None:
         call.expect_message()
@@ -160,14 +169,14 @@ def unary(function: Callable[[bytes, Call], Awaitable[bytes]]) -> Handler:
 
 
 async def run_call(call: Call, handler: Handler, *, debug_errors: bool) -> Status:
-    """Run a handler to its end and answer for it; gives how."""
+    """Run a handler to its end, answer the call, and return its status."""
     try:
         with call.scope:
             await handler(call)
         status = call.cancelled_status() if call.scope.cancelled_caught else Status()
-    except Exception as error:  # the border: no handler takes the connection down, Cancelled is not caught
+    except Exception as error:  # the border: a failing handler must not end the connection; Cancelled is not caught
         status = _status_of(error, call, debug_errors=debug_errors)
-    except BaseExceptionGroup as group:  # the connection's end cancels some of a handler's tasks while others fail
+    except BaseExceptionGroup as group:  # the connection ended: some tasks of the handler are cancelled, others fail
         cancelled, failures = group.split(trio.Cancelled)
         try:
             if cancelled is None or not isinstance(failures, ExceptionGroup):
@@ -175,7 +184,7 @@ async def run_call(call: Call, handler: Handler, *, debug_errors: bool) -> Statu
             call.answer(_status_of(failures, call, debug_errors=debug_errors))
             raise cancelled from None
         finally:
-            del cancelled, failures  # their tracebacks have this frame: a cycle
+            del cancelled, failures  # their tracebacks hold this frame: break the cycle
     return call.answer(status)
 
 
@@ -183,13 +192,13 @@ def _status_of(error: Exception, call: Call, *, debug_errors: bool) -> Status:
     if (chosen := _chosen(error)) is not None:
         return chosen.status
     if call.input_ended and _only(error, trio.BrokenResourceError):
-        return Status(StatusCode.CANCELLED, "the client has gone")
+        return Status(StatusCode.CANCELLED, "the client ended the connection or the call")
     _log.error("%s from %s failed", call.path, call.peer, exc_info=error)
     return Status(StatusCode.INTERNAL, repr(error) if debug_errors else "internal error")
 
 
 def _chosen(error: Exception) -> StatusError | None:
-    """The status error raised, also out of a nursery that wrapped it; the first, when there are several."""
+    """Return the raised status error, unwrapped from a nursery's group; the first, if all in the group are such."""
     if isinstance(error, StatusError):
         return error
     if isinstance(error, ExceptionGroup) and _only(error, StatusError):

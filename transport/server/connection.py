@@ -106,7 +106,11 @@ class ServerConnection:
             self._calls.cancel_scope.cancel()
 
     async def close_after_refusal(self, refusal: EngineError) -> None:
-        """Refuse the first call with `refusal`, then end the connection; end it after LAST_WORDS_S at the latest."""
+        """End the connection once one call has been answered, or after LAST_WORDS_S.
+
+        Args:
+          refusal: Answer to every call that needs a token; calls of open methods run as usual.
+        """
         self._refusal = refusal
         with trio.move_on_after(LAST_WORDS_S):
             await self._answered.wait()
@@ -224,9 +228,9 @@ class ServerConnection:
         finally:
             self._release(call, grant)
             if grant.is_session and _log.isEnabledFor(logging.INFO):
-                who = f"{self._peer} ({grant.name})" if grant.name else self._peer
+                caller = f"{self._peer} ({grant.name})" if grant.name else self._peer
                 took = trio.current_time() - began
-                _log.info("%s from %s ended after %.1f s: %s", call.path, who, took, status.code.name)
+                _log.info("%s from %s ended after %.1f s: %s", call.path, caller, took, status.code.name)
 
     def _release(self, call: Call, grant: Grant) -> None:
         self.driver.streams.pop(call.stream_id, None)

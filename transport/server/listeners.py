@@ -1,9 +1,9 @@
-"""Where a server listens: TCP, unix sockets, and sockets that somebody else opened.
+"""Listening sockets: TCP, unix sockets, and sockets inherited as file descriptors.
 
 Rules kept here:
-- Either all addresses are bound or none is, and what we made is removed again: a unix socket's file too, if it is
-  still ours.
-- An address that is in use is an error; only a socket file that nobody listens on any more is taken over.
+- Either all addresses are bound or none is. Everything made here is removed again, a unix socket's file too, if that
+  file is still the one made here.
+- An address in use is an error. Only a socket file on which no process listens is replaced.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _NOT_HERE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 class AddressInUse(OSError):
-    """Another process listens there."""
+    """Another process listens on the address."""
 
 
 class AddressUnusable(OSError):
-    """Nobody can listen there."""
+    """No server can listen on the address, for example because the host is not local or the path is not writable."""
 
 
 @define(eq=False)
@@ -41,10 +41,10 @@ class Listener:
     """One bound socket.
 
     Attributes:
-      accepting: What to accept on.
-      name: For people: where clients find it.
-      port: Of TCP, else 0.
-      is_local: Nobody on another machine can reach it.
+      accepting: Trio's listener.
+      name: Address to show to people.
+      port: TCP port; 0 for other sockets.
+      is_local: True if clients on other machines cannot reach it.
     """
 
     accepting: trio.SocketListener
@@ -57,13 +57,13 @@ class Listener:
         """Stop listening; may be called again."""
         if self._file is not None:
             self._file.remove()
-        self._file = None  # who removed it once must not do so again: a successor's file may look the same
+        self._file = None  # never remove it twice: a successor's file may have the same identity
         await trio.aclose_forcefully(self.accepting)
 
 
 @frozen
 class _SocketFile:
-    """A socket's file, known by more than its path, so that a successor's is left alone."""
+    """A unix socket's file, identified by device and inode too, so that a successor's file is left alone."""
 
     path: str
     identity: tuple[int, int]
@@ -84,10 +84,12 @@ async def open_listeners(addresses: Sequence[Address], *, reuse_port: bool = Fal
     """Listen on every address until the block is left.
 
     Args:
-      addresses: One or more.
-      reuse_port: Share TCP ports with other processes that say the same; the system deals connections out.
+      addresses: One or more addresses.
+      reuse_port: Share TCP ports with other processes that set this too; the system distributes the connections.
+
     Raises:
-      AddressInUse, AddressUnusable.
+      AddressInUse: another process listens on one of them.
+      AddressUnusable: one of them cannot be bound for another reason.
     """
     opened: list[Listener] = []
     try:
@@ -136,7 +138,7 @@ async def _open_tcp(address: TcpAddress, reuse_port: bool) -> list[Listener]:
                     raise
                 missing = error
             else:
-                port = opened[0].port  # one port for all, also where any will do
+                port = opened[0].port  # the same port for all families, also if port 0 was asked for
         if not opened and missing is not None:
             raise missing
     except OSError:
@@ -192,15 +194,20 @@ def _open_unix(path: str) -> Listener:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket's file that nobody listens on."""
+    """Remove a socket file on which no process listens.
+
+    Raises:
+      AddressInUse: a process listens on it.
+      AddressUnusable: the file is not a socket.
+    """
     try:
         found = _SocketFile.of(path)
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise AddressUnusable(errno.ENOTSOCK, f"cannot listen on unix:{path}: there is a file that is no socket")
+            raise AddressUnusable(errno.ENOTSOCK, f"cannot listen on unix:{path}: the file exists and is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full backlog is somebody listening too
+        probe.setblocking(False)  # a full backlog means that a process listens
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -213,7 +220,7 @@ def _remove_stale(path: str) -> None:
     raise AddressInUse(errno.EADDRINUSE, f"unix:{path} is in use by another process")
 
 
-# ---- handed in
+# ---- inherited sockets
 
 
 def _adopt(fd: int) -> Listener:
@@ -230,7 +237,7 @@ def _adopt(fd: int) -> Listener:
 
 
 def peer_of(transport: trio.SocketStream) -> str:
-    """Where a connection comes from, for logs."""
+    """Return the remote address of a connection, for logs."""
     try:
         where = transport.socket.getpeername()
     except OSError:

@@ -1,9 +1,9 @@
-"""A server: it listens, accepts connections, and ends in order.
+"""A server: listeners, connections, limits, and an orderly shutdown.
 
 Rules kept here:
 - Nested nurseries spell the order of shutdown: first the listeners close, then every connection ends with its calls.
-- Connections are counted and limited; what is over a limit is told so at once, not queued.
-- One connection's failure, even a fault of ours, ends that connection alone.
+- Connections are counted and limited. A connection over the limit is refused at once, not queued.
+- A failure in one connection, even a bug of the server, ends that connection alone.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ __all__ = ["AddressInUse", "AddressUnusable", "Server", "serve"]
 _log = logging.getLogger(f"headrace.{__name__}")
 
 _CLOSING_S = 5.0
-_ANTEROOM = 64
+_MAX_REFUSING = 64  # connections over the limit that are kept open until their first call has been refused
 
 
 class Server:
-    """What is running; `serve` hands it to whoever started it.
+    """A running server; `serve` makes it and passes it to its caller by `task_status`.
 
     Attributes:
-      listeners: Open ones.
-      port: The first listener's.
-      access: Who may call.
-      connections: Being served, or told why they are not.
-      budget: Of what large messages hold beyond their windows, on all connections.
+      listeners: Listeners of the server.
+      port: Port of the first listener.
+      access: Admission of calls.
+      connections: Open connections, including those that are only being refused.
+      budget: Bytes that large messages may hold beyond their windows, over all connections.
     """
 
     def __init__(
@@ -65,18 +65,18 @@ class Server:
         self._limits = limits
         self._tls = tls
         self._on_drain = on_drain
-        self._held = 0  # connections, with those that are still shaking hands
-        self._waiting = 0  # those that are only told that there is no room
+        self._held = 0  # connections within the limit, including those in their TLS handshake
+        self._refusing = 0  # connections over the limit whose first call is being refused
         self._stop = trio.Event()
         self._drain_timeout_s = math.inf
         self._closing_s = _CLOSING_S
 
     def drain(self, timeout_s: float = math.inf, *, closing_s: float = _CLOSING_S) -> None:
-        """Accept nothing more, and have `serve` return when all calls are over.
+        """Accept nothing more, and let `serve` return once all calls are over.
 
         Args:
-          timeout_s: What calls get to end in by themselves.
-          closing_s: What sessions get then, to give their tails when they are closed from here.
+          timeout_s: Time for calls to end by themselves.
+          closing_s: Further time for sessions to send their tails, once the server has closed them.
         """
         self._drain_timeout_s = min(self._drain_timeout_s, timeout_s)
         self._closing_s = closing_s
@@ -121,39 +121,39 @@ class Server:
         await self.accept(transport, peer_of(transport))
 
     async def accept(self, transport: trio.abc.Stream, peer: str = "") -> None:
-        """Serve one connection to its end; any trio stream will do. Does not raise but Cancelled."""
+        """Serve one connection, over any trio stream, to its end; raise nothing except Cancelled."""
         try:
             if self._held >= self._limits.max_connections:
-                await self._accept_in_anteroom(transport, peer)
+                await self._accept_to_refuse(transport, peer)
             else:
                 await self._accept(transport, peer)
         except HandshakeFailed as error:
             _log.info("connection from %s: %s", peer, error)
-        except Exception:  # a fault of ours: the other connections must not pay for it
-            _log.exception("connection from %s ended by a fault", peer)
+        except Exception:  # a bug of the server: the other connections must not suffer from it
+            _log.exception("connection from %s ended by an internal error", peer)
 
     async def _accept(self, transport: trio.abc.Stream, peer: str) -> None:
         self._held += 1
         try:
             connection = ServerConnection(self._context, await self._secured(transport), peer)
             if self._stop.is_set():
-                await self._tell(connection, ShuttingDown(SHUTTING_DOWN))
+                await self._run_to_refuse(connection, ShuttingDown(SHUTTING_DOWN))
             else:
                 await self._run(connection)
         finally:
             self._held -= 1
 
-    async def _accept_in_anteroom(self, transport: trio.abc.Stream, peer: str) -> None:
-        """Answer the first call of a connection that there is no room for, then close; health is answered too."""
-        if self._waiting >= _ANTEROOM:
+    async def _accept_to_refuse(self, transport: trio.abc.Stream, peer: str) -> None:
+        """Refuse the first call of a connection over the limit, then close it; health checks are answered."""
+        if self._refusing >= _MAX_REFUSING:
             await self.turn_away(transport)
             return
-        self._waiting += 1
+        self._refusing += 1
         try:
-            error = AtCapacity(f"the server has {self._limits.max_connections} connections, as many as it takes")
-            await self._tell(ServerConnection(self._context, await self._secured(transport), peer), error)
+            error = AtCapacity(f"the server has reached its limit of {self._limits.max_connections} connections")
+            await self._run_to_refuse(ServerConnection(self._context, await self._secured(transport), peer), error)
         finally:
-            self._waiting -= 1
+            self._refusing -= 1
 
     async def _secured(self, transport: trio.abc.Stream) -> trio.abc.Stream:
         return transport if self._tls is None else await self._tls.shake_hands(transport)
@@ -165,14 +165,14 @@ class Server:
         finally:
             self.connections.discard(connection)
 
-    async def _tell(self, connection: ServerConnection, refusal: EngineError) -> None:
+    async def _run_to_refuse(self, connection: ServerConnection, refusal: EngineError) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.close_after_refusal, refusal)
             await self._run(connection)
             nursery.cancel_scope.cancel()
 
     async def turn_away(self, transport: trio.abc.Stream) -> None:
-        """Close a connection with no more than a word, which cannot be said where there is TLS."""
+        """Send GOAWAY and close; over TLS, whose handshake has not happened yet, just close."""
         if self._tls is None:
             connection = Connection(client_side=False, limits=self._limits)
             connection.initiate_connection()
@@ -182,7 +182,7 @@ class Server:
         await trio.aclose_forcefully(transport)
 
     async def close_connections(self) -> None:
-        """The orderly end: GOAWAY, time for the calls, a close for sessions, UNAVAILABLE for what needs longer."""
+        """Drain all connections: GOAWAY, time for calls, a close for sessions, then UNAVAILABLE for the rest."""
         async with trio.open_nursery() as nursery:
             for connection in self.connections:
                 nursery.start_soon(connection.close, self._drain_timeout_s, self._closing_s)
@@ -205,19 +205,21 @@ async def serve(
     """Listen and serve until `Server.drain` or cancellation.
 
     Args:
-      handlers: By path, `/package.Service/Method`; read at every call, so it may change.
-      host: Where to listen; every address it resolves to.
-      port: 0 picks a free one, told by `Server.port`.
-      listen: Where to listen, in place of `host` and `port`.
-      reuse_port: Share TCP ports with other processes that do so too.
-      limits: What connections may hold and how long they may wait.
-      access: Who may call; everybody, when not given.
-      tls: What connections are secured with, if they are.
-      on_drain: Called when `Server.drain` first is.
-      debug_errors: Send what an unexpected exception says to the client.
-      task_status: Given the `Server` once it listens.
+      handlers: Handlers by path, `/package.Service/Method`; looked up at every call, so the mapping may change.
+      host: Host to listen on, at every address that it resolves to.
+      port: Port to listen on; 0 picks a free one, found in `Server.port`.
+      listen: Addresses to listen on, instead of `host` and `port`.
+      reuse_port: Share TCP ports with other processes that set this too.
+      limits: Memory and time limits of connections.
+      access: Admission of calls; None admits every caller.
+      tls: TLS of the connections; None for plain text.
+      on_drain: Called once, at the first call of `Server.drain`.
+      debug_errors: Send the text of unexpected exceptions to clients.
+      task_status: Receives the `Server` once it listens.
+
     Raises:
-      AddressInUse, AddressUnusable.
+      AddressInUse: another process listens on one of the addresses.
+      AddressUnusable: one of the addresses cannot be bound for another reason.
     """
     limits = limits or Limits()
     server = Server(handlers, limits, debug_errors=debug_errors, access=access, tls=tls, on_drain=on_drain)

@@ -1,9 +1,9 @@
-"""Bearer tokens: who may call, known by the SHA-256 of what they present.
+"""Bearer tokens, stored as SHA-256 hashes, and the file that lists them.
 
 Rules kept here:
-- A token's value is never kept, logged or shown; only `new_token` ever makes one, for whoever will carry it.
-- Looking a token up takes the same time whichever it is: every entry is compared, in constant time.
-- A file that cannot be read whole is refused whole. An empty one lets nobody in: that is how all are revoked.
+- A token's value is never stored, logged or shown. Only `new_token` returns one, to be handed to a client.
+- A look-up takes the same time for every token: all entries are compared, each in constant time.
+- A file with one bad line is rejected as a whole. An empty file admits nobody, which revokes all tokens.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 class NotAuthenticated(Exception):
-    """No token, or one that nobody holds. The message is fit to be sent."""
+    """A call has no token, or an unknown one. The message may be sent to the client."""
 
 
 class BadTokenFile(ValueError):
-    """The file of tokens cannot be used; the message says where and why, and repeats no content."""
+    """A token file cannot be used; the message gives place and reason, and quotes no content."""
 
 
 def new_token() -> str:
-    """A token of 256 random bits, in characters that need no quoting anywhere."""
+    """Make a token of 256 random bits, in characters that need no quoting in shells, URLs or headers."""
     return f"hr_{secrets.token_urlsafe(_TOKEN_BYTES)}"
 
 
 def hash_token(token: str) -> str:
-    """What a token is kept as: its SHA-256, in hex."""
+    """Return the stored form of a token: its SHA-256 in hex."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def check_name(name: str) -> str:
-    """Give the name back if a token may be named so; raises ValueError."""
+    """Return the name if a token may have it; raise ValueError if not."""
     if not _NAME.fullmatch(name):
         raise ValueError("a token's name is 1 to 64 letters, digits, '.', '_', '@' or '-', the first a letter or digit")
     return name
@@ -64,7 +64,7 @@ def check_name(name: str) -> str:
 
 @frozen
 class Tokens:
-    """Names and the digests they are known by; a name may have several, while one takes another's place."""
+    """Token names with their hashes; a name may have several, so that a new token can replace an old one."""
 
     _entries: tuple[tuple[str, bytes], ...] = ()
 
@@ -73,38 +73,38 @@ class Tokens:
         return frozenset(name for name, _ in self._entries)
 
     def name_of(self, token: str) -> str | None:
-        """Who holds this token."""
+        """Return the name of a token; None for an unknown one."""
         presented = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         found = None
-        for name, digest in self._entries:  # to the end, also when found
+        for name, digest in self._entries:  # no early exit: the time must not depend on the token
             if hmac.compare_digest(digest, presented):
                 found = name
         return found
 
     def authenticate(self, metadata: Metadata) -> str:
-        """Who is calling, by `authorization: Bearer TOKEN` in a call's metadata.
+        """Return the token name of a caller, from `authorization: Bearer TOKEN` in a call's metadata.
 
         Raises:
-          NotAuthenticated.
+          NotAuthenticated: the token is missing, malformed or unknown.
         """
         values = [value for name, value in metadata if name == "authorization"]
         if not values:
-            raise NotAuthenticated("this service needs a token: authorization: Bearer TOKEN")
+            raise NotAuthenticated("this service needs a token; send metadata `authorization: Bearer TOKEN`")
         scheme, _, token = str(values[0]).partition(" ")
         token = token.strip(" ")
         if len(values) > 1 or scheme.lower() != "bearer" or not token:
-            raise NotAuthenticated("the authorization must be one Bearer token")
+            raise NotAuthenticated("metadata `authorization` must be exactly one Bearer token")
         name = self.name_of(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
         if name is None:
-            raise NotAuthenticated("the token is not known here")
+            raise NotAuthenticated("the server does not know this token")
         return name
 
 
 def parse_tokens(lines: Iterable[str], where: str = "line") -> Tokens:
-    """Read lines `name:sha256hex`; empty ones and those that begin with # are passed over.
+    """Read lines `name:sha256hex`; skip empty lines and lines that begin with #.
 
     Raises:
-      BadTokenFile.
+      BadTokenFile: a line is malformed, or repeats a hash.
     """
     entries: list[tuple[str, bytes]] = []
     known: dict[bytes, int] = {}
@@ -114,7 +114,7 @@ def parse_tokens(lines: Iterable[str], where: str = "line") -> Tokens:
             continue
         name, _, digest = line.partition(":")
         if not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest):
-            raise BadTokenFile(f"{where} {number}: not NAME:SHA256, the hash in 64 hex digits")
+            raise BadTokenFile(f"{where} {number}: not NAME:SHA256 with a hash of 64 hex digits")
         value = bytes.fromhex(digest)
         if value in known:
             raise BadTokenFile(f"{where} {number}: the same hash as on line {known[value]}")
@@ -124,10 +124,10 @@ def parse_tokens(lines: Iterable[str], where: str = "line") -> Tokens:
 
 
 class TokenFile:
-    """The tokens of a file, read again when asked to.
+    """Tokens of a file, with a reload.
 
     Attributes:
-      tokens: As last read well.
+      tokens: Tokens of the last successful read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -135,10 +135,10 @@ class TokenFile:
         self.tokens = self._read()
 
     def reload(self) -> None:
-        """Read the file again; what was read before stays in force if that fails.
+        """Read the file again; after a failure the tokens read before stay in force.
 
         Raises:
-          BadTokenFile.
+          BadTokenFile: the file cannot be read, or a line is malformed.
         """
         self.tokens = self._read()
 
