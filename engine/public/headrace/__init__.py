@@ -12,9 +12,10 @@ refuses an item, and `check_node` runs the conformance kit.
 Pipelines: `Manifest`, with `load_manifest`, `manifest_from_dict`, `manifest_from_json` and `manifest_to_json`;
 `Pipeline` builds one in Python; `BUILTIN` maps the node types that come with Headrace.
 
-Sessions: `open_session` runs a pipeline in this process, `connect` and `reconnecting` reach a server; `Chunk` goes in,
-`Result`, `SessionMetrics` and errors come out; `ResourceLimits` and `SessionOptions` set bounds, `Overflow` says what
-happens beyond them; `ClientTls` secures a connection.
+Sessions: `open_session` gives a `Session` in this process. `connect` and `reconnecting` reach a server, whose `Client`
+opens a `RemoteSession`, to be used in the same way; `ClientTls` secures the connection. `Chunk` goes in; `Result`,
+`SessionMetrics` and errors come out. `ResourceLimits` and `SessionOptions` set bounds, and `Overflow` says what happens
+to chunks beyond them.
 
 Errors: `EngineError` is the base of all that a session reports; `RemoteError` is one that a server reported, `RpcError`
 one of the connection.
@@ -52,11 +53,11 @@ if TYPE_CHECKING:
         manifest_to_json,
     )
     from engine.messages import Chunk, Result, SessionMetrics
-    from engine.session import open_session
+    from engine.session import Session, open_session
     from nodes.conformance import check_node
     from nodes.contract import Audio, Data, InvalidInput, Join, Kind, Node, To, parameter
     from nodes.registry import BUILTIN
-    from transport.client import ClientTls, RemoteError, RpcError, connect, reconnecting
+    from transport.client import Client, ClientTls, RemoteError, RemoteSession, RpcError, connect, reconnecting
 
     __version__: str
 
@@ -66,6 +67,7 @@ __all__ = [
     "Audio",
     "Chunk",
     "ChunkRefused",
+    "Client",
     "ClientTls",
     "Data",
     "EngineError",
@@ -81,10 +83,12 @@ __all__ = [
     "Overflow",
     "Pipeline",
     "RemoteError",
+    "RemoteSession",
     "ResourceLimits",
     "Result",
     "RpcError",
     "SamplesLimitExceeded",
+    "Session",
     "SessionClosed",
     "SessionMetrics",
     "SessionOptions",
@@ -112,11 +116,11 @@ _HOMES = {
         "Manifest", "Pipeline", "load_manifest", "manifest_from_dict", "manifest_from_json", "manifest_to_json",
     ),
     "engine.messages": ("Chunk", "Result", "SessionMetrics"),
-    "engine.session": ("open_session",),
+    "engine.session": ("Session", "open_session"),
     "nodes.conformance": ("check_node",),
     "nodes.contract": ("Audio", "Data", "InvalidInput", "Join", "Kind", "Node", "To", "parameter"),
     "nodes.registry": ("BUILTIN",),
-    "transport.client": ("ClientTls", "RemoteError", "RpcError", "connect", "reconnecting"),
+    "transport.client": ("Client", "ClientTls", "RemoteError", "RemoteSession", "RpcError", "connect", "reconnecting"),
 }  # fmt: skip
 """Module → the names that it gives to this one; a test holds it against the imports above."""
 
