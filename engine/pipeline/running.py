@@ -99,8 +99,12 @@ class RunningPipeline:
         self._scope = trio.CancelScope()
         self._finished: list[Row] = []
         self.scheduler = Scheduler(self._deliver_finished, watchdog)
-        self.tasks = [make_task(planned, self, capacity) for planned in plan.nodes]
-        self._sinks = sum(planned.is_sink for planned in plan.nodes)
+        self._connect(capacity)
+
+    def _connect(self, capacity: int) -> None:
+        """Make a task for each node, and connect the tasks along the edges."""
+        self.tasks = [make_task(planned, self, capacity) for planned in self.plan.nodes]
+        self._sinks = sum(planned.is_sink for planned in self.plan.nodes)
         self._sources = [(task.planned.id, task.inlet(0)) for task in self.tasks if task.planned.is_source]
         for task in self.tasks:
             for number, edge in enumerate(task.planned.inbound):

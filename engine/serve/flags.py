@@ -74,7 +74,7 @@ OPTIONS = (
     _file("--auth-tokens", "Tokens that clients may use: lines NAME:SHA256, see headrace token. Reloaded on SIGHUP."),
     _count("--max-memory-mb", 1000, "Highest memory limit that a session may have."),
     _count("--max-timeout-ms", 30_000, "Highest time limit that a session may have."),
-    _count("--max-audio-samples", 100_000_000, "Highest limit of samples in one chunk or input that a session may have."),
+    _count("--max-audio-samples", 100_000_000, "Highest limit of samples in one chunk or input."),
     _count("--max-message-mb", 32, "Largest gRPC message (MiB)."),
     _count("--max-large-messages-mb", 256, "Total size of messages beyond their streams' windows (MiB).", 0),
     _count("--max-sessions", 2000, "Concurrent sessions; 0 means no limit.", 0),

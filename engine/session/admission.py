@@ -67,11 +67,8 @@ class Admission:
         self._overflow = options.overflow
         self._goes_straight = self._alone and options.overflow is not Overflow.DROP_NEWEST
         self._max_age = options.max_age_ms / 1000
-        self._rows_inside_limit = (
-            min(ROWS_INSIDE, self.capacity)
-            if options.overflow is not Overflow.BLOCK or options.max_age_ms
-            else self.capacity
-        )
+        may_drop = options.overflow is not Overflow.BLOCK or options.max_age_ms
+        self._rows_inside_limit = min(ROWS_INSIDE, self.capacity) if may_drop else self.capacity
         self._ledger = ledger
         self._memory = memory
         self._next: int | None = None

@@ -57,12 +57,7 @@ async def execute(
     """
     began = perf_counter()
     granted = (limits or ResourceLimits()).clamped(engine.maxima)
-    for source, each in audio.items():
-        if each.samples > granted.max_audio_samples:
-            raise SamplesLimitExceeded(
-                f"the audio for {source!r} has {each.samples} samples; the limit is {granted.max_audio_samples}",
-                context={"value": each.samples, "limit": granted.max_audio_samples},
-            )
+    _check_samples(audio, granted.max_audio_samples)
     with trio.move_on_after(granted.max_timeout_ms / 1000):
         room = SessionOptions(input_capacity=len(data) + BLOCKS_UNDER_WAY)  # data waits for audio, all of it
         async with open_session(manifest, engine=engine, limits=limits, options=room) as session:
@@ -79,6 +74,15 @@ async def execute(
         f"the call took longer than its limit of {granted.max_timeout_ms} ms",
         context={"limit_ms": granted.max_timeout_ms, "value_ms": (perf_counter() - began) * 1e3},
     )
+
+
+def _check_samples(audio: Mapping[str, Audio], limit: int) -> None:
+    for source, each in audio.items():
+        if each.samples > limit:
+            raise SamplesLimitExceeded(
+                f"the audio for {source!r} has {each.samples} samples; the limit is {limit}",
+                context={"value": each.samples, "limit": limit},
+            )
 
 
 async def _feed(session: Session, audio: Mapping[str, Audio], data: Mapping[str, Data]) -> None:
