@@ -1,4 +1,4 @@
-"""The running graph as its nodes' tasks see it; `RunningPipeline` is one."""
+"""The running graph as the nodes' tasks see it, implemented by `RunningPipeline`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Graph"]
 
 
 class Graph(Protocol):
-    """What a node's task needs of the pipeline that it belongs to."""
+    """The part of a pipeline that a node's task uses."""
 
     plan: Plan
     memory: MemoryAccount
@@ -26,13 +26,13 @@ class Graph(Protocol):
     scheduler: Scheduler
 
     def sink_done(self, row: Row) -> None:
-        """Note that one sink has done a row."""
+        """Note that a sink has done a row."""
         ...
 
     def fail(self, row: Row, error: EngineError) -> None:
-        """Fail a row; rows below it still finish, and of several failures the lowest row's counts."""
+        """Fail a row. Rows below it still finish; of several failures, the lowest row's counts."""
         ...
 
     def fail_now(self, error: EngineError) -> None:
-        """Fail the session at once: a node has failed outside of any row."""
+        """Fail the session at once, because a node has failed outside any row."""
         ...

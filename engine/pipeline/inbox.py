@@ -1,7 +1,8 @@
-"""Where packets wait for a node: a bounded queue for each edge that leads to it, and a place for its task to wait.
+"""The bounded queues of the edges that lead to a node, and a parking lot for the node's task.
 
-A channel with one writer and one reader that leaves to others who does the work: a trio channel would reschedule the
-reader's task for each packet, where `engine.pipeline.scheduler` mostly has the work done at once.
+Each edge is a single-producer, single-consumer channel that does not decide which task runs the consumer. A trio
+channel would reschedule the reader's task for each packet, whereas `engine.pipeline.scheduler` usually has the row
+done at once, in the task that delivers it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ class Inbox:
     """The packets that one node has not taken yet.
 
     Args:
-      edges: How many lead to it; a source has one, from the session.
-      capacity: Packets that each of them holds.
+      edges: Number of edges that lead to the node; a source has one, from the session.
+      capacity: Packets that each edge holds.
 
     Attributes:
       queues: The packets of each edge.
@@ -35,7 +36,7 @@ class Inbox:
         self._waiting = trio.lowlevel.ParkingLot()
 
     def put(self, edge: int, packet: Packet) -> bool:
-        """Add a packet; tell if there is a whole row now, with a packet of every edge.
+        """Add a packet. Return True if a row is whole now, with a packet from every edge.
 
         Raises:
           trio.WouldBlock: the edge is full, which a session's credits rule out.
@@ -48,21 +49,21 @@ class Inbox:
 
     @property
     def whole_rows(self) -> int:
-        """Rows that can be taken."""
+        """Number of rows that can be taken."""
         return min(map(len, self.queues))
 
     def take(self) -> list[Packet] | None:
-        """The packets of the next row, in the order of the edges; None while it is not whole."""
+        """Take the packets of the next row, in the order of the edges; None while the row is not whole."""
         if self._single is not None:
             return [self._single.popleft()] if self._single else None
         return [queue.popleft() for queue in self.queues] if all(self.queues) else None
 
     def wake(self) -> None:
-        """Have the node's task look for rows."""
+        """Wake the node's task, so that it looks for rows."""
         self._waiting.unpark_all()
 
     async def wait(self) -> None:
-        """Wait for a whole row, if only for one turn of the scheduler."""
+        """Wait until a row can be taken; always a checkpoint."""
         if all(self.queues):
             await trio.lowlevel.checkpoint()
             return

@@ -1,4 +1,4 @@
-"""Accounted memory of a session: the bytes in flight and those that nodes report, held against a limit."""
+"""Accounted memory of a session: the bytes in flight and the bytes that nodes report, against a limit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["MemoryAccount"]
 
 @attrs.define
 class MemoryAccount:
-    """Accounted bytes: buffers in flight and what nodes report. Python's own overhead is not in it.
+    """Accounted bytes: buffers in flight and the memory that nodes report, without Python's own overhead.
 
     Attributes:
       limit: `ResourceLimits.max_memory_bytes`.
       buffers: Bytes of audio and data in flight.
-      nodes: Bytes that the nodes reported last.
+      nodes: Bytes that the nodes last reported.
       peak: Highest sum so far.
     """
 
@@ -25,17 +25,17 @@ class MemoryAccount:
 
     @property
     def used(self) -> int:
-        """Accounted bytes now."""
+        """Number of accounted bytes."""
         return self.buffers + self.nodes
 
     def add(self, nbytes: int) -> None:
-        """Account for buffers that have come to be."""
+        """Account for new buffers, whatever the limit."""
         self.buffers += nbytes
         if self.buffers + self.nodes > self.peak:
             self.peak = self.buffers + self.nodes
 
     def take(self, nbytes: int) -> bool:
-        """Account for buffers that have come to be, if they stay within the limit; tell whether they do."""
+        """Account for new buffers if they stay within the limit; return False, accounting nothing, if not."""
         buffers = self.buffers + nbytes
         used = buffers + self.nodes
         if used > self.limit:
@@ -46,14 +46,14 @@ class MemoryAccount:
         return True
 
     def release(self, nbytes: int) -> None:
-        """Account for buffers that have gone."""
+        """Remove freed buffers from the account."""
         self.buffers -= nbytes
 
     def set_nodes(self, nbytes: int) -> None:
-        """Note what the nodes report."""
+        """Replace the nodes' last report."""
         self.nodes = nbytes
         self.add(0)
 
     def fits(self, nbytes: int) -> bool:
-        """Whether so many bytes more stay within the limit."""
+        """Return True if this many further bytes stay within the limit."""
         return self.buffers + self.nodes + nbytes <= self.limit

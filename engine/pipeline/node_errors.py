@@ -1,4 +1,4 @@
-"""What is told when a node refuses, fails, or exceeds a limit: errors with their facts."""
+"""Errors, with their facts, for a node that rejects its input, fails, or exceeds a limit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["node_failed", "node_refused", "too_large", "too_slow"]
 
 
 def node_refused(planned: PlannedNode, error: InvalidInput, sequence: int | None, items: Sequence[Item]) -> NodeRefused:
-    """The node has refused a row with these items."""
+    """Make the error of a node that has rejected these items of a row."""
     return NodeRefused(
-        f"node {planned.id!r} ({planned.node_type}) refused this: {error}",
+        f"node {planned.id!r} ({planned.node_type}) rejected its input: {error}",
         node_id=planned.id,
         sequence=sequence,
         context=_context(planned, items),
@@ -30,7 +30,15 @@ def node_failed(
     sequence: int | None = None,
     items: Sequence[Item] | None = None,
 ) -> NodeFailed:
-    """The node has failed: at `what`, with which error, over which row and what that brought."""
+    """Make the error of a node that has failed.
+
+    Args:
+      planned: The node.
+      what: The failed action, as a verb phrase after the node's name.
+      error: The exception that the node raised.
+      sequence: Number of the row, if the node was at one.
+      items: Items that the row had for the node.
+    """
     return NodeFailed(
         f"node {planned.id!r} ({planned.node_type}) {what}: {type(error).__name__}: {error}",
         node_id=planned.id,
@@ -41,7 +49,7 @@ def node_failed(
 
 
 def too_large(planned: PlannedNode, nbytes: int, sequence: int | None, memory: MemoryAccount) -> MemoryLimitExceeded:
-    """What the node has made of a row does not fit."""
+    """Make the error of a node whose items exceed the memory limit."""
     return MemoryLimitExceeded(
         f"{nbytes} bytes from node {planned.id!r} do not fit: {memory.used} of {memory.limit} accounted"
         " bytes are in use",
@@ -52,9 +60,9 @@ def too_large(planned: PlannedNode, nbytes: int, sequence: int | None, memory: M
 
 
 def too_slow(planned: PlannedNode, seconds: float, sequence: int | None, limit_s: float) -> TimeLimitExceeded:
-    """The node has taken too long over one row."""
+    """Make the error of a node that took too long for one row."""
     return TimeLimitExceeded(
-        f"node {planned.id!r} ({planned.node_type}) took {seconds * 1e3:.0f} ms over one row;"
+        f"node {planned.id!r} ({planned.node_type}) took {seconds * 1e3:.0f} ms for one row;"
         f" the limit is {limit_s * 1e3:.0f} ms",
         node_id=planned.id,
         sequence=sequence,
@@ -64,10 +72,10 @@ def too_slow(planned: PlannedNode, seconds: float, sequence: int | None, limit_s
 
 def _context(planned: PlannedNode, items: Sequence[Item] | None) -> dict[str, object]:
     facts: dict[str, object] = {"node_type": planned.node_type, "params": dict(planned.params)}
-    return facts if items is None else {**facts, "inputs": [_words(item) for item in items]}
+    return facts if items is None else {**facts, "inputs": [_describe(item) for item in items]}
 
 
-def _words(item: Item) -> str:
+def _describe(item: Item) -> str:
     if isinstance(item, Audio):
         return f"{item.frames.shape[0]}x{item.channels} {item.sample_format} at {item.sample_rate} Hz"
     return "data"

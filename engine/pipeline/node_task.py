@@ -1,8 +1,8 @@
-"""One node at work: it takes one packet of each inbound edge for every row, and gives one to each outbound edge.
+"""The task of one node: for every row it takes one packet from each inbound edge and puts one on each outbound edge.
 
-The scheduler runs inline nodes (`engine.pipeline.scheduler`), mostly in the task that brings the row; a node's own task
-does what is left over. A node placed in a thread runs there, and its task waits for it. Per chunk only a packet and a
-mark are made: no task, cancel scope, lock or, for an inline node, thread hop.
+The scheduler runs inline nodes (`engine.pipeline.scheduler`), usually in the task that delivers the row; a node's own
+task does the rows left over. A node placed in a thread runs there, and its task waits for it. A row costs a packet and
+a mark for each node: no task, cancel scope or lock, and no thread hop for an inline node.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from nodes.contract import Audio, Data, InvalidInput, Item, Join, Kind, To
 __all__ = ["BATCH_ROWS", "NodeTask", "listed"]
 
 BATCH_ROWS = 64
-"""Rows that one thread call may be asked to do."""
+"""Most rows for one thread call."""
 
 Given = Sequence[Item] | dict[str, Sequence[Item]]
 
 Done = tuple[Sequence[Item | To], EngineError | None, float, float]
-"""What a node made of a row, why it refused, when it began and ended (seconds)."""
+"""Items emitted for a row, the node's rejection if any, and the times when it began and ended (`perf_counter`)."""
 
 _TYPES: Mapping[Kind, tuple[type[Item], ...]] = {Kind.AUDIO: (Audio,), Kind.DATA: (Data,), Kind.BOTH: (Audio, Data)}
 
@@ -49,21 +49,21 @@ class NodeTask:
 
     Args:
       planned: The node in its place.
-      pipeline: Whose it is.
+      pipeline: The graph that the node belongs to.
       capacity: Packets that an edge holds.
 
     Attributes:
-      inbox: What waits for it.
-      outlets: For each outbound edge what takes a packet; never waits.
-      downstreams: For each of these the id of the node that it leads to.
-      abandoned: A thread call of it was given up; see `engine.runtime.placement`.
+      inbox: Packets that wait for the node.
+      outlets: For each outbound edge, the callable that takes its packets; it never waits.
+      downstreams: For each outlet, the id of the node that it leads to.
+      abandoned: True if the node's thread call was abandoned; see `engine.runtime.placement`.
     """
 
     __slots__ = (
         "_away", "_custom", "_delay", "_failed", "_filters", "_gives", "_held", "_hold_limit", "_holds", "_in_thread",
-        "_index", "_joins", "_limit", "_max_run", "_memory", "_node", "_pipeline", "_queued", "_routes", "_rows",
-        "_run", "_samples", "_scheduler", "_told_ended", "_upstreams", "abandoned", "downstreams", "inbox", "outlets",
-        "planned",
+        "_index", "_joins", "_limit", "_max_run", "_memory", "_node", "_pipeline", "_queued", "_reported_ended",
+        "_routes", "_rows", "_run", "_samples", "_scheduler", "_upstreams", "abandoned", "downstreams", "inbox",
+        "outlets", "planned",
     )  # fmt: skip
 
     def __init__(self, planned: PlannedNode, pipeline: Graph, capacity: int) -> None:
@@ -81,7 +81,7 @@ class NodeTask:
         self._in_thread = planned.node.placement == "thread"
         self._routes = planned.node.routes
         self._joins = isinstance(planned.node, Join)
-        self._told_ended: set[str] = set()
+        self._reported_ended: set[str] = set()
         self._upstreams = [pipeline.plan.nodes[edge.source].id for edge in planned.inbound] or [""]
         self._filters = [_TYPES[edge.kinds] if edge.filters else None for edge in planned.inbound] or [None]
         self._gives = _TYPES[planned.node.gives]
@@ -93,11 +93,11 @@ class NodeTask:
         self._rows = self._samples = 0
 
     def inlet(self, edge: int) -> Callable[[Packet], None]:
-        """What takes the packets of an inbound edge; never waits."""
+        """Return the callable that takes an inbound edge's packets; it never waits."""
         return partial(self.put, edge)
 
     def put(self, edge: int, packet: Packet) -> None:
-        """Take a packet of an inbound edge; if that makes a row whole, it is due."""
+        """Take a packet from an inbound edge; schedule the node if that makes a row whole."""
         if self.inbox.put(edge, packet) and not self._failed:
             if self._in_thread:
                 self.inbox.wake()
@@ -105,7 +105,7 @@ class NodeTask:
                 self._scheduler.schedule(self)
 
     async def run(self) -> None:
-        """See to the rows that are left to this task, until the nursery is cancelled or this node has failed."""
+        """Do the rows left to this task, until the nursery is cancelled or the node has failed."""
         scheduler = self._scheduler
         while not self._failed:
             await self.inbox.wait()
@@ -117,7 +117,7 @@ class NodeTask:
             scheduler.run()
 
     def do_next(self) -> float:
-        """Do the next row here and now, if it is whole and the node has not failed; give when that was done."""
+        """Do the next whole row, unless the node has failed; return the time when it was done, 0.0 if none was."""
         packets = self.inbox.take()
         if packets is None or self._failed:
             return 0.0
@@ -136,7 +136,7 @@ class NodeTask:
         return done[3]
 
     async def _do_in_thread(self) -> None:
-        """Do in a thread as many rows as wait, in one call if that is quick."""
+        """Do the waiting rows in a thread: in one call, unless they take long (`engine.runtime.placement`)."""
         waiting: deque[tuple[list[Packet], Given]] = deque()
         while not self._failed:
             while len(waiting) < BATCH_ROWS and (packets := self.inbox.take()) is not None:
@@ -158,14 +158,14 @@ class NodeTask:
             self._scheduler.run()
 
     def _work_there(self, row: Row, given: Given) -> Done:
-        """`_work` in a thread, whose CPU time no turn accounts for."""
+        """Call `_work` in a thread, and charge the thread's CPU time to the row, as no scheduler run does."""
         cpu = thread_time()
         done = self._work(row, given)
         row.cpu_s += thread_time() - cpu
         return done
 
     def _settle(self, packets: Sequence[Packet], items: Sequence[Item], done: Done) -> None:
-        """Account for a row that has been done, and pass it on; if it took too long, the node has failed."""
+        """Account for a row that the node has done, and pass it on; fail the node if it took too long."""
         made, refusal, began, ended = done
         row = packets[0].row
         sent_at = packets[0].sent_at if len(packets) == 1 else max(each.sent_at for each in packets)
@@ -184,7 +184,7 @@ class NodeTask:
         self._pipeline.fail(row, error)
 
     def _gather(self, packets: list[Packet]) -> Given:
-        """What the node is to see of a row: items that its edges carry."""
+        """Collect the node's input of a row: the items of the kinds that its edges carry."""
         if self._joins:
             return {
                 upstream: _only(packet.items, kinds)
@@ -197,10 +197,10 @@ class NodeTask:
         ]
 
     def _work(self, row: Row, given: Given) -> Done:
-        """Run the node on what a row brings; in a thread, if that is the node's place.
+        """Run the node on its input of a row, in the calling thread.
 
         Raises:
-          NodeFailed: the node raised something else than `InvalidInput`, or gave what it does not give.
+          NodeFailed: the node raised an exception other than `InvalidInput`, or broke its contract.
         """
         began = perf_counter()
         node = self._node
@@ -209,7 +209,7 @@ class NodeTask:
         made: Sequence[Item | To] = ()
         try:
             if row.ended:
-                self._tell_ended(row)
+                self._report_ended(row)
             for each in calls:
                 try:
                     more = node.process(each)
@@ -218,33 +218,33 @@ class NodeTask:
                     refusal = refusal or error
             if row.flush:
                 made = (*made, *listed(node.finish()))
-                self._told_ended.clear()
+                self._reported_ended.clear()
             for item in made:
                 if not isinstance(item, self._gives):
                     self._require_address(item)
-        except Exception as error:  # whatever a node raises is the node's failure, reported with its stack trace
+        except Exception as error:  # any other exception is the node's failure, reported with its stack trace
             raise node_failed(self.planned, "failed", error, row.sequence, _all(given)) from error
         refused = None if refusal is None else node_refused(self.planned, refusal, row.sequence, _all(given))
         return made, refused, began, perf_counter()
 
-    def _tell_ended(self, row: Row) -> None:
-        """Tell a `Join` once, until all finish, of each upstream node to which no source gives anything any more."""
+    def _report_ended(self, row: Row) -> None:
+        """Report each upstream node whose sources have all ended to a `Join`: once until the next flush."""
         if isinstance(self._node, Join):
             for edge in self.planned.inbound:
                 upstream = self._pipeline.plan.nodes[edge.source]
-                if upstream.origins <= row.ended and upstream.id not in self._told_ended:
-                    self._told_ended.add(upstream.id)
+                if upstream.origins <= row.ended and upstream.id not in self._reported_ended:
+                    self._reported_ended.add(upstream.id)
                     self._node.ended(upstream.id)
 
     def _require_address(self, made: object) -> None:
         if not (self._node.routes and isinstance(made, To) and isinstance(made.item, self._gives)):
-            raise TypeError(f"gave {made!r:.80}, but it gives {self._node.gives}")
+            raise TypeError(f"emitted {made!r:.80}, but declares that it gives {self._node.gives}")
         if made.target not in self.downstreams:
-            there = ", ".join(map(repr, self.downstreams)) or "nowhere"
-            raise ValueError(f"gave an item to {made.target!r}, but it leads to {there}")
+            there = ", ".join(map(repr, self.downstreams)) or "none"
+            raise ValueError(f"emitted an item for {made.target!r}, but its downstream nodes are {there}")
 
     def _account(self, row: Row, items: Sequence[Item], refusal: EngineError | None, run: float, queued: float) -> None:
-        """Keep the row's mark and the session's figures."""
+        """Set the row's mark, and add to the node's figures."""
         if not (items or row.flush):
             row.marks[self._index] = (_SKIPPED, run, queued, 0)
             row.has_skipped = True
@@ -269,13 +269,13 @@ class NodeTask:
             self._pipeline.watchdog.note(self.planned.id, self.planned.node_type, run, cpu)
 
     def _pass_on(self, row: Row, given: Sequence[Item | To], now: float, spent: Packet) -> None:
-        """Give every outlet its packet, the session its outputs, and the row its end.
+        """Send a packet to every outlet, add the node's output to the row, and report a sink's completion.
 
         Args:
-          row: Which.
-          given: What the node has made of it.
-          now: When that was done.
-          spent: What brought the row; it goes on with what was made, if nobody reads it any more.
+          row: The row.
+          given: Items that the node emitted for it.
+          now: Time when it was done.
+          spent: Packet that brought the row, reused for the emitted items if it has no readers left.
         """
         memory, outlets = self._memory, self.outlets
         made: Sequence[Item] = _without_address(given) if self._routes else given  # type: ignore[assignment]
@@ -285,13 +285,13 @@ class NodeTask:
             given, made, nbytes = (), (), 0
         if made and self.planned.is_output:
             if outlets:
-                memory.add(nbytes)  # an output beside what goes on
+                memory.add(nbytes)  # held twice: by the row as its output, and by the packet
             row.nbytes += nbytes
             row.outputs[self.planned.id] = made
         if not outlets:
             self._pipeline.sink_done(row)
         elif self._routes:
-            memory.release(nbytes)  # each share is accounted for by itself
+            memory.release(nbytes)  # each share is accounted for separately
             self._share_out(row, given, now)
         else:
             packet = spent
@@ -306,7 +306,7 @@ class NodeTask:
                 outlet(packet)
 
     def _share_out(self, row: Row, given: Sequence[Item | To], now: float) -> None:
-        """Give every outlet a packet of its own, with what is for all and what is for its node alone."""
+        """Send each outlet its own packet, with the items for all nodes and those for its node alone."""
         for outlet, downstream in zip(self.outlets, self.downstreams, strict=True):
             share = _without_address(each for each in given if not isinstance(each, To) or each.target == downstream)
             nbytes = items_bytes(share)
@@ -314,16 +314,16 @@ class NodeTask:
             outlet(Packet(row, share, now, nbytes, 1))
 
     def close(self) -> None:
-        """Close the node. What it raises then is its own affair, and no reason to leave others open."""
+        """Close the node, which may raise any exception."""
         self._node.close()
 
     def release(self) -> None:
-        """Let go of the pipeline, when all is over; what the node told of itself last stands."""
+        """Drop the reference to the pipeline at the session's end; the node's last reported figures stand."""
         self._away = True
         del self._pipeline
 
     def figures(self) -> NodeFigures:
-        """What this node has cost since the session began."""
+        """Return the node's figures since the session began."""
         return NodeFigures(
             self._run * 1e3,
             self._queued * 1e3,
@@ -334,34 +334,34 @@ class NodeTask:
             self.custom_json(),
         )
 
-    # What the node tells of itself. If it raises then, it has failed, as it has anywhere else. While a thread is at
-    # work on it, it is not asked: what it told last stands.
+    # ---- the node's own reports
+    # A node that raises here has failed. While a thread runs the node, it is not asked, and its last report stands.
 
     def memory_bytes(self) -> int:
-        """Bytes that the node says it holds."""
+        """Return the bytes that the node reports to hold."""
         if not self._away:
             try:
                 self._held = self._node.memory_bytes
             except Exception as error:
-                self._pipeline.fail_now(node_failed(self.planned, "cannot tell its memory", error))
+                self._pipeline.fail_now(node_failed(self.planned, "failed to report its memory", error))
         return self._held
 
     def delay_s(self) -> float:
-        """By how much the node says that its output lags its input."""
+        """Return the seconds by which the node reports that its output lags its input."""
         if not self._away:
             try:
                 self._delay = self._node.delay
             except Exception as error:
-                self._pipeline.fail_now(node_failed(self.planned, "cannot tell its delay", error))
+                self._pipeline.fail_now(node_failed(self.planned, "failed to report its delay", error))
         return self._delay
 
     def custom_json(self) -> str:
-        """The node's own figures as JSON text, "" when it has none."""
+        """Return the node's own metrics as JSON text, "" if it has none."""
         if not self._away:
             try:
                 self._custom = self._custom_text()
             except Exception as error:
-                self._pipeline.fail_now(node_failed(self.planned, "cannot tell its figures", error))
+                self._pipeline.fail_now(node_failed(self.planned, "failed to report its metrics", error))
         return self._custom
 
     def _custom_text(self) -> str:
@@ -372,13 +372,13 @@ class NodeTask:
 
 
 def listed(given: Iterable[Item | To]) -> Iterable[Item | To]:
-    """What a node gave.
+    """Return a node's items as they are.
 
     Raises:
-      TypeError: it is not iterable.
+      TypeError: they are not iterable.
     """
     if not hasattr(given, "__iter__"):
-        raise TypeError(f"gave {given!r:.80}, no list of items: yield each, or return a list of them")
+        raise TypeError(f"returned {given!r:.80} instead of a list of items: yield each item, or return a list")
     return given
 
 

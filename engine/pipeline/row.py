@@ -1,7 +1,7 @@
-"""The envelope that the engine keeps round what nodes see: rows, and the packets that carry them along edges.
+"""Rows, and the packets that carry them along edges: the engine's envelope around the items that nodes see.
 
 A row is one sequence number's way through the graph. Every edge carries exactly one packet for every row, in order;
-a packet may be empty. Nodes see neither.
+a packet may be empty. Nodes see neither rows nor packets.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from nodes.contract import Audio, Item
 __all__ = ["DATA_ITEM_BYTES", "Mark", "Packet", "Row", "items_bytes"]
 
 DATA_ITEM_BYTES = 512
-"""What a data item between nodes is accounted with; its real size would take encoding it."""
+"""Accounted size of a data item between nodes; its real size is known only after encoding."""
 
 
 def items_bytes(items: Sequence[Item]) -> int:
-    """Accounted bytes of some items."""
+    """Return the accounted bytes of items."""
     if len(items) == 1:  # the usual case
         (item,) = items
         return item.frames.nbytes if isinstance(item, Audio) else DATA_ITEM_BYTES
@@ -30,32 +30,32 @@ def items_bytes(items: Sequence[Item]) -> int:
 
 
 Mark = tuple[NodeStatus, float, float, int]
-"""What one node did in one row: what became of it, run time and queue time in seconds, samples taken in. A bare tuple,
-for one is made for every node of every row."""
+"""One node's part in one row: status, run time and queue time in seconds, and samples taken in. A bare tuple, because
+one is made for every node of every row."""
 
 
 class Row:
-    """One row: from the moment its chunks have been accepted to the moment its response has been handed over.
+    """One row, from the acceptance of its chunks until its response has been handed over.
 
     Attributes:
-      sequence: Its number; of a flush, the last row's number, or None if there was none.
-      flush: It is a barrier: after its items every node finishes.
-      final: It is the barrier of a CLOSE.
-      items: Source id → what its chunks brought; one item, but for data sources beside audio.
-      chunk_count: Chunks in it, over all sources: what the ledger counts.
-      nbytes: Accounted bytes it holds itself: its chunks' until it has entered, its outputs' later.
-      received_at: When its first chunk had been read (`time.perf_counter`).
-      parse_s: What parsing its chunks took.
+      sequence: Its number; for a flush, the last row's number, or None if there was none.
+      flush: True for a barrier: after its items every node finishes.
+      final: True for the barrier of a CLOSE.
+      items: Source id → items of its chunks; exactly one item, except for side inputs.
+      chunk_count: Chunks in it, over all sources, as the ledger counts them.
+      nbytes: Accounted bytes that the row itself holds: its chunks before it enters the graph, its outputs after.
+      received_at: Time when its first chunk had been read (`time.perf_counter`).
+      parse_s: Time spent parsing its chunks.
       timestamp_ms: Capture time of its first chunk.
       entered_clock: The sweep's clock when it entered the graph.
-      ended: Sources that give nothing in it nor after it, as far as is known (one-shot calls know).
-      index: How many rows had entered before it.
+      ended: Sources known to send nothing in this row or later (only one-shot calls know).
+      index: Number of rows that entered before it.
       waiting: Sinks that have not done it yet.
-      cpu_s: Thread CPU time of the turns, and of the thread calls, that it has gone through the graph in.
+      cpu_s: Thread CPU time spent on it by scheduler runs and thread calls.
       marks: One per node, in topological order; None until that node has done it.
-      has_skipped: A node had nothing to do in it.
-      outputs: Node id → items, of sinks and taps that gave any.
-      rejections: One per node that refused it.
+      has_skipped: True if a node had nothing to do in it.
+      outputs: Node id → items, of the sinks and taps that emitted any.
+      rejections: One error for each node that rejected it.
     """
 
     __slots__ = (
@@ -100,7 +100,7 @@ class Row:
         self.rejections: list[EngineError] = []
 
     def take(self, chunk: Chunk, source: str, item: Item) -> None:
-        """Add a chunk, whose item has been given its place."""
+        """Add a chunk of a source; an audio item already has its position in the source's stream."""
         if not self.chunk_count:
             self.received_at = chunk.received_at
             self.timestamp_ms = chunk.timestamp_ms
@@ -113,19 +113,20 @@ class Row:
 
     @property
     def credits(self) -> int:
-        """Credits it holds: one for each chunk, and one for a flush."""
+        """Number of credits it holds: one for each chunk, and one for a flush."""
         return self.chunk_count + self.flush
 
 
 class Packet:
-    """What one node hands to the next for one row; shared by all edges that leave the node.
+    """One node's items for one row, shared by all edges that leave the node.
 
-    When all its readers have done with it, it may go on with what one of them made of it.
+    The last reader to finish with a packet may reuse it for its own items.
 
     Attributes:
-      items: What it carries; filtered by the reader to the kinds of its edge.
+      items: Items of the packet; each reader keeps the kinds that its edge carries.
       sent_at: `time.perf_counter` when it was sent.
-      nbytes: Accounted until the last of its `readers` has done with it.
+      nbytes: Accounted bytes, released by the last of its readers.
+      readers: Number of nodes that have not finished with it.
     """
 
     __slots__ = ("items", "nbytes", "readers", "row", "sent_at")

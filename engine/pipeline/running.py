@@ -1,7 +1,7 @@
-"""A plan at work: one task per node, one bounded queue per edge, and what happens when a row is done or fails.
+"""The running graph of a session: one task per node, one bounded queue per edge, and the rows' completion or failure.
 
-A queue holds as many packets as the session has credits, so to put one there never waits, and branches of unlike
-speed cannot deadlock. Because every edge carries one packet for every row, in order, rows are done in order.
+A queue holds as many packets as the session has credits, so a put never waits, and branches of different speed cannot
+deadlock. Because every edge carries one packet for every row, in order, rows are done in order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from engine.teardown import ignore
 __all__ = ["MEMORY_S", "RunningPipeline"]
 
 MEMORY_S = 0.5
-"""How often nodes are asked what they hold; to ask all of them costs as much as a short row."""
+"""Interval at which nodes report their memory; asking all of them costs as much as a short row."""
 
 _log = logging.getLogger(f"headrace.{__name__}")
 
@@ -36,14 +36,18 @@ class RunningPipeline:
     """The running graph of one session.
 
     Args:
-      plan: What to run; its nodes are this pipeline's to close.
-      capacity: Packets that an edge holds; no more rows may be inside at once.
-      memory: Where buffers in flight are accounted.
-      timeout_s: What a row may take.
-      threads: Where nodes placed in threads run.
-      watchdog: Is told of inline nodes that hold the event loop.
-      on_done: Told of each row that all sinks have done, in order.
-      on_failed: Told once, with the error of the lowest row that failed, when all rows below it are done.
+      plan: The plan to run; the pipeline closes its nodes.
+      capacity: Packets that an edge holds, and the most rows that may be inside at once.
+      memory: Account of the buffers in flight.
+      timeout_s: Longest time that a row may spend in the graph, and a node on one row.
+      threads: Threads for the nodes that are placed there.
+      watchdog: Notes inline nodes that hold the event loop.
+      on_done: Called with each row that all sinks have done, in order.
+      on_failed: Called with the error of the lowest failed row, once all rows below it are done.
+
+    Attributes:
+      rows: Rows inside the graph, in order.
+      tasks: One task per node, in topological order.
     """
 
     __slots__ = (
@@ -112,26 +116,28 @@ class RunningPipeline:
                 self.tasks[edge.source].downstreams.append(task.planned.id)
 
     async def run(self) -> None:
-        """Run one task per node, until stopped or cancelled."""
+        """Run one task per node until `cancel` is called or the caller is cancelled."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 for task in self.tasks:
                     nursery.start_soon(task.run, name=f"node {task.planned.id}")
 
     def cancel(self) -> None:
-        """End all tasks; what they were at is lost."""
+        """End all tasks at once, and discard the rows inside."""
         self._stopped = True
         self.scheduler.cancel()
         self.rows.clear()
         self._scope.cancel()
 
     def enter(self, rows: Sequence[Row], clock: float, *, at_once: bool = False) -> None:
-        """Let rows in: every source gets a packet for each, empty if the row has nothing for it. Never waits.
+        """Put rows into the graph. Never waits.
+
+        Every source gets a packet for each row, empty if the row has no items for it.
 
         Args:
-          rows: In order.
-          clock: The sweep's.
-          at_once: Take a turn on them here and now; else the nodes' tasks do.
+          rows: Rows in sequence order.
+          clock: The sweep's clock, in seconds.
+          at_once: Run the scheduler on them here and now; otherwise the nodes' own tasks do.
         """
         now = perf_counter()
         for row in rows:
@@ -155,13 +161,13 @@ class RunningPipeline:
         self.rows.append(row)
 
     def sink_done(self, row: Row) -> None:
-        """One sink has done a row."""
+        """Note that a sink has done a row; when the last one has, the row is finished."""
         row.waiting -= 1
         if not row.waiting:
             self._finished.append(row)
 
     def _deliver_finished(self) -> None:
-        """At the end of a turn: hand over the rows that all sinks have done."""
+        """Hand over the rows that all sinks have done; called at the end of a scheduler run."""
         finished, self._finished = self._finished, []
         for row in finished:
             if self._stopped:
@@ -175,13 +181,13 @@ class RunningPipeline:
                 self._check_failed()
 
     def fail(self, row: Row, error: EngineError) -> None:
-        """A row cannot be done. Rows below it still are; of several failures the lowest counts."""
+        """Fail a row. Rows below it still finish; of several failures, the lowest row's counts."""
         if self._failed is None or row.index < self._failed[0]:
             self._failed = row.index, error
             self._check_failed()
 
     def fail_now(self, error: EngineError) -> None:
-        """A node has failed outside of any row: nothing is waited for."""
+        """Fail the session at once, because a node has failed outside any row."""
         self._on_failed(error)
 
     def _check_failed(self) -> None:
@@ -189,11 +195,11 @@ class RunningPipeline:
             self._on_failed(self._failed[1])
 
     def tick(self, clock: float, step: float) -> None:
-        """Now and then note what the nodes hold; fail the oldest row, if its time is over.
+        """Poll the nodes' memory every `MEMORY_S`, and fail the oldest row if it has exceeded its time limit.
 
         Args:
-          clock: The sweep's, in seconds, on which rows have entered.
-          step: By how much it has advanced.
+          clock: The sweep's clock, in seconds, as in `enter`.
+          step: Seconds since the last call.
         """
         self._since_asked += step
         if self._since_asked >= MEMORY_S:
@@ -219,18 +225,18 @@ class RunningPipeline:
         return row.marks[task.planned.index] is None and all(mark is not None for mark in before)
 
     def poll_memory(self) -> None:
-        """Note what the nodes say they hold, if a row has come or gone since they were last asked."""
+        """Account for the memory that nodes report, if a row has entered or left since the last poll."""
         if self._asked_at == (self._entered, self._done):
             return
         self._asked_at = self._entered, self._done
         self.memory.set_nodes(sum(task.memory_bytes() for task in self.tasks))
 
     def delay_s(self) -> float:
-        """The delay of the longest path, as the nodes tell it now."""
+        """Return the delay of the longest path, from the nodes' current delays."""
         return self.plan.delay_s([task.delay_s() for task in self.tasks])
 
     def close(self) -> None:
-        """Close every node once; one that an abandoned thread call still uses is closed when that call returns."""
+        """Close every node once. A node that an abandoned thread call still uses is closed when that call returns."""
         if self._closed:
             return
         self._closed = True
@@ -243,7 +249,7 @@ class RunningPipeline:
                 _log.exception("closing node %r failed", task.planned.id)
 
     def release(self) -> None:
-        """Let go of those who have this pipeline, when all is over; what its nodes have cost can still be asked."""
+        """Drop the references to the session at its end; the nodes' figures remain available."""
         self.scheduler.release()
         self._on_done = self._on_failed = ignore
         for task in self.tasks:

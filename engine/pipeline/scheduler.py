@@ -1,8 +1,13 @@
-"""Who does a node's work, and for how long: whoever brings its row, at once, as long as the turn is short.
+"""Run-to-completion scheduling of inline nodes.
 
-A turn follows a row through the whole graph, so that a chunk does not cost a task switch for every node (a switch is
-a look at all sockets, and some 30 us when caches are cold). When a turn has taken `TURN_S`, what is still to do
-is left to the nodes' own tasks, which take turns with everybody else.
+The task that delivers a row runs it through the whole graph, so that a chunk does not cost a task switch for every
+node (a switch polls all sockets, and takes some 30 us with cold caches). After `MAX_RUN_S` the run ends and leaves the
+remaining rows to the nodes' own tasks, so that other tasks get their share of the event loop.
+
+Rules kept here:
+- Only one run at a time. Re-entrant calls only enqueue: a node scheduled during a run is run by that run.
+- A run never waits.
+- The CPU time of a run is charged to its rows, each part of it to exactly one row.
 """
 
 from __future__ import annotations
@@ -18,31 +23,32 @@ from engine.pipeline.row import Row
 from engine.runtime.watchdog import Watchdog
 from engine.teardown import ignore
 
-__all__ = ["TURN_S", "Runnable", "Scheduler"]
+__all__ = ["MAX_RUN_S", "Runnable", "Scheduler"]
 
-TURN_S = 0.001
+MAX_RUN_S = 0.001
+"""Time after which a run starts no further row of a node."""
 
 
 class Runnable(Protocol):
-    """A node's task, as the scheduler sees it."""
+    """A node's task as the scheduler sees it."""
 
     inbox: Inbox
 
     def do_next(self) -> float:
-        """Do the next row, if there is one; return when it was done (`perf_counter`), 0.0 if nothing was."""
+        """Do the next row. Return the time when it was done (`perf_counter`), or 0.0 if there was no row to do."""
         ...
 
 
 class Scheduler:
-    """The inline nodes of a session that have a row to do, and the turns in which they do it.
+    """The queue of a session's inline nodes that have a row to do, and the runs that empty it.
 
     Args:
-      on_end: Called when a turn is over, its CPU time accounted for.
-      watchdog: May see which node is running.
+      on_end: Called at the end of each run, after its CPU time has been charged.
+      watchdog: Notified of the running node.
 
     Attributes:
-      schedule: Takes a node that has one more row to do; it runs in this turn, or in the next one.
-      row: Which this turn is at, if any.
+      schedule: Enqueues a node that has one more row to do, for the current run or the next.
+      row: The current run's row; None outside runs.
     """
 
     __slots__ = ("_cpu", "_due", "_on_end", "_watchdog", "_working", "row", "schedule")
@@ -57,7 +63,7 @@ class Scheduler:
         self._cpu = 0.0
 
     def run(self) -> None:
-        """Take a turn, unless this is in one: do what is due, and what falls due by that."""
+        """Run the enqueued nodes, and those that they enqueue; a re-entrant call returns at once."""
         if self._working:
             return
         self._working = True
@@ -70,25 +76,25 @@ class Scheduler:
         self._on_end()
 
     def defer(self) -> None:
-        """Leave what is due to the nodes' own tasks, unless this is in a turn."""
+        """Leave the enqueued nodes to their own tasks; during a run, leave them to that run."""
         if not self._working:
             self._defer_due()
 
     def cancel(self) -> None:
-        """Nothing more is done."""
+        """Discard the queue."""
         self._due.clear()
 
     def release(self) -> None:
-        """Tell nobody of a turn's end any more."""
+        """Drop the callback, at the end of the session."""
         self._on_end = ignore
 
     def cpu_s(self) -> float:
-        """Thread CPU time since the turn came to the row that it is at."""
+        """Return the thread CPU time, in seconds, since this run came to its current row."""
         return thread_time() - self._cpu
 
     def _do_due(self) -> None:
         due = self._due
-        ends, self._cpu = perf_counter() + TURN_S, thread_time()
+        ends, self._cpu = perf_counter() + MAX_RUN_S, thread_time()
         while due:
             if due.popleft().do_next() > ends:
                 break
@@ -98,7 +104,7 @@ class Scheduler:
             self._defer_due()
 
     def begin(self, row: Row, planned: PlannedNode) -> None:
-        """A node begins with a row; if that is another than before, the CPU time until now went into the one before."""
+        """Note that a node begins a row; if the row has changed, charge the CPU time so far to the previous row."""
         if row is not self.row:
             if self.row is not None:
                 self._charge(self.row)
@@ -111,7 +117,7 @@ class Scheduler:
         self._due.clear()
 
     def _charge(self, row: Row) -> None:
-        """Account for the CPU time since the last call: it went into this row."""
+        """Charge the CPU time since the last charge to this row."""
         now = thread_time()
         row.cpu_s += now - self._cpu
         self._cpu = now

@@ -1,7 +1,8 @@
-"""The usual node at work: in line, one inbound edge at most, no `Join`. Quicker, and otherwise the same.
+"""The task of the usual node: inline, at most one inbound edge, not a `Join`. Same behaviour as `NodeTask`, less work.
 
-A row with one item, which the edge lets through and which is neither a barrier nor a source's last, is done in one
-function; all others go the way of every other node.
+The usual row has one item, of a kind that its edge carries; it is not a barrier, and no source has ended by then. One
+function does such a row, without the list of packets, the gathered items and the checks that it does not need. All
+other rows go through the methods of `NodeTask`.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ __all__ = ["SingleInputTask", "make_task"]
 
 
 def make_task(planned: PlannedNode, pipeline: Graph, capacity: int) -> NodeTask:
-    """Put a node to work in the way that fits its place."""
+    """Make the task for a node: a `SingleInputTask` where one will do, otherwise a `NodeTask`."""
     node = planned.node
     is_plain = node.placement == "inline" and not isinstance(node, Join) and len(planned.inbound) <= 1
     return (SingleInputTask if is_plain else NodeTask)(planned, pipeline, capacity)
 
 
 class SingleInputTask(NodeTask):
-    """A node whose rows are one packet each."""
+    """A node with one inbound edge, so that each row is one packet."""
 
     __slots__ = ("_capacity", "_process", "_queue", "_schedule", "_takes")
 
@@ -45,11 +46,11 @@ class SingleInputTask(NodeTask):
         self._schedule = pipeline.scheduler.schedule
 
     def inlet(self, edge: int) -> Callable[[Packet], None]:
-        """What takes the packets of its edge; never waits."""
+        """Return the callable that takes the edge's packets; it never waits."""
         return self.take
 
     def take(self, packet: Packet) -> None:
-        """`put`, on its one edge."""
+        """Take a packet, as `put` does, from the only edge."""
         queue = self._queue
         if len(queue) >= self._capacity:
             raise trio.WouldBlock
@@ -58,7 +59,11 @@ class SingleInputTask(NodeTask):
             self._schedule(self)
 
     def do_next(self) -> float:
-        """Do the next row here and now, if there is one and the node has not failed; give when that was done."""
+        """Do the next row, unless there is none or the node has failed.
+
+        Returns:
+          Time when it was done (`perf_counter`), or 0.0 if no row was.
+        """
         if not self._queue or self._failed:
             return 0.0
         packet = self._queue.popleft()

@@ -81,7 +81,7 @@ class ChunkValidator:
         fixed = self._formats.get(name, form)
         if form != fixed:
             raise ChunkRefused(
-                f"source {name!r} has been sending {_words(fixed)}, this is {_words(form)};"
+                f"source {name!r} has been sending {_describe(fixed)}, this is {_describe(form)};"
                 " its format may change after a FLUSH only"
             )
 
@@ -105,6 +105,6 @@ def _format(audio: Audio) -> Format:
     return audio.sample_rate, audio.channels, audio.sample_format
 
 
-def _words(form: Format) -> str:
+def _describe(form: Format) -> str:
     rate, channels, sample_format = form
     return f"{sample_format} at {rate} Hz with {channels} channel{'s' * (channels > 1)}"

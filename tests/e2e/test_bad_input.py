@@ -332,7 +332,7 @@ def test_a_node_refuses_and_the_other_branch_keeps_what_it_has(foreign: Foreign)
     with foreign.session(HALF_OF_VAD) as talk:
         talk.send(chunk(ramp(), 0, rate=50))
         error, result = talk.expect("error"), talk.expect("result")
-        refused(error, pb.ERROR_TYPE_NODE_EXECUTION, 0, "node 'vad' (VAD) refused this: cannot convert 50 Hz")
+        refused(error, pb.ERROR_TYPE_NODE_EXECUTION, 0, "node 'vad' (VAD) rejected its input: cannot convert 50 Hz")
         assert error.error.failing_node_id == "vad"
         context = json.loads(error.error.context)
         assert context["node_type"] == "VAD"
@@ -356,7 +356,7 @@ def test_a_node_refuses_in_a_unary_call(foreign: Foreign) -> None:
     answer = foreign.execute(execute_request(HALF_OF_VAD, {"in": buffer(ramp(), 50)}))
     assert answer.error.error_type == pb.ERROR_TYPE_NODE_EXECUTION
     assert answer.error.failing_node_id == "vad"
-    assert "refused this" in answer.error.message
+    assert "rejected its input" in answer.error.message
 
 
 # ---- sequence numbers

@@ -324,9 +324,9 @@ class Mixed(Probe):
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        (Liar, "but it gives data"),
-        (Void, "gave None, no list of items"),
-        (Bare, "no list of items: yield each"),
+        (Liar, "but declares that it gives data"),
+        (Void, "returned None instead of a list of items"),
+        (Bare, "instead of a list of items: yield each"),
         (Mixed, "audio of unlike formats"),
     ],
 )

@@ -409,7 +409,7 @@ PLAIN = {"input_capacity": 0, "reorder_window": 0, "overflow": Overflow.BLOCK, "
 @given(manifests(), CLIENT)
 def test_what_always_holds(manifest: Manifest, client: Client) -> None:
     run = Run(manifest, client)
-    with mock.patch("engine.pipeline.scheduler.TURN_S", client.turn_s):
+    with mock.patch("engine.pipeline.scheduler.MAX_RUN_S", client.turn_s):
         run_virtually(run.go)
     event(f"ends by {'failure' if run.failure else client.ending if not run.closed else 'close'}")
     event(f"nodes: {len(manifest.nodes) // 4 * 4}+")

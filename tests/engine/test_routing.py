@@ -116,9 +116,9 @@ async def test_a_router_whose_output_is_returned_gives_plain_items(autojump_cloc
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (("Postman", {"to": "c"}), "gave an item to 'c', but it leads to 'a', 'b'"),
-        (("Impostor", {"to": "a"}), "but it gives audio and data"),
-        ("Forger", "gave To"),
+        (("Postman", {"to": "c"}), "emitted an item for 'c', but its downstream nodes are 'a', 'b'"),
+        (("Impostor", {"to": "a"}), "but declares that it gives audio and data"),
+        ("Forger", "emitted To"),
     ],
 )
 async def test_a_wrong_address_fails_the_node(kind: Any, message: str, autojump_clock: MockClock) -> None:

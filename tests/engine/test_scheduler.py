@@ -30,7 +30,7 @@ CHAIN = wire("a > b > c > d, a > d")
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No turn is too long here, however busy the machine."""
-    monkeypatch.setattr("engine.pipeline.scheduler.TURN_S", 3600.0)
+    monkeypatch.setattr("engine.pipeline.scheduler.MAX_RUN_S", 3600.0)
 
 
 def packet(sequence: int) -> Packet:
@@ -113,7 +113,7 @@ async def test_a_chunk_that_is_sent_waits_for_the_nodes_tasks(autojump_clock: Mo
 async def test_what_a_long_turn_leaves_is_done_by_the_nodes_own_tasks(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.pipeline.scheduler.TURN_S", -1.0)
+    monkeypatch.setattr("engine.pipeline.scheduler.MAX_RUN_S", -1.0)
     kinds = Kinds()
     async with opened(CHAIN, kinds) as session:
         assert session.offer(note(0), at_once=True)

@@ -70,7 +70,7 @@ def told(manifest: Manifest, steps: Sequence[str], limits: ResourceLimits, *, pl
 
     ways = mock.patch("engine.pipeline.running.make_task", make_task if plain else NodeTask)
     all_at_once = mock.patch.object(Scheduler, "defer", Scheduler.run)  # nodes' tasks would run in any order
-    with mock.patch("engine.pipeline.scheduler.TURN_S", 60.0), all_at_once, ways:
+    with mock.patch("engine.pipeline.scheduler.MAX_RUN_S", 60.0), all_at_once, ways:
         run_virtually(go)
     return [timeless(event) for event in events]
 
