@@ -1,7 +1,8 @@
-"""JSON: values of text from outside, or a message that says what is wrong with it and where; and text of values.
+"""Strict JSON: parse text from outside, with errors that name the fault and its place; and serialize values.
 
-What `json.loads` lets through or trips over is refused here in words: NaN and Infinity, numbers too large for a
-float, integers too long, nesting too deep, doubled keys, lone surrogates, text too long.
+Some input `json.loads` accepts, and some makes it fail in odd ways. Here it is refused with a clear message: NaN and
+Infinity, numbers too large for a float, integers with too many digits, nesting too deep, duplicate keys, lone
+surrogates, and text that is too long.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_INTEGER_DIGITS = 100
 
 
 class BadJson(ValueError):
-    """The text is not JSON that we take; the message says why and, for a slip of syntax, at which line and column."""
+    """The text is not acceptable JSON; the message says why and, for a syntax error, at which line and column."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -44,12 +45,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
         double = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise BadJson(f"the key {double!r} stands twice in one object")
+        raise BadJson(f"the key {double!r} appears twice in one object")
     return made
 
 
 def _check_depth(text: str) -> None:
-    """Count brackets outside strings, so that the parser's own recursion never meets text that is too deep."""
+    """Count brackets outside strings, so that the parser, which recurses, never gets text nested too deep."""
     depth = 0
     inside = escaped = False
     for mark in text:
@@ -74,7 +75,7 @@ def load_json(text: str, *, max_bytes: int) -> Any:
     """Parse JSON text.
 
     Raises:
-      BadJson: it is not JSON, or breaks one of the rules of this module.
+      BadJson: the text is not JSON, or breaks one of the rules of this module.
     """
     if len(text) > max_bytes or len(_encode(text)) > max_bytes:
         raise BadJson(f"longer than {max_bytes} bytes")
@@ -103,10 +104,10 @@ def _encode(text: str) -> bytes:
 
 
 def load_json_object(text: str, *, max_bytes: int) -> dict[str, Any]:
-    """Parse JSON text whose top is an object; empty text is the empty object.
+    """Parse JSON text that must be an object; empty text means the empty object.
 
     Raises:
-      BadJson: it is not JSON, or not an object.
+      BadJson: the text is not JSON, or not an object.
     """
     if not text.strip():
         return {}
@@ -126,13 +127,13 @@ _AS_JSON_DOES = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETI
 
 
 def dump_json(value: Any) -> str:
-    """The text of a value, which NaN and Infinity have none of.
+    """Serialize a value as strict JSON; NaN and Infinity raise ValueError.
 
-    By orjson, in a tenth of the time, unless that would tell something else than `json` does: null for NaN, or nothing
-    at all for a NumPy scalar, an integer of more than 64 bits, a key that is no str.
+    orjson does it in a tenth of the time. `json` takes over where orjson differs: it writes null for NaN, and refuses
+    NumPy scalars, integers of more than 64 bits, and keys that are not str.
 
     Raises:
-      ValueError, TypeError, RecursionError: as `json.dumps` does.
+      ValueError, TypeError, RecursionError: as `json.dumps` raises them.
     """
     try:
         text = orjson.dumps(value, option=_AS_JSON_DOES)

@@ -1,4 +1,4 @@
-"""Before anything runs: manifests, their reading, their checking, and the plan that comes of a valid one."""
+"""Manifests before anything runs: reading and checking them, and making the plan of a valid one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds manifests in Python, of node objects instead of names and JSON.
+"""Build manifests in Python, from node objects instead of names and JSON.
 
     pipeline = (
         Pipeline("speech")
@@ -9,8 +9,8 @@
     async with open_session(pipeline.manifest(), registry=BUILTIN) as session:
         ...
 
-A node object stands for its class and parameters; it never runs itself. Nothing is judged here: whoever runs the
-manifest reports its faults, with the same paths as those of one that came as JSON.
+A node object stands for its class and parameters; it never runs itself. Nothing is checked here: the session that runs
+the manifest reports its faults, with the same paths as for a manifest from JSON.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Pipeline"]
 
 
 class Pipeline:
-    """A manifest in the making. Its methods return it, so that they can be chained.
+    """Builder of one manifest. `add` and `connect` return the builder, so that calls can be chained.
 
     Args:
-      name: Of the pipeline, for logs.
-      description: For people.
+      name: Name of the pipeline, for logs.
+      description: Description for people.
     """
 
     def __init__(self, name: str = "", description: str = "") -> None:
@@ -53,31 +53,31 @@ class Pipeline:
         """Add a node.
 
         Args:
-          id: Unlike all others'.
-          node: A node, whose class's name is the node type; or the name of a type, which only a server may know.
-          params: Of a type that is named; a node has its own.
-          is_output: Return what it gives, although something follows it.
-          capabilities: What it needs of the machine.
+          id: Unique id of the node.
+          node: A node object, whose class name is the node type; or the name of a type that the server knows.
+          params: Parameters, only with the name of a type; a node object has its own.
+          is_output: Return the node's output even if other nodes follow it.
+          capabilities: Requirements on the machine.
 
         Raises:
-          TypeError: there are parameters beside a node, or a class is given for one.
+          TypeError: there are parameters with a node object, or a class instead of a node object.
         """
         if isinstance(node, type):
-            raise TypeError(f"{id!r}: a node is made of its class: {node.__name__}(...)")
+            raise TypeError(f"{id!r}: pass a node, not its class: {node.__name__}(...)")
         if isinstance(node, str):
             node_type, chosen = node, params or {}
         elif params is None:
             node_type, chosen = type(node).__name__, _params_of(node)
         else:
-            raise TypeError(f"{id!r}: a node has its parameters already; params are for a type that is named")
+            raise TypeError(f"{id!r}: a node object has its parameters already; params go with the name of a type")
         self._nodes.append(NodeSpec(id, node_type, _plain(chosen), is_output=is_output, capabilities=capabilities))
         return self
 
     def connect(self, *ids: str) -> Self:
-        """Lead what each node gives to the next one named.
+        """Connect each named node to the next one.
 
         Raises:
-          TypeError: fewer than two are named.
+          TypeError: fewer than two ids are given.
         """
         if len(ids) < 2:
             raise TypeError(f"connect takes at least two ids, got {ids!r}")
@@ -85,20 +85,20 @@ class Pipeline:
         return self
 
     def manifest(self) -> Manifest:
-        """The manifest as it stands."""
+        """Return the manifest built so far."""
         return Manifest("v1", tuple(self._nodes), tuple(self._connections), self._name, self._description)
 
     def to_json(self) -> str:
-        """The manifest as JSON text; `manifest_from_json` makes an equal one of it.
+        """Return the manifest as JSON text, from which `manifest_from_json` makes an equal one.
 
         Raises:
-          ManifestInvalid: a parameter cannot be told in JSON.
+          ManifestInvalid: a parameter cannot be encoded as JSON.
         """
         return manifest_to_json(self.manifest())
 
 
 def _params_of(node: AnyNode) -> dict[str, Any]:
-    """The parameters of a node that are not their defaults."""
+    """Return the parameters of a node that differ from their defaults."""
     values = {name: (field, getattr(node, name)) for name, field in parameter_fields(type(node)).items()}
     return {name: value for name, (field, value) in values.items() if not _is_default(field, value)}
 
@@ -109,7 +109,7 @@ def _is_default(field: attrs.Attribute[Any], value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The value as it comes back from JSON: tuples are lists there."""
+    """Return a value as JSON would give it back: tuples become lists."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value

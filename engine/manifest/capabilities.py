@@ -1,4 +1,4 @@
-"""What this machine has, held against what a node asks for."""
+"""Resources of this machine, and the check of a node's requirements against them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 @attrs.frozen
 class Machine:
-    """What there is to run on.
+    """Resources of the machine that nodes run on.
 
     Attributes:
-      cores: That this process may use.
-      arch: "x86_64", "aarch64" and so on.
-      memory_gb: Of the machine, in 10^9 bytes.
-      gpus: Type ("cuda", "rocm", "metal") → memory in GB; empty unless a probe found one.
+      cores: CPU cores that this process may use.
+      arch: Processor architecture, such as "x86_64" or "aarch64".
+      memory_gb: Memory of the machine, or of this process's cgroup if that is less, in 10^9 bytes.
+      gpus: Type ("cuda", "rocm", "metal") → memory in GB; empty if no GPU is known.
     """
 
     cores: int
@@ -34,7 +34,7 @@ class Machine:
 
 
 def probe_machine() -> Machine:
-    """Look at this machine. There is no probe for GPUs yet, so none is claimed."""
+    """Return the resources of this machine. GPUs are not probed yet, so the result lists none."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machine(cores, _plain_arch(platform.machine()), _memory_bytes() / 1e9)
 
@@ -53,22 +53,22 @@ def _plain_arch(arch: str) -> str:
 
 
 def unmet(asked: Capabilities, machine: Machine) -> Iterator[tuple[str, str]]:
-    """Yield path and message of each requirement that this machine does not meet."""
+    """Yield the path and the message of each requirement that is invalid or that the machine does not meet."""
     if asked.cpu and asked.cpu.cores > machine.cores:
-        yield "cpu.cores", f"asks for {asked.cpu.cores} cores, here are {machine.cores}"
+        yield "cpu.cores", f"asks for {asked.cpu.cores} cores; this machine has {machine.cores}"
     if asked.cpu and asked.cpu.cores < 0:
         yield "cpu.cores", f"must not be negative, got {asked.cpu.cores}"
     if asked.cpu and asked.cpu.arch and _plain_arch(asked.cpu.arch) != machine.arch:
-        yield "cpu.arch", f"asks for {asked.cpu.arch}, this is {machine.arch}"
+        yield "cpu.arch", f"asks for {asked.cpu.arch}; this machine is {machine.arch}"
     if not 0 <= asked.memory_gb < float("inf"):
-        yield "memory_gb", f"must be a number that is not negative, got {asked.memory_gb}"
+        yield "memory_gb", f"must be a finite number of at least 0, got {asked.memory_gb}"
     elif asked.memory_gb > machine.memory_gb:
-        yield "memory_gb", f"asks for {asked.memory_gb:g} GB, here are {machine.memory_gb:.1f}"
+        yield "memory_gb", f"asks for {asked.memory_gb:g} GB; this machine has {machine.memory_gb:.1f} GB"
     gpu = asked.gpu
     if gpu and gpu.required:
         there = machine.gpus.get(gpu.type) if gpu.type else max(machine.gpus.values(), default=None)
         if there is None:
             found = ", ".join(machine.gpus) or "none"
-            yield "gpu", f"asks for a GPU{f' of type {gpu.type}' if gpu.type else ''}, here is {found}"
+            yield "gpu", f"asks for a GPU{f' of type {gpu.type}' if gpu.type else ''}; this machine has {found}"
         elif there < gpu.min_memory_gb:
-            yield "gpu.min_memory_gb", f"asks for {gpu.min_memory_gb:g} GB, here are {there:g}"
+            yield "gpu.min_memory_gb", f"asks for {gpu.min_memory_gb:g} GB; the GPU of this machine has {there:g} GB"

@@ -1,4 +1,4 @@
-"""Check a manifest whole and make its plan: every rule, every fault reported, each with a path."""
+"""Check a manifest against every rule, report all its faults with their paths, and make the plan of a valid one."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["make_plan"]
 def make_plan(
     manifest: Manifest, registry: Registry, *, caps: Caps | None = None, machine: Machine | None = None
 ) -> Plan:
-    """Check a manifest whole, and build its nodes.
+    """Check a whole manifest, and build its nodes.
 
     Args:
-      manifest: As asked for.
+      manifest: The requested pipeline.
       registry: Node type → class.
-      caps: How large the manifest may be.
-      machine: What nodes' capabilities are held against; this one, if not given.
+      caps: Limits on the size of the manifest.
+      machine: Resources that nodes' capabilities are checked against; by default those of this machine.
 
     Raises:
-      ManifestInvalid: it has faults; all of them are listed.
+      ManifestInvalid: the manifest has faults; all of them are listed.
     """
     checker = _Checker(manifest, registry, caps or Caps(), machine)
     plan = None
@@ -47,7 +47,13 @@ def make_plan(
 
 
 class _Checker:
-    """One pass over one manifest."""
+    """Check of one manifest; used once.
+
+    Attributes:
+      faults: Faults found so far.
+      params: Parsed parameters of each node, in the manifest's order; empty if they have faults.
+      built: Node of each spec, in the manifest's order; None if it could not be built.
+    """
 
     def __init__(self, manifest: Manifest, registry: Registry, caps: Caps, machine: Machine | None) -> None:
         self.manifest = manifest
@@ -95,7 +101,7 @@ class _Checker:
         first: dict[str, int] = {}
         for i, spec in enumerate(nodes):
             if spec.id and first.setdefault(spec.id, i) != i:
-                self.fault(f"nodes[{i}].id", f"{spec.id!r} is the id of nodes[{first[spec.id]}] too")
+                self.fault(f"nodes[{i}].id", f"{spec.id!r} is already the id of nodes[{first[spec.id]}]")
 
     def _check_node(self, path: str, spec: NodeSpec) -> None:
         params = self._parse_params(path, spec)
@@ -119,7 +125,7 @@ class _Checker:
             try:
                 text = json.dumps(text, allow_nan=False)
             except (ValueError, TypeError, RecursionError) as error:
-                self.fault(f"{path}.params", f"is no JSON object: {error}")
+                self.fault(f"{path}.params", f"cannot be encoded as JSON: {error}")
                 return None
         try:
             return load_json_object(text, max_bytes=self.caps.params_bytes)
@@ -130,7 +136,7 @@ class _Checker:
     def _check_connections(
         self, places: Mapping[str, int], connections: Sequence[Connection]
     ) -> list[tuple[int, int, int]]:
-        """The connections that are sound so far, as (their number, source, target)."""
+        """Return the connections that passed these checks, as (connection, source node, target node) by number."""
         links: list[tuple[int, int, int]] = []
         seen: set[tuple[str, str]] = set()
         for i, link in enumerate(connections):
@@ -138,20 +144,23 @@ class _Checker:
             known = ", ".join(map(repr, places))
             for end, name in (("from", link.source), ("to", link.target)):
                 if name not in places:
-                    self.fault(f"{path}.{end}", f"{name!r:.140} is no node's id; there are {known:.400}")
+                    self.fault(f"{path}.{end}", f"{name!r:.140} is not the id of a node; known are {known:.400}")
             if link.source not in places or link.target not in places:
                 continue
             if link.source == link.target:
-                self.fault(path, f"leads from {link.source!r} to itself")
+                self.fault(path, f"connects {link.source!r} to itself")
             elif (link.source, link.target) in seen:
-                self.fault(path, f"from {link.source!r} to {link.target!r} is there already")
+                self.fault(path, f"connects {link.source!r} to {link.target!r} a second time")
             else:
                 seen.add((link.source, link.target))
                 links.append((i, places[link.source], places[link.target]))
         return links
 
     def _order(self, nodes: Sequence[NodeSpec], links: Iterable[tuple[int, int, int]]) -> list[int] | None:
-        """The nodes' numbers in topological order, or None: each cycle is named, then thought away to find the next."""
+        """Return the nodes' numbers in topological order, or None if there are cycles.
+
+        Each cycle is reported, then its edges are removed to find the next.
+        """
         edges = {(source, target) for _, source, target in links}
         cycles = 0
         while True:
@@ -175,7 +184,7 @@ class _Checker:
                 self.fault(
                     f"connections[{i}]",
                     f"{nodes[source].id!r} ({nodes[source].node_type}) gives {giver.gives},"
-                    f" {nodes[target].id!r} ({nodes[target].node_type}) takes {taker.takes}",
+                    f" but {nodes[target].id!r} ({nodes[target].node_type}) takes {taker.takes}",
                 )
 
     def _check_upstreams(self, nodes: Sequence[NodeSpec], links: Sequence[tuple[int, int, int]]) -> None:
@@ -187,7 +196,7 @@ class _Checker:
                 node.connect_outputs([nodes[target].id for _, source, target in links if source == i])
             except ValueError as error:
                 self.fault(f"nodes[{i}].params", str(error))
-            except Exception as error:  # a node author's slip must not take the server down
+            except Exception as error:  # a bug in a node class must not bring the server down
                 what = f"{type(node).__name__} cannot be connected: {type(error).__name__}: {error}"
                 self.fault(f"nodes[{i}].params", what)
 

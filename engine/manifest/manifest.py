@@ -1,7 +1,7 @@
-"""The pipeline manifest as a client states it: plain frozen types, from Python dicts or JSON, not yet judged.
+"""Pipeline manifests as clients send them: plain frozen types, made from Python dicts or JSON.
 
-Whether a manifest makes sense is `engine.manifest.plan`'s to say. Here only its shape is checked, again with all faults
-together and a path for each.
+Only the shape is checked here, and all faults are reported together, each with its path. `engine.manifest.checker`
+checks whether the pipeline is valid.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RUNTIME_HINTS = ("", "unspecified", "rustpython", "cpython", "cpython_wasm", "au
 
 @attrs.frozen
 class Gpu:
-    """A wish for a GPU; `type` is "cuda", "rocm" or "metal"; only a required one has to be met."""
+    """Request for a GPU of a type ("cuda", "rocm", "metal", or "" for any); checked only if `required`."""
 
     type: str = ""
     min_memory_gb: float = 0.0
@@ -45,7 +45,7 @@ class Gpu:
 
 @attrs.frozen
 class Cpu:
-    """Lowest number of cores (0: any) and the architecture ("": any)."""
+    """Lowest number of cores (0 means any) and the architecture ("" means any)."""
 
     cores: int = 0
     arch: str = ""
@@ -53,7 +53,7 @@ class Cpu:
 
 @attrs.frozen
 class Capabilities:
-    """What a node needs of the machine."""
+    """Requirements of a node on the machine."""
 
     gpu: Gpu | None = None
     cpu: Cpu | None = None
@@ -62,7 +62,7 @@ class Capabilities:
 
 @attrs.frozen
 class NodeSpec:
-    """One node as asked for. `params` is a JSON object, or JSON text that has not been parsed yet."""
+    """One requested node. `params` is a JSON object, or JSON text that has not been parsed yet."""
 
     id: str
     node_type: str
@@ -76,7 +76,7 @@ class NodeSpec:
 
 @attrs.frozen
 class Connection:
-    """An edge: what node `source` gives, node `target` takes."""
+    """An edge from node `source` to node `target`."""
 
     source: str
     target: str
@@ -84,7 +84,7 @@ class Connection:
 
 @attrs.frozen
 class Manifest:
-    """A pipeline as asked for."""
+    """A requested pipeline."""
 
     version: str
     nodes: tuple[NodeSpec, ...]
@@ -95,7 +95,7 @@ class Manifest:
 
 
 class _Shape:
-    """Reads fields of a dict, noting each fault with its path instead of stopping at it."""
+    """Reader of a dict's fields that notes each fault with its path and continues."""
 
     def __init__(self, value: Any, path: str, faults: list[Fault], known: str) -> None:
         self.path = path
@@ -174,11 +174,11 @@ def _node(value: Any, path: str, faults: list[Fault]) -> NodeSpec:
 
 
 def manifest_from_dict(value: Any) -> Manifest:
-    """Make a manifest of the dict that its JSON would give.
+    """Make a manifest from a dict, as parsed from JSON.
 
     Args:
-      value: Keys as in the wire messages: `version`, `metadata`, `nodes`, `connections` (`from`, `to`). `params` may
-        be an object or a string that holds one. `$schema` is for editors.
+      value: Dict with keys as in the wire messages: `version`, `metadata`, `nodes`, `connections` (`from`, `to`).
+        `params` may be an object, or a string that holds one. `$schema` is for editors.
 
     Raises:
       ManifestInvalid: keys are unknown, or values have the wrong type; all such faults are listed.
@@ -203,10 +203,10 @@ def manifest_from_dict(value: Any) -> Manifest:
 
 
 def manifest_from_json(text: str) -> Manifest:
-    """Make a manifest of JSON text.
+    """Make a manifest from JSON text.
 
     Raises:
-      ManifestInvalid: not JSON (the message has line and column), or not of a manifest's shape.
+      ManifestInvalid: the text is not JSON (the message has line and column), or does not have a manifest's shape.
     """
     try:
         value = load_json(text, max_bytes=MAX_MANIFEST_BYTES)
@@ -216,10 +216,10 @@ def manifest_from_json(text: str) -> Manifest:
 
 
 def manifest_to_json(manifest: Manifest) -> str:
-    """The JSON text of a manifest, without what is empty; `manifest_from_json` makes an equal one of it.
+    """Return a manifest as JSON text without empty fields, from which `manifest_from_json` makes an equal one.
 
     Raises:
-      ManifestInvalid: parameters cannot be told in JSON; all such faults are listed.
+      ManifestInvalid: parameters cannot be encoded as JSON; all such faults are listed.
     """
     nodes: list[dict[str, Any]] = []
     faults: list[Fault] = []
@@ -228,7 +228,7 @@ def manifest_to_json(manifest: Manifest) -> str:
         try:
             json.dumps(nodes[-1], allow_nan=False)
         except (ValueError, TypeError, RecursionError) as error:
-            faults.append(Fault(f"nodes[{i}].params", f"is no JSON object: {error}"))
+            faults.append(Fault(f"nodes[{i}].params", f"cannot be encoded as JSON: {error}"))
     if faults:
         raise ManifestInvalid(faults)
     metadata = {"name": manifest.name, "description": manifest.description, "created_at": manifest.created_at}
@@ -238,7 +238,7 @@ def manifest_to_json(manifest: Manifest) -> str:
 
 
 def _without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields without those that say no more than if they were not there, in the objects among them too."""
+    """Drop empty fields, recursively, but not inside `params`."""
     kept: dict[str, Any] = {}
     for key, value in fields.items():
         if isinstance(value, dict) and key != "params":
@@ -253,7 +253,7 @@ def load_manifest(path: str | Path) -> Manifest:
 
     Raises:
       OSError: the file cannot be read.
-      ManifestInvalid: as `manifest_from_json`; or it is not UTF-8, or too long.
+      ManifestInvalid: as for `manifest_from_json`; or the file is not UTF-8, or too long.
     """
     with Path(path).open("rb") as file:
         raw = file.read(MAX_MANIFEST_BYTES + 1)

@@ -1,4 +1,4 @@
-"""A node's parameters, checked against its class: every fault, with its path, before anything is built."""
+"""Check a node's parameters against its class, report every fault with its path, and only then build the node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["build_node", "has_json_type", "parameter_fields", "parameter_types",
 
 
 def parameter_fields(node_class: type[AnyNode]) -> dict[str, attrs.Attribute[Any]]:
-    """The parameters of a node class: the attrs fields that its constructor takes."""
+    """Return the parameters of a node class: the attrs fields that its constructor accepts."""
     fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(node_class)  # type: ignore[arg-type]
     return {field.name: field for field in fields if field.init}
 
@@ -26,7 +26,7 @@ _types: WeakKeyDictionary[type[AnyNode], Mapping[str, Any]] = WeakKeyDictionary(
 
 
 def parameter_types(node_class: type[AnyNode]) -> Mapping[str, Any]:
-    """Name → declared type; kept, as finding it out takes longer than all else that a node is built with."""
+    """Return name → declared type; cached, because resolving type hints takes longer than the rest of `build_node`."""
     known = _types.get(node_class)
     if known is None:
         known = _types[node_class] = typing.get_type_hints(node_class)
@@ -34,20 +34,20 @@ def parameter_types(node_class: type[AnyNode]) -> Mapping[str, Any]:
 
 
 def build_node(node_class: type[AnyNode], params: Mapping[str, Any], path: str, faults: list[Fault]) -> AnyNode | None:
-    """Build a node of parameters from outside, or note all their faults and return None.
+    """Build a node from unchecked parameters; if they have faults, note all of them and return None.
 
     Args:
       node_class: An attrs class.
-      params: As they came; unknown keys are faults.
-      path: Of the parameters in the manifest, such as `nodes[2].params`.
-      faults: Where faults are added.
+      params: Unchecked parameters; unknown keys are faults.
+      path: Path of the parameters in the manifest, such as `nodes[2].params`.
+      faults: List that faults are added to.
     """
     before = len(faults)
     fields = parameter_fields(node_class)
     hints = parameter_types(node_class)
     for name in params:
         if name not in fields:
-            known = f"known are {', '.join(fields)}" if fields else f"{node_class.__name__} has none"
+            known = f"known are {', '.join(fields)}" if fields else f"{node_class.__name__} has no parameters"
             faults.append(Fault(f"{path}.{name}", f"unknown parameter; {known}"))
     for name, field in fields.items():
         if name in params:
@@ -64,7 +64,7 @@ def build_node(node_class: type[AnyNode], params: Mapping[str, Any], path: str, 
         return node_class(**params)
     except (ValueError, TypeError) as error:
         faults.append(Fault(path, str(error)))
-    except Exception as error:  # a node author's slip must not take the server down
+    except Exception as error:  # a bug in a node class must not bring the server down
         faults.append(Fault(path, f"{node_class.__name__} cannot be built: {type(error).__name__}: {error}"))
     return None
 
@@ -77,7 +77,7 @@ def _value_fault(field: attrs.Attribute[Any], hint: Any, value: Any) -> str:
             field.validator(None, field, value)
         except (ValueError, TypeError) as error:
             return str(error)
-        except Exception:  # it wants to look at the whole node: it is asked again when that is built
+        except Exception:  # it needs the whole node; it runs again when that is built
             return ""
     return ""
 
@@ -104,7 +104,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def has_json_type(hint: Any) -> bool:
-    """Whether a parameter declared so can come from JSON."""
+    """Return True if JSON can express a parameter of this type."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return all(map(has_json_type, inner))
@@ -118,7 +118,7 @@ def has_json_type(hint: Any) -> bool:
 
 
 def type_name(hint: Any) -> str:
-    """A type hint in the words of JSON."""
+    """Return a type hint in the words of JSON."""
     plain = {
         int: "a whole number",
         float: "a number",

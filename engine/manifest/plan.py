@@ -1,6 +1,6 @@
-"""A valid pipeline, ready to run: nodes in topological order, edges, sources, and the caps on a manifest.
+"""Plans: valid pipelines, ready to run, with nodes in topological order, edges and sources; and the caps on manifests.
 
-A `Plan` exists only if its manifest is valid (see `engine.manifest.checker`). It holds the nodes, built for a session.
+A `Plan` exists only if its manifest is valid (see `engine.manifest.checker`). It holds the nodes built for one session.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Registry = Mapping[str, type[AnyNode]]
 
 @attrs.frozen
 class Caps:
-    """How large a manifest may be."""
+    """Limits on the size of a manifest."""
 
     nodes: int = 128
     edges: int = 512
@@ -32,11 +32,11 @@ class Caps:
 
 @attrs.frozen
 class Edge:
-    """A connection whose ends are known, by their places in the plan.
+    """A connection between two nodes of the plan, by their indices.
 
     Attributes:
-      kinds: What travels on it: what the source gives and the target takes.
-      filters: The source gives more than that.
+      kinds: Kinds of item that travel on it: those that the source gives and the target takes.
+      filters: The source gives other kinds too, which the edge leaves out.
     """
 
     source: int
@@ -47,15 +47,15 @@ class Edge:
 
 @attrs.frozen(eq=False)
 class PlannedNode:
-    """A node in its place.
+    """A node at its place in the plan.
 
     Attributes:
-      index: Place in topological order.
-      params: As given, for error reports.
-      origins: The sources from which a way leads to it; its own id, if it is one.
-      inbound: Edges to it, in the order of the manifest's connections.
-      is_output: What it gives is returned: it is a sink, or asked for.
-      metadata: Where and on what it runs, JSON text.
+      index: Index in topological order.
+      params: Parameters as given, for error reports.
+      origins: Ids of the sources upstream of it; its own id if it is a source.
+      inbound: Edges into it, in the order of the manifest's connections.
+      is_output: Its output is returned, because it is a sink or the manifest says `is_output`.
+      metadata: Host, Python runtime and placement, as JSON text.
     """
 
     index: int
@@ -71,12 +71,12 @@ class PlannedNode:
 
     @property
     def is_source(self) -> bool:
-        """Nothing leads to it: chunks are addressed to it."""
+        """True if no edge leads to it; chunks are addressed to it."""
         return not self.inbound
 
     @property
     def is_sink(self) -> bool:
-        """It leads to nothing: a row is done when all of these have done it."""
+        """True if no edge leads from it; a row is done when all sinks have processed it."""
         return not self.outbound
 
 
@@ -85,9 +85,9 @@ class Plan:
     """A valid pipeline for one session.
 
     Attributes:
-      nodes: In topological order.
-      sources: Id → node, in the manifest's order.
-      name: The manifest's, may be empty.
+      nodes: Nodes in topological order.
+      sources: Id → source node, in the manifest's order.
+      name: Name of the manifest; may be empty.
     """
 
     name: str
@@ -95,10 +95,10 @@ class Plan:
     sources: Mapping[str, PlannedNode]
 
     def delay_s(self, delays: Sequence[float] | None = None) -> float:
-        """The nodes' delays added up along the longest path; exact once the nodes know their formats.
+        """Return the sum of the nodes' delays along the longest path; exact once the nodes know their formats.
 
         Args:
-          delays: Of each node, as it told them; they are asked, if not given.
+          delays: Delay of each node in seconds; by default the nodes are asked.
         """
         delays = [planned.node.delay for planned in self.nodes] if delays is None else delays
         lag = [0.0] * len(self.nodes)
@@ -108,14 +108,14 @@ class Plan:
         return max(lag)
 
     def close(self) -> None:
-        """Close nodes that never ran."""
+        """Close the nodes of a plan that never ran."""
         close_nodes(planned.node for planned in self.nodes)
 
 
 def close_nodes(nodes: Iterable[AnyNode]) -> None:
-    """Close nodes, each whatever the others raise."""
+    """Close every node, even if others raise."""
     for node in nodes:
         try:
             node.close()
-        except Exception:  # its own affair, and no reason to leave others open
+        except Exception:  # logged, so that the other nodes are closed too
             _log.exception("closing a %s failed", type(node).__name__)

@@ -137,15 +137,21 @@ FAULTS: dict[str, tuple[pb.PipelineManifest, str]] = {
     "long id": (pipeline({"x" * 129: "PassThrough"}), "nodes[0].id: 129 bytes long; the limit is 128"),
     "double id": (
         pb.PipelineManifest(version="v1", nodes=[*ECHO.nodes, *ECHO.nodes]),
-        "nodes[1].id: 'in' is the id of nodes[0] too",
+        "nodes[1].id: 'in' is already the id of nodes[0]",
     ),
     "unknown type": (pipeline({"a": "PassThru"}), "nodes[0].node_type: 'PassThru' is unknown; known are A"),
-    "unknown source": (pipeline(THREE, "x>a"), "connections[0].from: 'x' is no node's id; there are 'a', 'b', 'c'"),
-    "unknown target": (pipeline(THREE, "a>x"), "connections[0].to: 'x' is no node's id"),
-    "self-loop": (pipeline(THREE, "a>a"), "connections[0]: leads from 'a' to itself"),
-    "double edge": (pipeline(THREE, "a>b", "a>b"), "connections[1]: from 'a' to 'b' is there already"),
+    "unknown source": (
+        pipeline(THREE, "x>a"),
+        "connections[0].from: 'x' is not the id of a node; known are 'a', 'b', 'c'",
+    ),
+    "unknown target": (pipeline(THREE, "a>x"), "connections[0].to: 'x' is not the id of a node"),
+    "self-loop": (pipeline(THREE, "a>a"), "connections[0]: connects 'a' to itself"),
+    "double edge": (pipeline(THREE, "a>b", "a>b"), "connections[1]: connects 'a' to 'b' a second time"),
     "cycle": (pipeline(THREE, "a>b", "b>c", "c>a"), "connections: there is a cycle: "),
-    "kinds": (pipeline({"vad": "VAD", "gain": "Gain"}, "vad>gain"), "connections[0]: 'vad' (VAD) gives data, 'gain'"),
+    "kinds": (
+        pipeline({"vad": "VAD", "gain": "Gain"}, "vad>gain"),
+        "connections[0]: 'vad' (VAD) gives data, but 'gain'",
+    ),
     "not JSON": (raw_params('{"gain_db":\n  oops}'), "nodes[1].params: not JSON: Expecting value at line 2, column 3"),
     "not an object": (raw_params("[1]"), "nodes[1].params: must be a JSON object, got an array"),
     "NaN": (raw_params('{"gain_db": NaN}'), "nodes[1].params: NaN is not a JSON number"),
@@ -159,8 +165,14 @@ FAULTS: dict[str, tuple[pb.PipelineManifest, str]] = {
     "required": (pipeline({"a": "AudioResample"}), "nodes[0].params.target_sample_rate: is required"),
     "GPU": (with_capabilities(gpu={"type": "cuda", "required": True}), "nodes[0].capabilities.gpu: asks for a GPU of"),
     "cores": (with_capabilities(cpu={"cores": 100_000}), "nodes[0].capabilities.cpu.cores: asks for 100000 cores"),
-    "arch": (with_capabilities(cpu={"arch": "mips"}), "nodes[0].capabilities.cpu.arch: asks for mips, this is "),
-    "memory": (with_capabilities(memory_gb=1e6), "nodes[0].capabilities.memory_gb: asks for 1e+06 GB, here are"),
+    "arch": (
+        with_capabilities(cpu={"arch": "mips"}),
+        "nodes[0].capabilities.cpu.arch: asks for mips; this machine is ",
+    ),
+    "memory": (
+        with_capabilities(memory_gb=1e6),
+        "nodes[0].capabilities.memory_gb: asks for 1e+06 GB; this machine has",
+    ),
     "too many nodes": (pipeline({f"n{i}": "PassThrough" for i in range(129)}), "nodes: 129 nodes; the limit is 128"),
     "too many edges": (
         pipeline({f"n{i}": "PassThrough" for i in range(40)}, *(f"n{i}>n{j}" for i in range(40) for j in range(13))),
@@ -301,7 +313,7 @@ def test_a_bad_buffer_in_a_unary_call(foreign: Foreign, name: str) -> None:
     [
         ("{", "data: not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
         ("[]", "data: must be a JSON object, got an array"),
-        ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
+        ('{"a": 1, "a": 2}', "the key 'a' appears twice"),
         ('{"a": NaN}', "NaN is not a JSON number"),
         ('{"a": 1e999}', "too large"),
         ('{"a": "\\ud800"}', "half of a surrogate pair"),

@@ -89,7 +89,7 @@ def test_tuples_are_lists() -> None:
 def test_misuse_is_told_at_once() -> None:
     with pytest.raises(TypeError, match="has its parameters already"):
         Pipeline().add("a", Gain(), {"gain_db": 3})
-    with pytest.raises(TypeError, match=r"'a': a node is made of its class: Gain\(...\)"):
+    with pytest.raises(TypeError, match=r"'a': pass a node, not its class: Gain\(...\)"):
         Pipeline().add("a", Gain)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="at least two ids"):
         Pipeline().connect("a")

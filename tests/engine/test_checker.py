@@ -94,23 +94,23 @@ RULES: dict[str, tuple[Manifest, list[str]]] = {
     "exactly the version": (Manifest("V1", nodes("a")), ["version: must be 'v1', got 'V1'"]),
     "no nodes": (Manifest("v1", ()), ["nodes: must hold at least one node"]),
     "an empty id": (Manifest("v1", nodes("")), ["nodes[0].id: must not be empty"]),
-    "an id twice": (Manifest("v1", nodes("a", "b", "a")), ["nodes[2].id: 'a' is the id of nodes[0] too"]),
+    "an id twice": (Manifest("v1", nodes("a", "b", "a")), ["nodes[2].id: 'a' is already the id of nodes[0]"]),
     "an id thrice": (
         Manifest("v1", nodes("a", "a", "a")),
-        ["nodes[1].id: 'a' is the id of nodes[0] too", "nodes[2].id: 'a' is the id of nodes[0] too"],
+        ["nodes[1].id: 'a' is already the id of nodes[0]", "nodes[2].id: 'a' is already the id of nodes[0]"],
     ),
     "an edge from nowhere": (
         Manifest("v1", nodes("a"), (Connection("x", "a"),)),
-        ["connections[0].from: 'x' is no node's id; there are 'a'"],
+        ["connections[0].from: 'x' is not the id of a node; known are 'a'"],
     ),
     "an edge to nowhere": (
         Manifest("v1", nodes("a"), (Connection("a", ""),)),
-        ["connections[0].to: '' is no node's id; there are 'a'"],
+        ["connections[0].to: '' is not the id of a node; known are 'a'"],
     ),
-    "a self-loop": (Manifest("v1", nodes("a"), (Connection("a", "a"),)), ["connections[0]: leads from 'a' to itself"]),
+    "a self-loop": (Manifest("v1", nodes("a"), (Connection("a", "a"),)), ["connections[0]: connects 'a' to itself"]),
     "an edge twice": (
         Manifest("v1", nodes("a", "b"), (Connection("a", "b"), Connection("a", "b"))),
-        ["connections[1]: from 'a' to 'b' is there already"],
+        ["connections[1]: connects 'a' to 'b' a second time"],
     ),
     "a cycle": (
         Manifest("v1", nodes("a", "b"), (Connection("a", "b"), Connection("b", "a"))),
@@ -122,11 +122,11 @@ RULES: dict[str, tuple[Manifest, list[str]]] = {
     ),
     "nothing in common": (
         wire("a > b", a="Hear", b="Read"),
-        ["connections[0]: 'a' (Hear) gives audio, 'b' (Read) takes data"],
+        ["connections[0]: 'a' (Hear) gives audio, but 'b' (Read) takes data"],
     ),
     "an unknown parameter": (
         one(params={"x": 1}),
-        ["nodes[0].params.x: unknown parameter; Pass has none"],
+        ["nodes[0].params.x: unknown parameter; Pass has no parameters"],
     ),
     "a parameter out of range": (
         one(node_type="Knobs", params={"level": 10}),
@@ -158,7 +158,7 @@ RULES: dict[str, tuple[Manifest, list[str]]] = {
     ),
     "cores": (
         one(capabilities=Capabilities(cpu=Cpu(cores=5))),
-        ["nodes[0].capabilities.cpu.cores: asks for 5 cores, here are 4"],
+        ["nodes[0].capabilities.cpu.cores: asks for 5 cores; this machine has 4"],
     ),
     "negative cores": (
         one(capabilities=Capabilities(cpu=Cpu(cores=-1))),
@@ -166,23 +166,23 @@ RULES: dict[str, tuple[Manifest, list[str]]] = {
     ),
     "architecture": (
         one(capabilities=Capabilities(cpu=Cpu(arch="ARM64"))),
-        ["nodes[0].capabilities.cpu.arch: asks for ARM64, this is x86_64"],
+        ["nodes[0].capabilities.cpu.arch: asks for ARM64; this machine is x86_64"],
     ),
     "memory": (
         one(capabilities=Capabilities(memory_gb=8.5)),
-        ["nodes[0].capabilities.memory_gb: asks for 8.5 GB, here are 8.0"],
+        ["nodes[0].capabilities.memory_gb: asks for 8.5 GB; this machine has 8.0 GB"],
     ),
     "memory that is no number": (
         one(capabilities=Capabilities(memory_gb=float("nan"))),
-        ["nodes[0].capabilities.memory_gb: must be a number that is not negative, got nan"],
+        ["nodes[0].capabilities.memory_gb: must be a finite number of at least 0, got nan"],
     ),
     "a GPU of a kind": (
         one(capabilities=Capabilities(gpu=Gpu("metal", required=True))),
-        ["nodes[0].capabilities.gpu: asks for a GPU of type metal, here is cuda"],
+        ["nodes[0].capabilities.gpu: asks for a GPU of type metal; this machine has cuda"],
     ),
     "a GPU's memory": (
         one(capabilities=Capabilities(gpu=Gpu("cuda", 8.0, required=True))),
-        ["nodes[0].capabilities.gpu.min_memory_gb: asks for 8 GB, here are 6"],
+        ["nodes[0].capabilities.gpu.min_memory_gb: asks for 8 GB; the GPU of this machine has 6 GB"],
     ),
 }
 
@@ -230,7 +230,7 @@ def test_every_cycle_is_named() -> None:
 
 def test_nan_in_an_object_is_a_fault_too() -> None:
     (fault,) = faults(one(params={"x": float("nan")}))
-    assert fault.startswith("nodes[0].params: is no JSON object: ")
+    assert fault.startswith("nodes[0].params: cannot be encoded as JSON: ")
 
 
 def test_the_message_lists_the_faults() -> None:
@@ -240,7 +240,7 @@ def test_the_message_lists_the_faults() -> None:
 
 def test_without_a_gpu_none_is_claimed() -> None:
     asks = one(capabilities=Capabilities(gpu=Gpu(required=True)))
-    with pytest.raises(ManifestInvalid, match="asks for a GPU, here is none"):
+    with pytest.raises(ManifestInvalid, match="asks for a GPU; this machine has none"):
         make_plan(asks, new_kinds(), machine=attrs.evolve(MACHINE, gpus={}))
 
 
