@@ -1,1 +1,1 @@
-"""Shared by all sessions of a process: the engine's settings, the sweep, threads, and the watchdog."""
+"""State that all sessions of a process share: the engine's settings, the sweep, the threads and the watchdog."""

@@ -1,4 +1,4 @@
-"""What all sessions of one process share: the node registry, what is allowed, the sweep, threads and watchdog."""
+"""The engine: settings and services that all sessions of a process share."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ __all__ = ["Engine"]
 
 @attrs.frozen(eq=False)
 class Engine:
-    """Shared by the sessions of a process; `engine.session.open_session` makes one of its own where none is given.
+    """Settings and services that all sessions of a process share.
+
+    A server makes one engine. Without one, `engine.session.open_session` makes an engine for its session alone.
 
     Attributes:
-      registry: Node type → class; what a manifest may name.
-      maxima: What a client's limits are clamped to.
-      caps: How large a manifest may be.
-      machine: What nodes' capabilities are held against.
-      sweep: A server starts `sweep.run` once, for all sessions.
-      threads: Where nodes placed in threads run.
-      watchdog: Notes inline nodes that hold the event loop.
-      loaded: Node classes with an extra that have been built here, so that their libraries are loaded.
+      registry: Node type → class, of the types that manifests may name.
+      maxima: Upper bounds of the limits that clients ask for.
+      caps: Limits on the size of a manifest.
+      machine: Resources that nodes' capabilities are checked against.
+      sweep: Clock of the sessions' time limits; the engine's owner starts `sweep.run` once.
+      threads: Threads that run nodes with `placement = "thread"`.
+      watchdog: Reports inline nodes that hold the event loop.
+      loaded: Node classes with an extra that were built before, so that their libraries are already loaded.
     """
 
     registry: Registry

@@ -1,9 +1,10 @@
-"""Where a node's work runs: on the event loop (`inline`), or in a thread (`thread`).
+"""Placement of a node's work: on the event loop (`inline`) or in a thread (`thread`). This module runs the threads.
 
-This is the seam for other places to come. A node in a thread has one call at a time, for as many items as wait for
-it: the way there and back (about 0.1 ms) is paid once, and the first of them waits at most `BATCH_S` for the
-others. A call cannot be interrupted. When its session is cancelled, the call, its node and its slot pass to a bounded
-list that all sessions share; it stops after the item that it is at, and then the node is closed.
+Further placements can be added here. A node in a thread has one call at a time, for all items that wait for it, so the
+switch to the thread and back (about 0.1 ms) is paid once; the result of the first item waits at most about `BATCH_S`
+for the others. A call cannot be interrupted. When its session is cancelled, the call is abandoned: it stops after its
+current item, its node is closed, and only then is its slot free. While too many abandoned calls are running, no new
+session is admitted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import trio
 __all__ = ["BATCH_S", "Threads"]
 
 BATCH_S = 0.005
-"""When a call has run for so long it gives back what it has done; what it has not is for the next call."""
+"""A call that has run for this long returns after its current item; the remaining items wait for the next call."""
 
 _log = logging.getLogger(f"headrace.{__name__}")
 
@@ -29,17 +30,17 @@ T = TypeVar("T")
 
 
 class Owner(Protocol):
-    """Whose work runs in a thread."""
+    """Owner of work that runs in a thread: a node task."""
 
     abandoned: bool
-    """Set when a call of it was given up: it is then closed by the call's own end, and by nobody else."""
+    """True once a call of this owner was abandoned; then the end of that call closes it, and nothing else does."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
 
 
 class _Call:
-    """One call in a thread; `lock` decides whether it returned before its session gave it up."""
+    """One call in a thread; `lock` settles whether it returned before its session abandoned it."""
 
     __slots__ = ("abandoned", "done", "lock", "returned", "value")
 
@@ -51,7 +52,7 @@ class _Call:
         self.value: outcome.Outcome[list[outcome.Outcome[Any]]] | None = None
 
     def do(self, items: Sequence[Callable[[], T]]) -> list[outcome.Outcome[T]]:
-        """In the thread: what each item gives or raises, up to the first that raises, or to where time is over."""
+        """Run items, in the thread, up to the first that raises or until the time is over; return their outcomes."""
         done: list[outcome.Outcome[T]] = []
         deadline = monotonic() + BATCH_S
         for item in items:
@@ -65,8 +66,11 @@ class Threads:
     """The threads that all sessions of an engine share.
 
     Args:
-      slots: Calls that may run at once; further ones wait for their turn.
-      stragglers: Abandoned calls that may be running; with so many, no new session is admitted.
+      slots: Calls that may run at once; further ones wait for a slot.
+      stragglers: Number of abandoned calls still running at which no new session is admitted.
+
+    Attributes:
+      straggling: Number of abandoned calls still running.
     """
 
     def __init__(self, slots: int = 16, stragglers: int = 8) -> None:
@@ -76,14 +80,14 @@ class Threads:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many abandoned calls are running that no session should be admitted."""
+        """True if so many abandoned calls are still running that no session should be admitted."""
         return self.straggling >= self._max_stragglers
 
     async def run(self, items: Sequence[Callable[[], T]], owner: Owner) -> list[outcome.Outcome[T]]:
-        """Do items of work one after another in one thread. Cancelling returns at once, and leaves `owner` abandoned.
+        """Run items of work one after another in one thread. If cancelled, return at once and mark `owner` abandoned.
 
         Returns:
-          What came of each, at least of the first. One that raised is the last; others may be left undone.
+          Outcomes of the items that ran: at least the first, at most up to the first that raised.
         """
         await self._slots.acquire()
         call = _Call()
@@ -96,8 +100,8 @@ class Threads:
             if call.abandoned:
                 try:
                     owner.close()
-                except Exception:  # its own affair, and no reason to keep the slot
-                    _log.exception("closing what an abandoned call used failed")
+                except Exception:  # logged, so that the slot is freed all the same
+                    _log.exception("closing the node of an abandoned call failed")
             with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(self._returned, call)
 

@@ -1,7 +1,7 @@
-"""The one clock that watches all sessions' limits: row times, holes, ages, metrics.
+"""The sweep: one clock for the time limits of all sessions: row timeouts, missing numbers, ages, and periodic metrics.
 
-It ticks every 50 ms and advances at most 100 ms a tick, so that one node that holds the event loop cannot time out
-the sessions of strangers. While there are no sessions it sleeps.
+It ticks every 50 ms and advances at most 100 ms per tick, so that a node that holds the event loop cannot make other
+sessions time out. It sleeps while there are no sessions.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ MAX_STEP_S = 0.1
 
 
 class Swept(Protocol):
-    """What is looked after."""
+    """An object that the sweep ticks: a session."""
 
     def tick(self, clock: float, step: float) -> None:
-        """Look at limits; `clock` is the sweep's, `step` what it has advanced, in seconds."""
+        """Check time limits; `clock` is the sweep's clock, `step` its advance since the last tick, both in seconds."""
 
 
 class Sweep:
-    """Looks after sessions, once `run` has been started.
+    """Clock that ticks every session while `run` is running.
 
     Attributes:
-      clock: Seconds, advancing while there are sessions.
+      clock: Time in seconds; it advances while there are sessions.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class Sweep:
         self._wake = trio.Event()
 
     def add(self, swept: Swept) -> None:
-        """Look after this from now on."""
+        """Tick an object from now on."""
         self._swept[swept] = None
         self._wake.set()
 
     def remove(self, swept: Swept) -> None:
-        """Look after this no longer."""
+        """Stop ticking an object."""
         self._swept.pop(swept, None)
 
     async def run(self) -> None:
@@ -57,6 +57,6 @@ class Sweep:
             self._tick_all(step)
 
     def _tick_all(self, step: float) -> None:
-        """In a frame of its own, which does not keep the last one alive while `run` sleeps."""
+        """Tick every session. A frame of its own, so that no variable keeps a session alive while `run` sleeps."""
         for swept in list(self._swept):
             swept.tick(self.clock, step)

@@ -302,7 +302,7 @@ async def test_a_node_that_still_holds_the_loop_is_named_with_the_line_that_it_i
 ) -> None:
     class Endless(Probe):
         def treat(self, item: Item) -> Iterable[Item]:
-            assert named.wait(60), "ignore has named it while it ran"
+            assert named.wait(60), "the watchdog did not name it while it ran"
             return [item]
 
     class Told(logging.Handler):
