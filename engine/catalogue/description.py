@@ -1,4 +1,4 @@
-"""What there is to tell about a node class: what it takes and gives, its delay, its parameters."""
+"""Facts about node types: description, kinds taken and given, delay, placement, and parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOUNDS = ("above", "at_least", "at_most", "choices")
 
 @attrs.frozen
 class ParameterFacts:
-    """One parameter; `default` means nothing if it is `required`, a bound that is None is none."""
+    """One parameter. `default` is meaningless when `required`; a bound of None means unbounded."""
 
     name: str
     type: str
@@ -31,7 +31,7 @@ class ParameterFacts:
     help: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: bounds that are none are left out, and the default of a required one."""
+        """Return the facts for JSON, without bounds of None and without the default of a required parameter."""
         facts = {"name": self.name, "type": self.type, "required": self.required}
         if not self.required:
             facts["default"] = self.default
@@ -41,15 +41,18 @@ class ParameterFacts:
 
 @attrs.frozen
 class NodeFacts:
-    """A node type.
+    """Facts about one node type.
+
+    `takes`, `gives` and `max_delay_ms` are unknown if no node of the type can be built here.
 
     Attributes:
-      description: Its docstring.
-      joins_rows: It sees the items of all its inputs together, row by row.
-      extra: The optional extra that brings its library, "" if it needs none.
-      unbuildable: Why none can be built here, "" if one can; a missing library for example.
-      takes: Kinds in words, "" if unknown, for none can be built.
-      max_delay_ms: Its upper bound before the format is known; None if unknown.
+      description: Docstring of the class.
+      joins_rows: True for a `Join`, which gets the items of all its inputs together, row by row.
+      extra: Optional extra that installs its library; "" if it needs none.
+      unbuildable: Reason why it cannot be built here, such as a missing library; "" if it can.
+      takes: Kinds that it takes, in words; "" if unknown.
+      gives: Kinds that it gives, in words; "" if unknown.
+      max_delay_ms: Upper bound of its delay before the format is known; None if unknown.
     """
 
     node_type: str
@@ -65,21 +68,21 @@ class NodeFacts:
 
     @property
     def summary(self) -> str:
-        """The docstring's first sentence or line."""
+        """First line of the docstring."""
         return self.description.partition("\n")[0]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the facts for JSON."""
         return {**attrs.asdict(self, recurse=False), "parameters": [each.as_dict() for each in self.parameters]}
 
 
 def describe(node_type: str, node_class: type[AnyNode], params: Mapping[str, Any] | None = None) -> NodeFacts:
-    """Tell about a node class.
+    """Describe a node class.
 
     Args:
-      node_type: What manifests call it.
+      node_type: Name of the type in manifests.
       node_class: An attrs class.
-      params: To build one with that can be asked, where the defaults do not suffice.
+      params: Parameters for the node that is built to read its facts, used if its defaults do not suffice.
     """
     node, unbuildable = _specimen(node_class, params or {})
     facts = NodeFacts(
@@ -100,12 +103,12 @@ def describe(node_type: str, node_class: type[AnyNode], params: Mapping[str, Any
 
 
 def _specimen(node_class: type[AnyNode], params: Mapping[str, Any]) -> tuple[AnyNode | None, str]:
-    """One with its defaults, else with `params`; or why there is none."""
+    """Return a node built with its defaults, else with `params`; or None and the reason why neither works."""
     reason = ""
     for chosen in ({}, params):
         try:
             return node_class(**chosen), ""
-        except Exception as error:  # a node author's slip is told, not raised
+        except Exception as error:  # a bug in a node class is reported, not raised
             reason = str(error)
     return None, reason
 

@@ -1,7 +1,7 @@
-"""Finds nodes that do not come with Headrace: installed ones by their entry points, and those of single files.
+"""Discovery of nodes that do not come with Headrace: installed ones, by their entry points, and those of single files.
 
-What is found is added to a copy of the registry it is given; nothing is registered by being imported. A plugin that
-cannot be used is a fault that names it, and no reason to do without the others.
+The nodes found are added to a copy of the given registry; importing a module registers nothing. A plugin that cannot
+be used is reported as a fault with its name; the others are still added.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nodes.contract import AnyNode, Join, Node
 __all__ = ["GROUP", "Discovered", "PluginBroken", "discover", "load_file"]
 
 GROUP = "headrace.nodes"
-"""The entry-point group; an entry's name is the node type, its value the class."""
+"""Entry-point group of nodes; the name of an entry is the node type, its value the class."""
 
 
 class PluginBroken(Exception):
@@ -36,12 +36,12 @@ class PluginBroken(Exception):
 
 @attrs.frozen
 class Discovered:
-    """What there is.
+    """Result of a discovery.
 
     Attributes:
-      registry: Node type → class, the given ones and those found.
-      origins: Node type → where it comes from, of those found.
-      faults: Plugins that cannot be used: the path of each is the entry point or file.
+      registry: Node type → class, of the given types and of those found.
+      origins: Node type → entry point or file, of the types found.
+      faults: Plugins that cannot be used; the path of each fault is the entry point or file.
     """
 
     registry: Registry
@@ -52,12 +52,12 @@ class Discovered:
 def discover(
     builtin: Registry, files: Iterable[Path] = (), installed: Iterable[EntryPoint] | None = None
 ) -> Discovered:
-    """Add to a registry what is installed, then what files define.
+    """Add the installed nodes to a registry, then the nodes that files define.
 
     Args:
-      builtin: Node type → class; none of its names can be taken.
-      files: Python files; every public node class that one defines is taken, under its own name.
-      installed: Entry points to load; those of `GROUP` in this environment, if not given.
+      builtin: Node type → class; a plugin cannot replace any of these.
+      files: Python files; every public node class that a file defines is added under its own name.
+      installed: Entry points to load; by default those of `GROUP` in this environment.
     """
     finding = _Finding(builtin)
     for entry in entry_points(group=GROUP) if installed is None else installed:
@@ -68,7 +68,7 @@ def discover(
 
 
 class _Finding:
-    """What has been found so far."""
+    """Nodes and faults found so far."""
 
     def __init__(self, builtin: Registry) -> None:
         self._builtin = builtin
@@ -84,7 +84,7 @@ class _Finding:
             return
         for node_type, node_class in found.items():
             if node_type in self.registry:
-                holder = "comes with Headrace" if node_type in self._builtin else f"is {self.origins[node_type]}'s"
+                holder = "comes with Headrace" if node_type in self._builtin else f"is from {self.origins[node_type]}"
                 self.faults.append(Fault(origin, f"the name {node_type!r} is taken: it {holder}"))
             else:
                 self.registry[node_type] = node_class
@@ -97,7 +97,7 @@ def _origin(entry: EntryPoint) -> str:
 
 
 def _load_entry(entry: EntryPoint) -> dict[str, type[AnyNode]]:
-    with _told_as_broken():
+    with _as_plugin_broken():
         loaded = entry.load()
     if not _is_node(loaded):
         raise PluginBroken(f"{entry.name!r} must be a class that derives from Node or Join, got {loaded!r:.80}")
@@ -106,10 +106,10 @@ def _load_entry(entry: EntryPoint) -> dict[str, type[AnyNode]]:
 
 
 def load_file(path: Path) -> dict[str, type[AnyNode]]:
-    """The node classes that a Python file defines, by name, in their order; those that begin with "_" are left out.
+    """Return name → node class, in order, of the nodes that a file defines, except names that begin with "_".
 
     Raises:
-      PluginBroken: it cannot be read or imported, defines no node, or one that cannot be used.
+      PluginBroken: the file cannot be read or imported, defines no node, or defines one that cannot be used.
     """
     module = _imported(path)
     found = {
@@ -125,14 +125,14 @@ def load_file(path: Path) -> dict[str, type[AnyNode]]:
 
 
 def _imported(path: Path) -> ModuleType:
-    """Import a file as a module of its own; it stays in `sys.modules`, where type hints are looked up."""
+    """Import a file as a separate module; it stays in `sys.modules`, where type hints are looked up."""
     name = f"headrace_nodes_{path.stem}_{abs(hash(path.resolve())):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise PluginBroken("is no Python file: its name has to end in .py")
+        raise PluginBroken("is not a Python file: its name must end in .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        with _told_as_broken():
+        with _as_plugin_broken():
             spec.loader.exec_module(module)
     except PluginBroken:
         del sys.modules[name]
@@ -141,8 +141,8 @@ def _imported(path: Path) -> ModuleType:
 
 
 @contextmanager
-def _told_as_broken() -> Iterator[None]:
-    """What a plugin's own code raises while it is imported, even `sys.exit`, is told with the line it came from."""
+def _as_plugin_broken() -> Iterator[None]:
+    """Turn any error of a plugin's code during import, even `sys.exit`, into `PluginBroken` with the line at fault."""
     try:
         yield
     except OSError as error:
@@ -158,17 +158,17 @@ def _is_node(value: object) -> TypeGuard[type[AnyNode]]:
 
 
 def _check(node_class: type[AnyNode]) -> None:
-    """See that it can work, and that its parameters can be told.
+    """Check that a node class is complete, and that JSON can express its parameters.
 
     Raises:
-      PluginBroken: it cannot, or they cannot.
+      PluginBroken: it is not, or JSON cannot.
     """
     name = node_class.__name__
     is_attrs: bool = attrs.has(node_class)
     if not is_attrs:
-        raise PluginBroken(f"{name} is no attrs class: put @attrs.define above it")
+        raise PluginBroken(f"{name} is not an attrs class: put @attrs.define above it")
     if node_class.process in (Node.process, Join.process):
-        raise PluginBroken(f"{name} has no method `process`; the name of a mere base class begins with _")
+        raise PluginBroken(f"{name} has no method `process`; if it is only a base class, begin its name with _")
     try:
         hints = parameter_types(node_class)
     except Exception as error:  # a hint may name anything
@@ -176,6 +176,6 @@ def _check(node_class: type[AnyNode]) -> None:
     for parameter in parameter_fields(node_class):
         if not has_json_type(hint := hints.get(parameter, Any)):
             raise PluginBroken(
-                f"{name}.{parameter} is {type_name(hint)}, which JSON has no word for: parameters are int, float, bool,"
-                " str, list[...], dict[str, ...], Literal[...] or a union of such; what is none has init=False"
+                f"{name}.{parameter} is {type_name(hint)}, which JSON cannot express: a parameter is int, float, bool,"
+                " str, list[...], dict[str, ...], Literal[...] or a union of these; any other field needs init=False"
             )

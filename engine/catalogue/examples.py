@@ -1,4 +1,4 @@
-"""The example manifests that lie beside nodes: `examples/NODE_TYPE.json` in the folder of the node's module."""
+"""Example manifests of node types: `examples/NODE_TYPE.json` in the folder of the module that defines the node."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["describe_with_example", "example_params", "example_path"]
 
 
 def example_path(node_type: str, node_class: type[AnyNode]) -> Path | None:
-    """The file with an example of a node type, if there is one."""
+    """Return the path of a node type's example, or None if it has no example."""
     path = Path(inspect.getfile(node_class)).parent / "examples" / f"{node_type}.json"
     return path if path.is_file() else None
 
 
 def example_params(node_type: str, node_class: type[AnyNode]) -> Mapping[str, Any]:
-    """The parameters with which the example uses the node first; none without an example."""
+    """Return the parameters of the first node of this type in its example; empty without a usable example."""
     path = example_path(node_type, node_class)
     if path is None:
         return {}
@@ -34,5 +34,5 @@ def example_params(node_type: str, node_class: type[AnyNode]) -> Mapping[str, An
 
 
 def describe_with_example(node_type: str, node_class: type[AnyNode]) -> NodeFacts:
-    """Tell about a node class; where its defaults do not suffice, with its example's parameters."""
+    """Describe a node class, with the parameters of its example if its defaults do not suffice."""
     return describe(node_type, node_class, example_params(node_type, node_class))

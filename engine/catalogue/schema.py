@@ -1,7 +1,7 @@
-"""JSON Schema (draft 2020-12) of manifests and of nodes' parameters, for editors that complete and check as one types.
+"""JSON Schema (draft 2020-12) of manifests and of nodes' parameters, for editors that complete and check input.
 
-What a schema refuses, the validator refuses too. Not the other way round: cycles, unknown ids, kinds that do not fit,
-and what a node checks of its parameters together, a schema cannot say.
+A manifest that the schema refuses is refused by the validator too. The reverse does not hold: a schema cannot express
+cycles, unknown ids, kinds that do not match, or a node's checks of several parameters together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BOUNDS = {"above": "exclusiveMinimum", "at_least": "minimum", "at_most": "maxim
 
 
 def parameters_schema(node_class: type[AnyNode]) -> Schema:
-    """What `params` of a node may be, as an object."""
+    """Return the schema of a node's `params` as an object."""
     hints = parameter_types(node_class)
     fields = parameter_fields(node_class)
     schema: Schema = {
@@ -60,7 +60,7 @@ def _parameter(field: attrs.Attribute[Any], hint: Any) -> Schema:
 
 
 def _type(hint: Any) -> Schema:
-    """A type hint as a schema; what JSON has no word for allows anything."""
+    """Return the schema of a type hint; a type that JSON cannot express allows any value."""
     if hint in _PLAIN:
         return {"type": _PLAIN[hint]}
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -76,11 +76,11 @@ def _type(hint: Any) -> Schema:
 
 
 def manifest_schema(registry: Registry, caps: Caps | None = None) -> Schema:
-    """What a manifest's JSON may be, with the parameters of each node type.
+    """Return the schema of a manifest, with the parameters of each node type.
 
     Args:
       registry: Node type → class.
-      caps: How large a manifest may be.
+      caps: Limits on the size of a manifest.
     """
     caps = caps or Caps()
     return {
@@ -88,7 +88,7 @@ def manifest_schema(registry: Registry, caps: Caps | None = None) -> Schema:
         "title": "Headrace pipeline manifest",
         "type": "object",
         "properties": {
-            "$schema": {"type": ["string", "null"], "description": "where this schema is, for editors"},
+            "$schema": {"type": ["string", "null"], "description": "location of this schema, for editors"},
             "version": {"const": "v1"},
             "metadata": _fields(name=_text(), description=_text(), created_at=_text("ISO 8601")),
             "nodes": {"type": "array", "minItems": 1, "maxItems": caps.nodes, "items": _node(registry, caps)},
@@ -113,19 +113,19 @@ def _node(registry: Registry, caps: Caps) -> Schema:
     cpu = _fields(cores={"type": ["integer", "null"]}, arch=_text("x86_64 or aarch64, for example"))
     node = _fields(
         id=_id(caps),
-        node_type={"enum": list(registry), "description": "what kind of node it is"},
+        node_type={"enum": list(registry), "description": "type of the node"},
         params={"type": ["object", "string", "null"], "description": "its parameters, or a string that holds them"},
-        is_streaming=_flag("every node streams here, whatever this says"),
+        is_streaming=_flag("has no effect: every node streams"),
         capabilities=_fields(gpu=gpu, cpu=cpu, memory_gb=_number()),
-        host=_text("a preference"),
+        host=_text("preferred host; a hint"),
         runtime_hint=_text("unspecified, cpython, auto, …"),
-        is_output=_flag("return what it gives, although something follows it"),
+        is_output=_flag("return the node's output even if other nodes follow it"),
     )
     return {**node, "type": "object", "required": ["id", "node_type"], "allOf": _by_type(registry)}
 
 
 def _by_type(registry: Registry) -> list[Schema]:
-    """For each node type, what its `params` are."""
+    """Return a rule for each node type that sets the schema of `params`."""
     rules: list[Schema] = []
     for name, node_class in registry.items():
         needs = any(field.default is attrs.NOTHING for field in parameter_fields(node_class).values())
@@ -138,7 +138,7 @@ def _by_type(registry: Registry) -> list[Schema]:
 
 
 def _fields(**properties: Schema) -> Schema:
-    """An object of these, none of them needed; null is as good as not there."""
+    """Return the schema of an object with these optional properties; null is allowed in place of the object."""
     return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
 
 

@@ -1,4 +1,4 @@
-"""Draws a pipeline as text for others to lay out: Mermaid, which Markdown viewers show, and Graphviz's DOT."""
+"""Draw a pipeline as text for other programs to lay out: Mermaid, which Markdown viewers show, and Graphviz's DOT."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Box", "Drawing", "Line", "draw", "one_line", "to_dot", "to_mermaid"]
 
 @attrs.frozen
 class Box:
-    """A node.
+    """Box of one node.
 
     Attributes:
-      lines: What stands in it, the id first.
-      is_source: Chunks are sent to it.
-      is_output: What it gives is returned.
+      lines: Lines of text in the box, the id first.
+      is_source: Chunks are sent to the node.
+      is_output: The node's output is returned.
     """
 
     lines: tuple[str, ...]
@@ -30,7 +30,7 @@ class Box:
 
 @attrs.frozen
 class Line:
-    """A connection, by the places of its ends among the boxes; `label` says what travels on it."""
+    """Line of one connection, from box to box by their indices; `label` names the kinds that travel on it."""
 
     source: int
     target: int
@@ -39,7 +39,7 @@ class Line:
 
 @attrs.frozen
 class Drawing:
-    """What there is to draw; boxes are in topological order."""
+    """Content of a drawing; boxes are in topological order."""
 
     title: str
     boxes: Sequence[Box]
@@ -50,9 +50,9 @@ def draw(plan: Plan, figures: Mapping[str, NodeFigures] | None = None, title: st
     """Make a drawing of a plan.
 
     Args:
-      plan: What to draw.
-      figures: Node id → what it cost in a run; those that are there are shown.
-      title: The plan's name, if not given.
+      plan: Plan to draw.
+      figures: Node id → its costs in a run, shown in the node's box; may lack nodes.
+      title: Title of the drawing; by default the plan's name.
     """
     measured = figures or {}
     boxes = [
@@ -77,7 +77,7 @@ def _words(figures: NodeFigures | None) -> tuple[str, ...]:
 
 
 def to_mermaid(drawing: Drawing) -> str:
-    """Mermaid's flowchart: sources have round ends, nodes whose output is returned double sides."""
+    """Return a Mermaid flowchart; sources have round ends, and nodes whose output is returned have double sides."""
     return "\n".join(_mermaid(drawing)) + "\n"
 
 
@@ -93,13 +93,13 @@ def _mermaid(drawing: Drawing) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Mermaid's entities are HTML's, with # in place of &."""
+    """Escape text as Mermaid does: HTML entities with # in place of &."""
     named = {'"': "#quot;", "<": "#lt;", ">": "#gt;", "#": "#35;", "&": "#amp;", "`": "#96;"}
     return "".join(named.get(mark, mark) for mark in one_line(text))
 
 
 def to_dot(drawing: Drawing) -> str:
-    """Graphviz's language: sources are ellipses, nodes whose output is returned have double lines."""
+    """Return Graphviz DOT; sources are ellipses, and nodes whose output is returned have double outlines."""
     return "\n".join(_dot(drawing)) + "\n"
 
 
@@ -122,5 +122,5 @@ def _quoted(lines: Sequence[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without control characters, which an id may have, and which would break what is drawn."""
+    """Replace unprintable characters, which an id may contain and which would break the drawing."""
     return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)

@@ -1,8 +1,8 @@
-"""Lays a drawing out in layers, and draws it as SVG.
+"""Lay a drawing out in layers, and draw it as SVG.
 
-The method is Sugiyama's, in its simplest form: a box lies one layer to the right of the last that leads to it; a line
-that passes layers by gets a lane of its own in each; within a layer, boxes and lanes are ordered by where their
-neighbours are. Curves bend only between layers, so no line crosses a box, and no two boxes overlap.
+The method is Sugiyama's, in its simplest form. A box lies one layer to the right of the rightmost box that leads to it.
+A line that passes through layers gets its own lane in each. Within a layer, boxes and lanes are ordered by the
+positions of their neighbours. Curves bend only between layers, so no line crosses a box, and no two boxes overlap.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ __all__ = ["Layout", "Place", "lay_out", "to_svg"]
 
 CHARACTER, LINE_HEIGHT, PADDING = 7.3, 17.0, 10.0
 ACROSS, BETWEEN, MARGIN = 64.0, 22.0, 20.0
-"""Between layers, between the boxes of one, and around it all; pixels, as all measures here."""
+"""Gaps between layers, between the boxes of a layer, and around the drawing; in pixels, as all measures here."""
 SWEEPS = 4
 
 
 @attrs.define(eq=False)
 class Place:
-    """A box, or a lane for a line that passes by, where it lies.
+    """Place of a box in the layout, or of a lane for a line that passes through a layer.
 
     Attributes:
-      box: None of a lane.
-      x, y: Its left upper corner.
+      box: The box; None for a lane.
+      x, y: Upper left corner.
+      before: Places in the layer to the left that lead here.
+      after: Places in the layer to the right that this one leads to.
     """
 
     box: Box | None
@@ -45,17 +47,17 @@ class Place:
 
     @property
     def middle(self) -> float:
-        """Halfway down."""
+        """Vertical centre."""
         return self.y + self.height / 2
 
 
 @attrs.frozen
 class Layout:
-    """Where everything lies.
+    """Layout of a drawing.
 
     Attributes:
-      boxes: In the drawing's order.
-      ways: For each line, the places that it leads through, its ends among them.
+      boxes: Places of the boxes, in the drawing's order.
+      ways: For each line, the places that it passes through, including its two ends.
     """
 
     boxes: Sequence[Place]
@@ -65,7 +67,7 @@ class Layout:
 
 
 def lay_out(drawing: Drawing) -> Layout:
-    """Find a place for everything."""
+    """Place all boxes and lines of a drawing."""
     boxes = [_placed(box, layer) for box, layer in zip(drawing.boxes, _layers(drawing), strict=True)]
     layers: list[list[Place]] = [[] for _ in range(1 + max(place.layer for place in boxes))]
     for place in boxes:
@@ -90,12 +92,12 @@ def _placed(box: Box, layer: int) -> Place:
 
 
 def _columns(text: str) -> int:
-    """How wide it is in a font of equal widths; Chinese, for example, takes two columns a character."""
+    """Return the width of a text in columns of a monospaced font; a Chinese character, for example, takes two."""
     return sum(1 + (east_asian_width(mark) in "WF") for mark in text)
 
 
 def _way(source: Place, target: Place, layers: list[list[Place]]) -> list[Place]:
-    """From box to box, with a new lane in every layer between them."""
+    """Return the places from box to box, with a new lane in every layer between them."""
     lanes = [Place(None, layer) for layer in range(source.layer + 1, target.layer)]
     for lane in lanes:
         layers[lane.layer].append(lane)
@@ -107,7 +109,7 @@ def _way(source: Place, target: Place, layers: list[list[Place]]) -> list[Place]
 
 
 def _order(layers: list[list[Place]]) -> None:
-    """Order each layer by the mean rank of its neighbours on one side, to and fro."""
+    """Order each layer by the mean rank of its neighbours: of those to the left, then to the right, and so on."""
     rank = {id(place): float(i) for layer in layers for i, place in enumerate(layer)}
     for sweep in range(SWEEPS):
         forth = sweep % 2 == 0
@@ -122,7 +124,7 @@ def _order(layers: list[list[Place]]) -> None:
 
 
 def _spread(layers: list[list[Place]]) -> float:
-    """Give every place its corner: layers side by side, each in the middle of the height. The width of it all."""
+    """Set the corner of every place: layers side by side, each vertically centred. Return the total width."""
     heights = [sum(place.height for place in layer) + BETWEEN * (len(layer) - 1) for layer in layers]
     x = MARGIN
     for layer, height in zip(layers, heights, strict=True):
@@ -137,7 +139,7 @@ def _spread(layers: list[list[Place]]) -> float:
 
 
 def to_svg(drawing: Drawing) -> str:
-    """SVG: sources have round ends, nodes whose output is returned thick borders; lines of data alone are dashed."""
+    """Return SVG; sources have round ends, outputs have thick borders, and lines of only data are dashed."""
     return "\n".join(_svg(drawing, lay_out(drawing))) + "\n"
 
 
@@ -161,7 +163,7 @@ def _svg(drawing: Drawing, layout: Layout) -> Iterator[str]:
 
 
 def _curve(line: Line, way: Sequence[Place]) -> str:
-    """From right edge to left edge, level at both, and straight through each lane."""
+    """Draw a line from right edge to left edge, horizontal at both ends and straight through each lane."""
     steps = [f"M{way[0].x + way[0].width:.1f} {way[0].middle:.1f}"]
     for one, other in pairwise(way):
         from_x, to_x = one.x + one.width, other.x

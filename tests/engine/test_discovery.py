@@ -63,9 +63,9 @@ def test_a_file_gives_its_public_nodes_and_not_what_it_imports(tmp_path: Path) -
         ("raise SystemExit('enough')\n", "SystemExit: enough (mine.py, line 1)"),
         ("import nowhere_to_be_found\n", "No module named 'nowhere_to_be_found'"),
         ("from nodes.gain import Gain\n", "defines no class that derives from Node or Join"),
-        ("from nodes.contract import Node\nclass Bare(Node): pass\n", "Bare is no attrs class: put @attrs.define"),
+        ("from nodes.contract import Node\nclass Bare(Node): pass\n", "Bare is not an attrs class: put @attrs.define"),
         (GOOD.replace("times: int", "times: Inn"), "the type hints of Twice cannot be resolved: name 'Inn'"),
-        (GOOD.replace("times: int", "times: set[int]"), "Twice.times is set, which JSON has no word for"),
+        (GOOD.replace("times: int", "times: set[int]"), "Twice.times is set, which JSON cannot express"),
         (
             GOOD.replace("times: int", "times: dict[int, str | bytes]"),
             "Twice.times is an object, each value a string or bytes",
@@ -96,7 +96,7 @@ def test_two_files_of_one_name_are_two_modules_and_the_first_keeps_a_name(tmp_pa
     found = discover({}, [first, second], installed=())
     assert list(found.registry) == ["Twice", "Thrice", "Often"]
     assert found.origins["Twice"] == str(first)
-    assert [str(fault) for fault in found.faults] == [f"{second}: the name 'Twice' is taken: it is {first}'s"]
+    assert [str(fault) for fault in found.faults] == [f"{second}: the name 'Twice' is taken: it is from {first}"]
 
 
 def test_installed_nodes_are_found_by_their_entry_points() -> None:
