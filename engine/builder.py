@@ -1,4 +1,4 @@
-"""Deprecated import path of `engine.manifest.Pipeline`; it goes in the next version."""
+"""Deprecated import path of `engine.manifest.Pipeline`; it will be removed in the next version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.manifest.builder import Pipeline
 __all__ = ["Pipeline"]
 
 warnings.warn(
-    "engine.builder.Pipeline has become engine.manifest.Pipeline; import it from headrace",
+    "engine.builder.Pipeline is now engine.manifest.Pipeline; import it from headrace",
     DeprecationWarning,
     stacklevel=2,
 )

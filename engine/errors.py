@@ -1,7 +1,7 @@
-"""What can go wrong, one class per mistake, each carrying its facts.
+"""Errors of the engine: one class per mistake, each carrying its facts.
 
-The classes say what happened; their `category` says what a client may do about it. `transport.codec.errors` has the one
-table that turns a category into what the wire says.
+A class says what happened; its `category` says what a client may do about it. `transport.codec.errors` has the one
+table that maps a category to a wire error.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class EngineError(Exception):
     """Base of everything the engine reports to a client.
 
     Attributes:
-      message: For a person; says what was wrong, where, and what would be right.
-      node_id: The node concerned, or "".
-      sequence: The chunk concerned, or None.
-      context: Facts for a program; a JSON object.
-      stack_trace: Of a failed node or a bug; shown to clients only where the operator allows it.
+      message: Text for a person: the mistake, its place, and what would be right.
+      node_id: Id of the node concerned, or "".
+      sequence: Sequence number of the chunk concerned, or None.
+      context: Facts for a program, as a JSON object.
+      stack_trace: Traceback of a failed node or of a bug; shown to clients only if the operator allows it.
     """
 
     category: ClassVar[Category] = Category.INTERNAL
@@ -80,12 +80,12 @@ class EngineError(Exception):
         self.stack_trace = stack_trace
 
     def context_json(self) -> str:
-        """The context as JSON text, "" when there is none; what JSON cannot hold is shown by its repr."""
+        """Return the context as JSON text, "" if it is empty; a value that JSON cannot express becomes its repr."""
         return json.dumps(self.context, default=repr) if self.context else ""
 
 
 class Fault:
-    """One fault of a manifest: where (`nodes[2].params.gain_db`) and what."""
+    """One fault of a manifest: its path, such as `nodes[2].params.gain_db`, and a message."""
 
     __slots__ = ("message", "path")
 
@@ -100,7 +100,7 @@ class Fault:
 
 
 class ManifestInvalid(EngineError):
-    """The manifest has faults; all of them are here."""
+    """The manifest has faults; `faults` lists all of them."""
 
     category = Category.VALIDATION
 
@@ -114,7 +114,7 @@ class ManifestInvalid(EngineError):
 
 
 class ProtocolMisuse(EngineError):
-    """A message that has no meaning at this point: no manifest first, a second one, an empty request."""
+    """A message came that is not allowed at this point: no manifest first, a second manifest, or an empty request."""
 
     category = Category.VALIDATION
 
@@ -126,35 +126,35 @@ class VersionNotSupported(EngineError):
 
 
 class SessionClosed(EngineError):
-    """A chunk or command was offered to a session that takes no more."""
+    """A chunk or command was offered to a session that accepts no more."""
 
     category = Category.VALIDATION
 
 
 class ChunkRefused(EngineError):
-    """A chunk is not taken: the answer names the fact, and the session goes on."""
+    """The chunk was not taken into the session: the answer says why, and the session continues."""
 
     category = Category.VALIDATION
 
 
 class UnknownSource(ChunkRefused):
-    """The chunk addresses a node that is not there, or is not a source."""
+    """The chunk addresses a node that does not exist or is not a source."""
 
 
 class DuplicateChunk(ChunkRefused):
-    """This source gave a chunk of this number before."""
+    """The source has already sent a chunk of this number, or of a higher one where its numbers must rise."""
 
 
 class LateChunk(ChunkRefused):
-    """The row of this number has gone already."""
+    """The row of this number has already entered the graph, or was given up."""
 
 
 class SequenceJump(ChunkRefused):
-    """The number is further ahead than a jump may be."""
+    """The sequence number is further ahead of the expected one than a jump may be."""
 
 
 class SourceTooFarAhead(ChunkRefused):
-    """Data chunks have taken all the room that waits for audio."""
+    """Data chunks that wait for audio hold all credits except the one kept for audio."""
 
 
 class SamplesLimitExceeded(ChunkRefused):
@@ -164,13 +164,13 @@ class SamplesLimitExceeded(ChunkRefused):
 
 
 class MemoryLimitExceeded(ChunkRefused):
-    """The chunk, or what a node made of it, does not fit the session's memory limit."""
+    """The chunk, or the output that a node made of it, does not fit into the session's memory limit."""
 
     category = Category.RESOURCE_LIMIT
 
 
 class NodeRefused(EngineError):
-    """A node refused a chunk; other branches kept theirs and the session goes on."""
+    """A node rejected a chunk; the other branches processed it, and the session continues."""
 
     category = Category.NODE_EXECUTION
 
@@ -188,7 +188,7 @@ class TimeLimitExceeded(EngineError):
 
 
 class AtCapacity(EngineError):
-    """The service takes no more of this now."""
+    """A limit on sessions, calls or connections has been reached; the same request may succeed later."""
 
     category = Category.AT_CAPACITY
 
@@ -198,7 +198,7 @@ class InternalFault(EngineError):
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """The exceptions in a group, and in the groups within it."""
+    """Return the exceptions of a group and of all groups nested in it."""
     found: list[BaseException] = []
     for each in group.exceptions:
         found.extend(leaves(each) if isinstance(each, BaseExceptionGroup) else [each])

@@ -13,9 +13,9 @@ _TOP = 2400
 
 
 class LatencyHistogram:
-    """Counts latencies from 1 us up, in log-spaced buckets: percentiles are within 1 %, maximum and mean exact.
+    """Histogram of latencies in log-spaced buckets; percentiles are within 1 %, maximum and mean are exact.
 
-    There are at most about 2,400 buckets (1 us to 6 hours), and only those that are hit take memory.
+    There are at most about 2,400 buckets, from 1 us to 6 hours, and only those in use take memory.
     """
 
     __slots__ = ("_buckets", "max_ms", "total_ms")
@@ -26,7 +26,7 @@ class LatencyHistogram:
         self.max_ms = 0.0
 
     def record(self, ms: float) -> None:
-        """Count one latency, in milliseconds."""
+        """Record one latency, in milliseconds."""
         bucket = int(math.log2(ms / _FLOOR_MS) / _GROWTH) if ms > _FLOOR_MS else 0
         self._buckets[bucket if bucket < _TOP else _TOP] += 1
         self.total_ms += ms
@@ -35,16 +35,16 @@ class LatencyHistogram:
 
     @property
     def count(self) -> int:
-        """How many have been counted."""
+        """Number of recorded latencies."""
         return sum(self._buckets.values())
 
     @property
     def average_ms(self) -> float:
-        """Mean; 0 when nothing has been counted."""
+        """Mean of the recorded latencies; 0 if there are none."""
         return self.total_ms / (self.count or 1)
 
     def percentiles(self, *shares: float) -> list[float]:
-        """The latencies that these shares (0 to 1, rising) of all stay within; 0 when nothing has been counted."""
+        """Return the percentiles of these shares (0 to 1, rising), in milliseconds; 0 if nothing was recorded."""
         found: list[float] = []
         seen, count = 0, self.count
         for bucket in sorted(self._buckets):

@@ -1,4 +1,4 @@
-"""What a session may use: what clients ask, clamped to what the service allows."""
+"""Limits and options of a session: requested by the client, clamped to the maxima of the service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 MAX_SEQUENCE = 2**64 - 1
 MAX_DATA_BYTES = 1 << 20
-"""JSON text of one data item."""
+"""Longest JSON text of one data item."""
 
 
 @attrs.frozen
@@ -27,9 +27,10 @@ class ResourceLimits:
     """Limits of one session; in a request, 0 asks for the default.
 
     Attributes:
-      max_memory_bytes: Accounted bytes, that is buffers in flight and what nodes report.
-      max_timeout_ms: From a row's entering the graph to the last sink's packet; of a one-shot call, the whole of it.
-      max_audio_samples: Samples over all channels in one chunk; of a one-shot call, in one input.
+      max_memory_bytes: Accounted bytes: buffers in flight plus the memory that nodes report.
+      max_timeout_ms: Time from a row's entry into the graph to the last sink's packet; in a one-shot call, the time
+        of the whole call.
+      max_audio_samples: Samples over all channels in one chunk; in a one-shot call, in one input.
     """
 
     max_memory_bytes: int = 0
@@ -37,7 +38,7 @@ class ResourceLimits:
     max_audio_samples: int = 0
 
     def clamped(self, maxima: ResourceLimits) -> ResourceLimits:
-        """These limits with the defaults filled in, and none above the maxima."""
+        """Return these limits with the defaults filled in and none above the maxima."""
         return ResourceLimits(
             min(self.max_memory_bytes or DEFAULT_LIMITS.max_memory_bytes, maxima.max_memory_bytes),
             min(self.max_timeout_ms or DEFAULT_LIMITS.max_timeout_ms, maxima.max_timeout_ms),
@@ -50,7 +51,7 @@ DEFAULT_MAXIMA = ResourceLimits(1_000_000_000, 30_000, 100_000_000)
 
 
 class Overflow(enum.Enum):
-    """What happens to a chunk that finds the session full."""
+    """Policy for a chunk that arrives when the session is full."""
 
     BLOCK = "block"
     DROP_OLDEST = "drop oldest"
@@ -59,17 +60,18 @@ class Overflow(enum.Enum):
 
 @attrs.frozen
 class SessionOptions:
-    """How a session treats its chunks; in a request, 0 asks for the default.
+    """Options of one session; in a request, 0 asks for the default.
 
     Attributes:
-      input_capacity: Chunks and flushes that may be under way at once, from being read to their response's being
-        handed over: the session's credits (default 32, at most 1024).
-      reorder_window: Rows that may wait for a hole to fill (default 16, at most 1024).
-      reorder_timeout_ms: How long a row waits for a source that has not given its chunk (default 200, at most 60,000).
-      overflow: Whether a full session makes the client wait or drops.
-      max_age_ms: A row that has waited longer than this to enter the graph is dropped; 0 is never.
-      metrics_interval_ms: Between periodic metrics (default 1000, at least 50).
-      lean: Results without per-node maps.
+      input_capacity: The session's credits: chunks and flushes that may be under way at once, from being read until
+        their response is handed over (default 32, at most 1024).
+      reorder_window: Rows that may wait for a missing number (default 16, at most 1024).
+      reorder_timeout_ms: Longest time that a row waits for a source that has not sent its chunk (default 200, at most
+        60,000).
+      overflow: A full session makes the client wait, or drops chunks.
+      max_age_ms: Rows that have waited longer than this to enter the graph are dropped; 0 means never.
+      metrics_interval_ms: Time between periodic metrics (default 1000, at least 50).
+      lean: Send results without the per-node maps.
     """
 
     input_capacity: int = 0
@@ -82,7 +84,7 @@ class SessionOptions:
 
 
 def clamp_options(options: SessionOptions) -> SessionOptions:
-    """The options with defaults filled in, and none beyond its bounds."""
+    """Return the options with the defaults filled in and none beyond its bounds."""
     return attrs.evolve(
         options,
         input_capacity=min(options.input_capacity or 32, 1024),

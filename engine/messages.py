@@ -1,7 +1,7 @@
-"""What crosses the engine's borders: chunks in; results, errors and metrics out.
+"""Messages that cross the engine's borders: chunks in; results, errors and metrics out.
 
-`Chunk` comes from the codec or from a library user. A `Result` is made of a row that has run through the graph.
-Times are seconds of `time.perf_counter`, unless their name says otherwise.
+A `Chunk` comes from the codec or from a library user. A `Result` is made from a row that has run through the graph.
+Times are seconds of `time.perf_counter` unless their name says otherwise.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = [
 ]
 
 
-@attrs.define  # not frozen: one is made for every chunk, and a frozen class takes three times as long to fill
+@attrs.define  # not frozen: one is made for every chunk, and a frozen instance takes three times as long to fill
 class Chunk:
-    """One chunk of one source; not to be changed.
+    """One chunk of one source. Do not change it.
 
     Attributes:
-      item: Audio or data. An audio item's `start` is given by the session.
-      sequence: 0 to 2^64 - 1; rises by one from chunk to chunk, shared by all sources.
-      source: The source node's id; "" where the pipeline has just one source.
-      timestamp_ms: Capture time, echoed in the result; 0 is none.
-      received_at: When its bytes had been read.
-      parse_s: What parsing it took.
+      item: Audio or data. The session sets the `start` of an audio item.
+      sequence: Number of the row, 0 to 2^64 - 1; rises by one from chunk to chunk, and all sources share the numbers.
+      source: Id of the source node; "" is enough if the pipeline has only one source.
+      timestamp_ms: Capture time, echoed in the result; 0 means none.
+      received_at: Time at which its bytes had been read.
+      parse_s: Time spent on parsing it.
       data_bytes: Length of a data item's JSON text, for the accounts.
       nbytes: Accounted bytes.
     """
@@ -59,12 +59,12 @@ class Chunk:
 
 @attrs.frozen
 class BadChunk:
-    """A chunk that could not be made sense of at the border; it is answered and counted like any that is refused.
+    """A chunk that could not be parsed at the border; it is answered and counted like any other refused chunk.
 
     Attributes:
-      error: What is wrong with it.
-      sequence: Its number, which is then no hole; None if even that is unknown.
-      source: The node it was for.
+      error: Reason for the refusal.
+      sequence: Its number, which then does not count as missing; None if it could not be read either.
+      source: Id of the source node that it addressed.
     """
 
     error: ChunkRefused
@@ -73,12 +73,12 @@ class BadChunk:
 
     @property
     def nbytes(self) -> int:
-        """It is not kept."""
+        """Always 0, because it is not kept."""
         return 0
 
 
 class NodeStatus(enum.Enum):
-    """What became of a node in a row."""
+    """Outcome of one node in one row."""
 
     SUCCESS = "success"
     SKIPPED = "skipped"
@@ -86,7 +86,7 @@ class NodeStatus(enum.Enum):
 
 
 class Status(enum.Enum):
-    """What became of a row, or of a whole call."""
+    """Outcome of a row, or of a whole one-shot call."""
 
     SUCCESS = "success"
     PARTIAL_SUCCESS = "partial success"
@@ -95,7 +95,7 @@ class Status(enum.Enum):
 
 @attrs.define  # not frozen, like Chunk
 class Output:
-    """What one node gives back in one result, joined; not to be changed."""
+    """Output of one node in one result, its items joined. Do not change it."""
 
     audio: Audio | None = None
     data: Data | None = None
@@ -103,10 +103,10 @@ class Output:
 
 @attrs.frozen
 class NodeOutcome:
-    """What became of one node: in one row, or in a whole call.
+    """Outcome of one node, in one row or in a whole one-shot call.
 
     Attributes:
-      metadata: Where and on what it ran, as JSON text.
+      metadata: Host, Python runtime and placement of the node, as JSON text.
     """
 
     node_id: str
@@ -117,16 +117,16 @@ class NodeOutcome:
 
 @attrs.define
 class NodeFigures:
-    """What one node cost: in one row, or since the session began.
+    """Costs of one node, in one row or since the session began.
 
     Attributes:
-      run_ms: In `process` and `finish`, wall clock.
-      queue_ms: Packets waited this long for the node.
-      max_run_ms: The longest single row.
-      chunks: Rows that gave it something to do.
-      samples: Taken in, over all channels.
-      memory_bytes: As the node reports.
-      custom_metrics: As the node reports, JSON text; "" is none.
+      run_ms: Wall-clock time in `process` and `finish`.
+      queue_ms: Time that packets waited for the node.
+      max_run_ms: Longest run of a single row.
+      chunks: Rows in which the node had something to do.
+      samples: Samples received, over all channels.
+      memory_bytes: Memory that the node reports.
+      custom_metrics: Metrics that the node reports, as JSON text; "" if there are none.
     """
 
     run_ms: float = 0.0
@@ -140,21 +140,21 @@ class NodeFigures:
 
 @attrs.define  # not frozen, like Chunk
 class Result:
-    """What a row gives back; not to be changed.
+    """Result of one row. Do not change it.
 
     Attributes:
-      sequence: The row's number; of a flush, the last row's, or None if there was none.
-      flush: It answers a FLUSH or CLOSE and has the nodes' tails.
-      outputs: Node id → what it gave; sinks and `is_output` nodes that gave something.
-      items: Node id → the same, before they were joined.
-      errors: One for each node that refused this row; they precede the result on the wire.
-      status: SUCCESS if every node did something, else PARTIAL_SUCCESS.
-      nodes: One outcome per node in topological order; empty when lean.
-      figures: Node id → figures of this row; empty when lean.
-      wall_ms: From the first chunk's having been read until this was made.
-      cpu_ms: Thread CPU time of its way through the graph: the nodes, and what the engine does between them.
+      sequence: Number of the row; for a flush, that of the last row, or None if there was none.
+      flush: It answers a FLUSH or CLOSE and carries the nodes' tails.
+      outputs: Node id → joined output, of the sinks and `is_output` nodes that emitted something.
+      items: Node id → the same output as separate items.
+      errors: One error for each node that rejected this row; they precede the result on the wire.
+      status: SUCCESS if every node had something to do and none rejected the row, else PARTIAL_SUCCESS.
+      nodes: One outcome per node, in topological order; empty in a lean session.
+      figures: Node id → costs in this row; empty in a lean session.
+      wall_ms: Time from the reading of the row's first chunk until this result was made.
+      cpu_ms: Thread CPU time of the row's way through the graph: the nodes, and the engine's work between them.
       memory_bytes: Highest accounted bytes of the session so far.
-      parse_ms: Parsing this row's chunks.
+      parse_ms: Time spent on parsing this row's chunks.
       timestamp_ms: Capture time of the row's first chunk.
     """
 
@@ -175,7 +175,7 @@ class Result:
 
 @attrs.frozen
 class Ready:
-    """What a session tells as soon as it can take chunks."""
+    """First message of a session, sent as soon as it can accept chunks."""
 
     session_id: str
     max_delay_ms: float
@@ -185,11 +185,11 @@ class Ready:
 
 @attrs.frozen
 class SessionMetrics:
-    """A session's account of itself: periodic, and once more, `final`, at its end.
+    """Metrics of a session: sent periodically, and once more with `final` at its end.
 
-    The ledger: `received = accepted + refused`, and in the end
-    `accepted = delivered + rejected + dropped + cancelled`. Latencies run from a chunk's having been read to its
-    response's having been handed over; percentiles are within 1 %.
+    The counters balance: `received = accepted + refused`, and at the end
+    `accepted = delivered + rejected + dropped + cancelled`. A latency is the time from the reading of a chunk until
+    its response is handed over; percentiles are within 1 %.
     """
 
     session_id: str

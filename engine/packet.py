@@ -1,10 +1,10 @@
-"""Deprecated import path of `engine.messages`; it goes in the next version."""
+"""Deprecated import path of `engine.messages`; it will be removed in the next version."""
 
 from __future__ import annotations
 
 import warnings
 
-from engine.messages import *  # noqa: F403 - the names that stood here
+from engine.messages import *  # noqa: F403 - all names that this module used to have
 from engine.messages import __all__ as __all__
 
-warnings.warn("engine.packet has become engine.messages; import from headrace", DeprecationWarning, stacklevel=2)
+warnings.warn("engine.packet is now engine.messages; import from headrace", DeprecationWarning, stacklevel=2)

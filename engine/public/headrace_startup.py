@@ -1,7 +1,6 @@
-"""Start-up: check that Python finds our packages and no others of their names, then import and run a command.
+"""Start-up: check that Python finds our packages and not others of the same names, then import and run a command.
 
-A module of its own, with imports of the standard library alone, because it runs before any of our packages is imported,
-`headrace` included.
+It imports only the standard library, because it runs before any of our packages is imported, `headrace` included.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ _INTERRUPTED = 130
 
 
 class ShadowedPackage(ImportError):
-    """Another module or package hides one of Headrace's own."""
+    """Another module or package hides one of Headrace's packages."""
 
 
 def require_own_packages() -> None:
     """Check that no file on the path hides one of our packages.
 
     Raises:
-      ShadowedPackage: one does; the message says which, and what to rename.
+      ShadowedPackage: a file does; the message says which, and what to rename.
     """
     here = Path(__file__).resolve().parent
     home = here if (here / "engine").is_dir() else here.parents[1]  # installed, or in a checkout
@@ -42,7 +41,7 @@ def require_own_packages() -> None:
 
 
 def _file_of(name: str) -> Path | None:
-    """The file that `import name` gives or would give; None if there is none, as for a folder without `__init__.py`."""
+    """Return the file that `import name` would load or has loaded; None without one, as for a namespace package."""
     module = sys.modules.get(name)
     spec = importlib.util.find_spec(name) if module is None else module.__spec__
     origin = getattr(module, "__file__", None) if spec is None else spec.origin
@@ -58,20 +57,20 @@ def start(module: str, prog_name: str) -> None:
     """Import a command's module and run its `main`; never returns.
 
     Args:
-      module: Where `main`, a click command, is.
-      prog_name: The command as its help shows it.
+      module: Module whose `main` is a click command.
+      prog_name: Name of the command in its help.
     """
     try:
         require_own_packages()
         main = importlib.import_module(module).main
     except ShadowedPackage as error:
-        sys.exit(_said(f"Error: {error}", _USAGE))
-    except KeyboardInterrupt:  # imports take a moment: there is nothing to clean up yet
-        sys.exit(_said("Interrupted.", _INTERRUPTED))
+        sys.exit(_print_error(f"Error: {error}", _USAGE))
+    except KeyboardInterrupt:  # imports take a moment; there is nothing to clean up yet
+        sys.exit(_print_error("Interrupted.", _INTERRUPTED))
     main(prog_name=prog_name)
 
 
-def _said(text: str, exit_code: int) -> int:
+def _print_error(text: str, exit_code: int) -> int:
     print(text, file=sys.stderr)
     return exit_code
 

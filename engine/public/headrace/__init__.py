@@ -1,24 +1,24 @@
-"""Headrace's public names: pipelines over live audio, in this process or on a server, and nodes of your own.
+"""Public names of Headrace: pipelines over live audio, in this process or on a server, and base classes for nodes.
 
     from headrace import BUILTIN, Audio, Chunk, connect, manifest_from_dict, open_session
 
-These names are stable; everything behind them may move. A name is imported when it is first used, so that
-`import headrace` is quick and loads neither a node nor the server.
+These names are stable; the modules behind them may change. A name is imported when it is first used, so that
+`import headrace` is quick and loads neither the nodes nor the server.
 
-Nodes: `Audio` and `Data` go from node to node. Derive from `Node`, or from `Join` for several inputs; `parameter`
-declares a parameter, `Kind` names what a node takes and gives, `To` addresses one downstream node, `InvalidInput`
-refuses an item, and `check_node` runs the conformance kit.
+Nodes: `Audio` and `Data` travel from node to node. Derive from `Node`, or from `Join` to see several inputs together;
+`parameter` declares a parameter, `Kind` names the kinds of item that a node takes and gives, `To` addresses one
+downstream node, `InvalidInput` rejects an item, and `check_node` runs the conformance kit.
 
 Pipelines: `Manifest`, with `load_manifest`, `manifest_from_dict`, `manifest_from_json` and `manifest_to_json`;
-`Pipeline` builds one in Python; `BUILTIN` maps the node types that come with Headrace.
+`Pipeline` builds one in Python; `BUILTIN` maps the node types that come with Headrace to their classes.
 
-Sessions: `open_session` gives a `Session` in this process. `connect` and `reconnecting` reach a server, whose `Client`
-opens a `RemoteSession`, to be used in the same way; `ClientTls` secures the connection. `Chunk` goes in; `Result`,
-`SessionMetrics` and errors come out. `ResourceLimits` and `SessionOptions` set bounds, and `Overflow` says what happens
-to chunks beyond them.
+Sessions: `open_session` opens a `Session` in this process. `connect` and `reconnecting` reach a server; their `Client`
+opens a `RemoteSession`, which is used in the same way. `ClientTls` secures the connection. `Chunk` goes in; `Result`,
+`SessionMetrics` and errors come out. `ResourceLimits` and `SessionOptions` set bounds, and `Overflow` is the policy for
+chunks beyond them.
 
-Errors: `EngineError` is the base of all that a session reports; `RemoteError` is one that a server reported, `RpcError`
-one of the connection.
+Errors: `EngineError` is the base of all errors that a session reports; `RemoteError` is an error that a server
+reported, `RpcError` an error of the connection.
 """
 
 from __future__ import annotations
@@ -122,11 +122,11 @@ _HOMES = {
     "nodes.registry": ("BUILTIN",),
     "transport.client": ("Client", "ClientTls", "RemoteError", "RemoteSession", "RpcError", "connect", "reconnecting"),
 }  # fmt: skip
-"""Module → the names that it gives to this one; a test holds it against the imports above."""
+"""Module → its public names; a test compares it with the imports above."""
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-if not TYPE_CHECKING:  # else a type checker would take any name to be here
+if not TYPE_CHECKING:  # otherwise a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         """Import a public name when it is first used."""
