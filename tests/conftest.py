@@ -1,4 +1,4 @@
-"""For all tests: none fails by how long its examples take, on however busy a machine."""
+"""Hypothesis settings for all tests: no test fails because its examples are slow on a busy machine."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def wh_docstrings(source: str) -> Iterator[tuple[int, str]]:
-    """Find the docstrings of a module that begin with a wh-clause, those of attributes and constants among them.
+    """Yield the docstrings of a module that begin with a wh-clause, including those of attributes and constants.
 
-    Returns:
-      (line, first line of the docstring) of each.
+    Yields:
+      (line number, first line of the docstring) of each.
     """
     for node in ast.walk(ast.parse(source)):
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

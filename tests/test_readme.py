@@ -1,4 +1,4 @@
-"""What the README says works when pasted: its manifest, its Python, its figures' commands."""
+"""Test that the README examples work when pasted: manifests, Python, and the commands behind the figures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def block(name: str, kind: str = "run") -> str:
 
 
 def run(source: str, folder: Path) -> str:
-    """Run it as a user would who has pasted it into a file elsewhere."""
+    """Run source as a user would after pasting it into a file elsewhere; return its output."""
     file = folder / "pasted.py"
     file.write_text(source, encoding="utf-8")
     done = subprocess.run(
@@ -106,7 +106,7 @@ def test_the_grpcio_example_runs_against_a_server(tmp_path: Path) -> None:
     with ServerProcess() as server:
         lines = run(block("grpcio").replace("127.0.0.1:50051", server.address), tmp_path).splitlines()
     results = [json.loads(line.partition(" ")[2]) for line in lines]
-    assert len(results) == 51  # and the flush
+    assert len(results) == 51  # 50 chunks and the flush
     assert "".join(result["decisions"] for result in results) == "0" * 33
 
 

@@ -1,4 +1,4 @@
-"""Manifests built in Python are those that JSON gives, and have the same faults."""
+"""Test that manifests built in Python equal those from JSON, and have the same faults."""
 
 from __future__ import annotations
 

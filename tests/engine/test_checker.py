@@ -1,4 +1,4 @@
-"""From a manifest to a plan: every rule, singly and together, each fault at its path."""
+"""Test the checker: every rule alone and together, each fault at its path, and the plan of a valid manifest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MACHINE = Machine(cores=4, arch="x86_64", memory_gb=8.0, gpus={"cuda": 6.0})
 
 @attrs.define(eq=False, slots=False)
 class Knobs(Probe):
-    """Has a parameter of every sort."""
+    """Node with a required parameter, a bounded one and one with choices."""
 
     level: int = parameter(help="needed", at_least=0, at_most=9)
     gain: float = parameter(1.0, help="optional", above=0)
@@ -40,7 +40,7 @@ class Lagging(Probe):
 
 
 class Pair(Probe):
-    """Wants two upstream nodes."""
+    """Node that requires two upstream nodes."""
 
     def connect(self, upstreams: Sequence[str]) -> None:
         if len(upstreams) != 2:
@@ -48,7 +48,7 @@ class Pair(Probe):
 
 
 class Slip(Probe):
-    """A node author's mistake."""
+    """Node with a bug in `connect`."""
 
     def connect(self, upstreams: Sequence[str]) -> None:
         raise KeyError("slip")
@@ -69,7 +69,7 @@ def plan(manifest: Manifest, kinds: Kinds | None = None, **caps: int) -> Plan:
 
 
 def faults(manifest: Manifest, **caps: int) -> list[str]:
-    """All faults as text; whatever was built is closed, once."""
+    """Return all faults as text, and check that every node built was closed once."""
     kinds = new_kinds()
     with pytest.raises(ManifestInvalid) as caught:
         plan(manifest, kinds, **caps)
@@ -295,7 +295,7 @@ def _is_refused(manifest: Manifest) -> bool:
     return False
 
 
-# ---- what a plan is --------------------------------------------------------------------------
+# ---- plans -----------------------------------------------------------------------------------
 
 
 def test_nodes_are_in_topological_order_and_know_their_edges() -> None:
@@ -355,7 +355,7 @@ def test_where_a_node_runs_is_told() -> None:
     made.close()
 
 
-# ---- any garbage -----------------------------------------------------------------------------
+# ---- garbage ---------------------------------------------------------------------------------
 
 NAME = st.sampled_from(["", "a", "b", "c", "ü" * 70, "\ud800"])
 TYPE = st.sampled_from(["Pass", "Hear", "Read", "Knobs", "Meet", "Slip", "Nope", ""])
@@ -411,7 +411,7 @@ GARBAGE = st.one_of(
 @settings(max_examples=300)
 @given(GARBAGE)
 def test_garbage_is_a_fault_and_never_an_exception(garbage: Any) -> None:
-    """Nothing but `ManifestInvalid` comes of any dict, and then with at least one fault; its message can be sent."""
+    """Any dict makes a plan or raises `ManifestInvalid`, with at least one fault and a message that can be encoded."""
     kinds = new_kinds()
     try:
         made = plan(manifest_from_dict(garbage), kinds)

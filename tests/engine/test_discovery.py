@@ -1,4 +1,4 @@
-"""Nodes that do not come with Headrace: what is found, and what is said of that which cannot be used."""
+"""Test the discovery of nodes that do not come with Headrace, and the faults of plugins that cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawings: all there is stands in them, in every language; in SVG nothing lies on anything else."""
+"""Test drawings: complete in Mermaid, DOT and SVG, safe with any id, and without overlaps in SVG."""
 
 from __future__ import annotations
 

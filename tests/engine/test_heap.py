@@ -1,4 +1,4 @@
-"""What large blocks leave behind when they are free again; in a process of its own, whose heap nobody else has used."""
+"""Test that large blocks, once freed, go back to the system; in a separate process, whose heap is unused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from engine.serve.heap import LARGE_BYTES
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
 
 ROOT = Path(__file__).parents[2]
 BLOCKS, MB = 8, 1_000_000
@@ -38,7 +38,11 @@ print(told, peak - before, resident() - before)
 
 
 def growth(**environment: str) -> tuple[bool, int, int]:
-    """Whether the allocator was told, and by how many bytes memory grew: with large blocks, and when they are free."""
+    """Run `CHILD` in a process with this environment.
+
+    Returns:
+      (True if the allocator accepted the settings, growth of memory in bytes while the blocks exist, and after that).
+    """
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run(
         [sys.executable, "-c", CHILD],

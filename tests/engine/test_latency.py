@@ -1,4 +1,4 @@
-"""The latency histogram: percentiles within 1 %, maximum and mean exact, memory bounded."""
+"""Test the latency histogram: percentiles within 1 %, maximum and mean exact, memory bounded."""
 
 from __future__ import annotations
 

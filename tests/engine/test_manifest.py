@@ -1,4 +1,4 @@
-"""A manifest's shape, from dicts and JSON: what it may look like, and where it does not."""
+"""Test the shape of manifests from dicts, JSON and files: every field is read, and every fault has its path."""
 
 from __future__ import annotations
 

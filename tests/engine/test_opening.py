@@ -1,4 +1,4 @@
-"""A library is loaded off the event loop, once."""
+"""Test that a node's library is loaded off the event loop, once."""
 
 from __future__ import annotations
 

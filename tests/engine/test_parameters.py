@@ -1,4 +1,4 @@
-"""A node's parameters from outside: types and bounds, every fault at its path, before anything is built."""
+"""Test the check of node parameters: types and bounds, every fault at its path, before a node is built."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Nodes in threads: what becomes of a call that nobody waits for any more.
+"""Test nodes in threads, abandoned calls above all, and the watchdog for inline nodes.
 
-A call is made to block by a `threading.Event`, which each test sets at its end. Time is virtual: it stands still
-unless a test moves it, so a blocked thread takes no time.
+A `threading.Event` blocks a call until the test sets it. Time is virtual: it stands still unless a test moves it, so a
+blocked thread takes no time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from tests.engine.harness import (
 
 
 class Owner:
-    """Whose work runs in a thread."""
+    """Owner of work that runs in a thread; counts its closes."""
 
     def __init__(self) -> None:
         self.abandoned = False
@@ -57,13 +57,13 @@ class Owner:
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    """Let the loop turn until something that a thread does has happened."""
+    """Run the event loop until something that a thread does has happened."""
     while not happened():
         await trio.lowlevel.checkpoint()
 
 
 async def abandon(threads: Threads, gate: threading.Event, owner: Owner) -> None:
-    """Start a call that blocks on `gate`, and give it up."""
+    """Start a call that blocks on `gate`, and abandon it."""
     entered = threading.Event()
 
     def work() -> None:
@@ -133,7 +133,7 @@ async def test_no_more_calls_run_at_once_than_there_are_slots() -> None:
         with lock:
             running += 1
             most = max(most, running)
-        gate.wait(60)  # two have to be here together
+        gate.wait(60)  # passes only when two calls are here together
         with lock:
             running -= 1
 
@@ -197,7 +197,7 @@ async def test_the_list_of_abandoned_calls_is_bounded() -> None:
 
 @attrs.define(eq=False, slots=False)
 class Slow(Probe):
-    """In a thread: waits for the gate at 0; refuses 3, fails at `fatal`."""
+    """Node in a thread that waits for the gate at 0, rejects 3, and fails at `fatal`."""
 
     placement = "thread"
     gate: ClassVar[threading.Event]
@@ -218,7 +218,7 @@ class Slow(Probe):
 async def test_rows_that_wait_go_in_one_call_each_with_its_own_end(
     mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, fatal: int
 ) -> None:
-    """Row 0 is in a call of its own; meanwhile nine come, and make the second: 3 is refused, what follows is not."""
+    """Row 0 is alone in the first call; meanwhile nine rows and the flush arrive for the second; only 3 is rejected."""
     monkeypatch.setattr(placement, "BATCH_S", 600.0)
     calls: list[int] = []
     plain = Threads.run
@@ -406,7 +406,7 @@ async def test_a_node_that_takes_too_long_ends_the_session_with_an_error_that_na
 
 
 async def test_a_stall_of_the_loop_counts_for_100_ms_at_most(mock_clock: MockClock) -> None:
-    """The clock leaps by an hour, as if a stranger's node had held the loop: no limit of ours is over."""
+    """The clock leaps by an hour, as if another session's node had held the loop; no time limit is exceeded."""
     kinds = Kinds()
     limits = ResourceLimits(max_timeout_ms=1_000)
     async with open_session(wire("stuck", stuck="Stuck"), registry=kinds, limits=limits) as session:

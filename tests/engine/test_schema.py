@@ -1,4 +1,4 @@
-"""The JSON Schemas: every example fits, and what a schema refuses the validator refuses too."""
+"""Test the JSON Schemas: every example fits, and the validator refuses whatever a schema refuses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXAMPLES = {
 
 @attrs.define
 class Everything(Node):
-    """Has a parameter of every kind."""
+    """Node with a parameter of every kind."""
 
     name: str = parameter(help="required")
     count: int = parameter(1, help="whole", at_least=1, at_most=9)
@@ -51,7 +51,7 @@ CHECK_ALL = Draft202012Validator(manifest_schema(REGISTRY))
 
 
 def valid(manifest: Any, registry: Any = REGISTRY) -> bool:
-    """Whether the validator takes it."""
+    """Return True if the validator accepts a manifest."""
     try:
         make_plan(manifest_from_dict(manifest), registry).close()
     except ManifestInvalid:
@@ -132,7 +132,7 @@ VALUES = st.recursive(
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) within a JSON value."""
+    """Return every (container, key) within a JSON value."""
     keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
 

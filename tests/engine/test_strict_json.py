@@ -1,4 +1,4 @@
-"""JSON: whatever the text, plain values or a message that says what is wrong and where; of values, the text."""
+"""Test strict JSON: any text gives plain values or an error that names the fault; values are serialized."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_any_text_gives_a_value_or_a_message(text: str) -> None:
 
 
 def test_the_parser_never_meets_its_own_recursion_limit() -> None:
-    """64 levels have to fit, however deep the caller stands."""
+    """64 levels must fit, even if the caller's stack is deep."""
     assert sys.getrecursionlimit() > MAX_DEPTH * 4
 
 
@@ -126,7 +126,7 @@ JSON_VALUES = st.recursive(
 
 @given(JSON_VALUES)
 def test_dumped_json_says_what_the_standard_library_says(value: Any) -> None:
-    """Infinite, long, half of a surrogate pair: whatever comes, the same value or the same error."""
+    """Infinite floats, long integers, half surrogate pairs: always the same value or the same error."""
     try:
         expected = json.loads(json.dumps(value, allow_nan=False))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The sweep: one clock for all sessions, that a stall moves by 100 ms at most."""
+"""Test the sweep: one clock for all sessions, which a stall advances by at most 100 ms."""
 
 from __future__ import annotations
 
