@@ -58,7 +58,7 @@ class Watchdog:
     Attributes:
       limit_ms: A run that takes longer than this is noted; 0 turns the watchdog off.
       holds: Node type → its holds; the registry bounds their number.
-      running: Node that is running on the event loop, with its row; a new tuple for each run, None between runs.
+      running: Node running on the event loop, with its row; a new tuple for each run, None if the scheduler is idle.
     """
 
     limit_ms: float = 20.0
