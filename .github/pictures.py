@@ -1,7 +1,7 @@
 """Draw README.md's pictures: `python .github/pictures.py`, in an environment with Headrace installed.
 
-It runs `headrace demo` and keeps its terminal as `demo.svg`, and draws the demo's pipeline as `pipeline.svg`. The figures
-in the picture are those of the machine that it runs on.
+It runs `headrace demo` and keeps its terminal as `demo.svg`, and draws the demo's pipeline as `pipeline.svg`. The
+figures in the picture are those of the machine that it runs on.
 """
 
 from __future__ import annotations
