@@ -88,20 +88,30 @@ class Driver:
         self.closed = trio.Event()
         self._transport = transport
         self._limits = limits
-        self._write_timeout_s = limits.write_timeout_s or math.inf
         self._on_event = on_event
         self._on_end = on_end
         self._on_turn = on_turn
         self._turnstile = turnstile or trio.Lock()
         self._timers: ConnectionTimers | None = None
         self._peer_gone = False
-        self._in_hand = 0
-        self._rest = b""  # what the socket did not take at once
-        self._taking = False
         self._socket = _plain_socket(transport)
+        self._read_scope = trio.CancelScope()
+        self._set_up_writing()
+
+    def _set_up_writing(self) -> None:
+        """Create the write side's state.
+
+        Bytes leave in one of two ways. `_in_turn` is true while a turn is handled; `wake_writer` does nothing then,
+        because the turn ends with `_send_at_once`. What that write leaves over becomes `_leftover`, which the writer
+        sends before anything newer. `_outgoing_bytes` counts what has left the connection's buffer for the socket and
+        was not accepted yet, by either way: the length of `_leftover`, or the rest of the writer's current `_write`.
+        """
+        self._in_turn = False
+        self._leftover = b""
+        self._outgoing_bytes = 0
+        self._write_timeout_s = self._limits.write_timeout_s or math.inf
         self._writer = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
-        self._read_scope = trio.CancelScope()
         self._write_scope = trio.CancelScope()
 
     async def run(self) -> None:
@@ -183,11 +193,11 @@ class Driver:
 
     def _take(self, data: bytes, received_at: float) -> bool:
         """One turn; tells whether it is for others now, because there is more or a call has begun."""
-        self._taking = True
+        self._in_turn = True
         try:
             crowded = self._handle_turn(data, received_at)
         finally:
-            self._taking = False
+            self._in_turn = False
         if self.end_reason is not None or (self.connection.unsent_bytes and not self._send_at_once()):
             self.wake_writer()
         return crowded
@@ -277,7 +287,7 @@ class Driver:
     @property
     def unsent_bytes(self) -> int:
         """What the peer's socket has not taken yet."""
-        return self.connection.unsent_bytes + self._in_hand
+        return self.connection.unsent_bytes + self._outgoing_bytes
 
     @property
     def has_room(self) -> bool:
@@ -291,7 +301,7 @@ class Driver:
 
     def wake_writer(self) -> None:
         """There is something to send; it leaves at the end of this turn or in the next, with whatever joins it."""
-        if not self._taking and self._writer:
+        if not self._in_turn and self._writer:
             self._writer.unpark_all()
 
     def _send_at_once(self) -> bool:
@@ -304,17 +314,17 @@ class Driver:
             sent = os.write(self._socket.fileno(), data)
         except OSError:  # it is full, or gone: for the writer to find out
             sent = 0
-        self._rest = data[sent:]
-        self._in_hand = len(self._rest)
-        return not self._rest
+        self._leftover = data[sent:]
+        self._outgoing_bytes = len(self._leftover)
+        return not self._leftover
 
     async def _write_until_end(self) -> None:
         with self._write_scope as scope:
             try:
                 while True:
                     self.handle_late()
-                    if data := self._rest or self.connection.data_to_send():
-                        self._rest = b""
+                    if data := self._leftover or self.connection.data_to_send():
+                        self._leftover = b""
                         await self._write(data)
                     elif self.end_reason is None:
                         await self._writer.park()
@@ -333,12 +343,12 @@ class Driver:
             self._handle(event)
 
     async def _write(self, data: bytes) -> None:
-        self._in_hand = len(data)
+        self._outgoing_bytes = len(data)
         for piece in _pieces(data):
             if self.end_reason is None:
                 self._write_scope.deadline = trio.current_time() + self._write_timeout_s
             await self._transport.send_all(piece)
-            self._in_hand -= len(piece)
+            self._outgoing_bytes -= len(piece)
             if self._room and self.has_room:
                 self._room.unpark_all()
         if self.end_reason is None:
