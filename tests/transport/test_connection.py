@@ -235,7 +235,7 @@ class TestWindows:
     def check(self, server, sid, held):
         inbound = server._streams[sid].inbound
         incomplete = inbound._reader.partial_bytes - inbound._credited
-        total = stream_window(server, sid) + sum(e.flow_length for e in held) + inbound._untold + incomplete
+        total = stream_window(server, sid) + sum(e.flow_length for e in held) + inbound._unsent_credit + incomplete
         assert total == SMALL.stream_window_bytes
 
     def test_a_message_larger_than_the_window_gets_through(self):

@@ -115,7 +115,7 @@ class Role:
             incomplete = inbound._reader.partial_bytes - inbound._credited
             window = h2.streams[sid].inbound_flow_control_window
             assert window >= 0
-            assert window + held + incomplete + inbound._untold == LIMITS.stream_window_bytes
+            assert window + held + incomplete + inbound._unsent_credit == LIMITS.stream_window_bytes
             assert inbound.unread_messages <= LIMITS.max_unread_messages
         assert drawn == self.budget.used_bytes <= self.budget.limit_bytes
         manager = h2._inbound_flow_control_window_manager

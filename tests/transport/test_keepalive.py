@@ -62,7 +62,7 @@ def test_who_pings_when(client_side, calls, pings):
 def test_a_byte_heard_is_a_sign_of_life():
     it = watch(keepalive_interval_s=60, keepalive_timeout_s=20)
     assert isinstance(look(it, 60), Ping)
-    it.heard_at = 79.0
+    it.last_bytes_at = 79.0
     assert look(it, 80) is None
     assert isinstance(look(it, 139), Ping)
     assert look(it, 158) is None

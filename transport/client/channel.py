@@ -74,7 +74,7 @@ class ClientCall(Stream):
         self._give_up(Status(StatusCode.UNAVAILABLE, reason))
         return rpc_error(StatusCode.UNAVAILABLE, reason)
 
-    def _spoilt(self, error: FramingError) -> Exception:
+    def _undecodable(self, error: FramingError) -> Exception:
         return rpc_error(error.code, str(error))
 
     async def initial_metadata(self) -> Metadata:

@@ -168,7 +168,7 @@ class Connection(ReceivingHalf):
         except FramingError as error:
             self._late += self._fail(message.stream_id, Status(error.code, str(error)))
             return True
-        return self._tell_credit(message.stream_id, stream)
+        return self._send_credit(message.stream_id, stream)
 
     def inflating(self, message: MessageReceived) -> Iterator[bytes]:
         """The slices of a compressed message; raises FramingError."""
@@ -186,7 +186,7 @@ class Connection(ReceivingHalf):
         if stream is None:
             return False
         stream.inbound.credit(message.flow_length)
-        return self._tell_credit(message.stream_id, stream)
+        return self._send_credit(message.stream_id, stream)
 
     def expect_message(self, stream_id: int, at: float) -> None:
         """From now on the next message, or the end of them, may take no longer than one that has begun."""
@@ -204,7 +204,7 @@ class Connection(ReceivingHalf):
         except FramingError as error:
             self._late += self._fail(stream_id, Status(error.code, str(error)))
         else:
-            self._tell_credit(stream_id, stream)
+            self._send_credit(stream_id, stream)
 
     # ---- sending on a stream
 

@@ -206,7 +206,7 @@ class Driver:
         assert self._timers is not None
         at, connection = trio.current_time(), self.connection
         if data:
-            self._timers.heard_at = at
+            self._timers.last_bytes_at = at
         calls_seen = connection.calls_seen
         self._handle_all(connection.receive_data(data, at, received_at, self._limits.turn_frames))
         began = connection.calls_seen != calls_seen
@@ -272,11 +272,11 @@ class Driver:
             case _:
                 self._on_event(event)
                 if type(event) is SettingsReceived:
-                    self._settle()
+                    self._note_settings()
                 elif type(event) is GoAway and event.code and not self.connection.client_side:
                     self.close(f"the peer ended the connection with error {event.code}")
 
-    def _settle(self) -> None:
+    def _note_settings(self) -> None:
         assert self._timers is not None
         if self._timers.settings_at is None:
             self._timers.settings_at = trio.current_time()

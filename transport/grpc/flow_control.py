@@ -34,7 +34,7 @@ class InboundFlow:
     """
 
     __slots__ = (
-        "_budget", "_credited", "_drawn", "_half_window", "_large", "_limits", "_reader", "_untold", "since",
+        "_budget", "_credited", "_drawn", "_half_window", "_large", "_limits", "_reader", "_unsent_credit", "since",
         "unread_messages",
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ class InboundFlow:
         self._reader = MessageReader(limits.max_message_bytes, encoding)
         self._credited = 0  # of the incomplete message
         self._drawn = 0
-        self._untold = 0
+        self._unsent_credit = 0
         self.since: float | None = None
         self.unread_messages = 0
 
@@ -65,7 +65,7 @@ class InboundFlow:
         Raises:
           FramingError: the messages cannot be taken, or too much waits already.
         """
-        self._untold += flow_length - len(data)
+        self._unsent_credit += flow_length - len(data)
         messages = self._reader.feed(data)
         if messages and self._credited:
             content, size, encoding = messages[0]
@@ -105,7 +105,7 @@ class InboundFlow:
         if self._reader.partial_bytes:
             self._credit_incomplete()
         if done:
-            self._untold += flow_length
+            self._unsent_credit += flow_length
 
     def allow_large(self) -> None:
         """From now on the stream may draw on the budget; raises as `take` does."""
@@ -119,7 +119,7 @@ class InboundFlow:
 
     def credit(self, flow_length: int) -> None:
         """The consumer is done with so many bytes."""
-        self._untold += flow_length
+        self._unsent_credit += flow_length
 
     def _credit_incomplete(self) -> None:
         reader = self._reader
@@ -128,14 +128,14 @@ class InboundFlow:
         more = reader.partial_bytes - self._credited
         if more:
             self._draw(more)
-            self._untold += more
+            self._unsent_credit += more
             self._credited += more
 
     def increment_due(self, at: float | None = None) -> int:
         """What to tell the peer now, or 0 while it is less than half of the window."""
-        if self._untold < self._half_window:
+        if self._unsent_credit < self._half_window:
             return 0
-        due, self._untold = self._untold, 0
+        due, self._unsent_credit = self._unsent_credit, 0
         if self.since is not None and at is not None:
             self.since = at
         return due

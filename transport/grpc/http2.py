@@ -55,8 +55,8 @@ class Http2(h2.connection.H2Connection):
 
     Attributes:
       failure: What ended it, if the peer broke HTTP/2.
-      one_call_a_turn: Whether `receive_data` stops after a block of headers, so that others decide what the call may
-        do, and before the next one until more is fed.
+      pauses_after_headers: Whether `receive_data` stops after a block of headers, so that others decide what the call
+        may do, and before the next one until more is fed.
     """
 
     MAX_CLOSED_STREAMS = 1024
@@ -70,7 +70,7 @@ class Http2(h2.connection.H2Connection):
         self._limits = limits
         self.guard = FloodGuard(limits)
         self.failure: str | None = None
-        self.one_call_a_turn = False
+        self.pauses_after_headers = False
         self._call_began = False
         self.incoming_buffer = FrameBuffer(
             self.guard, server=not client_side, max_block_bytes=2 * limits.max_header_bytes
@@ -122,7 +122,7 @@ class Http2(h2.connection.H2Connection):
                     found.append(self._receive_plain_data(stream_id, length))
                 elif (frame := buffer.frame(length, kind, flags)) is not None:
                     found += self._receive_frame(frame)
-                    if self.one_call_a_turn and frame.type == _HEADERS:
+                    if self.pauses_after_headers and frame.type == _HEADERS:
                         self._call_began = True
                         break
         except h2.exceptions.ProtocolError as error:

@@ -40,7 +40,7 @@ class ConnectionTimers:
     """One connection's times.
 
     Attributes:
-      heard_at: When bytes last came.
+      last_bytes_at: When bytes last came.
       settings_at: When the peer's SETTINGS came; None before.
       acknowledged: Whether the peer has acknowledged ours.
     """
@@ -48,7 +48,7 @@ class ConnectionTimers:
     def __init__(self, limits: Limits, *, client_side: bool, at: float) -> None:
         self._limits = limits
         self._client_side = client_side
-        self._began_at = self._idle_since = self.heard_at = at
+        self._began_at = self._idle_since = self.last_bytes_at = at
         self._calls_seen = 0
         self._pinged_at = -math.inf
         self.settings_at: float | None = None
@@ -105,8 +105,8 @@ class ConnectionTimers:
             yield self._sign_of_life()
 
     def _sign_of_life(self) -> tuple[float, Ping | Close]:
-        if self._pinged_at <= self.heard_at:
-            return _after(self.heard_at, self._limits.keepalive_interval_s), Ping()
+        if self._pinged_at <= self.last_bytes_at:
+            return _after(self.last_bytes_at, self._limits.keepalive_interval_s), Ping()
         reason = f"the peer gave no sign of life for {self._limits.keepalive_timeout_s:g} s after a ping"
         return _after(self._pinged_at, self._limits.keepalive_timeout_s), Close(_NO_ERROR, reason)
 

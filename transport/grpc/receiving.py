@@ -62,7 +62,7 @@ class ReceivingHalf(GRPCConnection):
         super().__init__(GRPCConfiguration(client_side, max_message_length=self._limits.max_message_bytes))
         release(self.h2_connection)  # ours stands in for it
         self._h2 = self.h2_connection = Http2(self._limits, client_side=client_side)
-        self._h2.one_call_a_turn = not large
+        self._h2.pauses_after_headers = not large
 
     # ---- what purerpc's dispatch calls, one for each of h2's events
 
@@ -124,7 +124,7 @@ class ReceivingHalf(GRPCConnection):
             messages = stream.inbound.feed(event.data, flow_length, self._at)
         except FramingError as error:
             return self._fail(stream_id, Status(error.code, str(error)))
-        self._tell_credit(stream_id, stream)
+        self._send_credit(stream_id, stream)
         found: list[Event] = []
         for content, held, encoding in messages:  # usually one: a comprehension would cost it a call
             found.append(MessageReceived(stream_id, content, held, self._received_at, encoding))
@@ -228,7 +228,7 @@ class ReceivingHalf(GRPCConnection):
         except KeyError:
             raise StreamGone(stream_id) from None
 
-    def _tell_credit(self, stream_id: int, stream: _Stream) -> bool:
+    def _send_credit(self, stream_id: int, stream: _Stream) -> bool:
         increment = stream.inbound.increment_due(self._at)
         if not increment or not self._h2.is_open(stream_id):
             return False

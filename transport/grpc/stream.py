@@ -136,7 +136,7 @@ class Stream:
             self._driver.handle_late()
             self._driver.wake_writer()
             self._check_open()
-            raise self._spoilt(error) from None
+            raise self._undecodable(error) from None
         if not self._unread:
             self._check_open()
         self._pop()
@@ -299,7 +299,7 @@ class Stream:
     def _stalled(self) -> Exception:
         return trio.BrokenResourceError("the peer has not read for too long")
 
-    def _spoilt(self, error: FramingError) -> Exception:
+    def _undecodable(self, error: FramingError) -> Exception:
         """What a message that cannot be read raises when its call is over already."""
         return trio.BrokenResourceError(str(error))
 
