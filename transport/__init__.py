@@ -1,4 +1,4 @@
-"""gRPC over HTTP/2 for trio: bounded, cancellable, and the only package that knows the wire."""
+"""gRPC over HTTP/2 for trio: bounded, cancellable, and the only package that knows the wire format."""
 
 from __future__ import annotations
 

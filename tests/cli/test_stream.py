@@ -73,7 +73,7 @@ def test_an_address_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     ("option", "content", "fact"),
     [
         ("--tls-ca", None, "No such file"),
-        ("--tls-ca", b"", "no PEM certificates"),
+        ("--tls-ca", b"", "not PEM certificates"),
         ("--tls-cert", b"", "go together"),
         ("--token-file", None, "No such file"),
         ("--token-file", b" \n", "no token in it"),
@@ -105,7 +105,7 @@ def test_tls_a_token_and_a_unix_socket(tmp_path: Path) -> None:
     believed, known = f"--tls-ca={tmp_path}/ca.pem", f"--token-file={tmp_path}/token"
     done = invoke("stream", str(DATA / "speech.flac"), "--address", address, believed, known, "--json")
     assert (done.exit_code, lines_of(done.stdout)[-1]["balanced"]) == (0, True)
-    for options, fact in (((believed,), "token"), ((known,), "UNAVAILABLE"), ((known, "--tls"), "not believed")):
+    for options, fact in (((believed,), "token"), ((known,), "UNAVAILABLE"), ((known, "--tls"), "not trusted")):
         refused = invoke("version", "--address", address, *options)
         assert refused.exit_code == 1, options
         assert fact in refused.stderr

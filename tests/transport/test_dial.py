@@ -96,7 +96,7 @@ async def test_the_servers_name_may_be_another_than_the_address(files: Files) ->
     async with listening(tls=Tls(files.server)) as server:
         target = TcpAddress("127.0.0.1", server.port)
         assert await ask(target, tls=ClientTls(files.ca, server_name="headrace.test")) == b""
-        with pytest.raises(Unavailable, match="certificate is not believed: IP address mismatch"):
+        with pytest.raises(Unavailable, match="certificate is not trusted: IP address mismatch"):
             await ask(target, tls=ClientTls(files.ca))
 
 
@@ -104,7 +104,7 @@ async def test_a_stranger_is_not_believed(files: Files) -> None:
     async with listening(tls=Tls(files.server)) as server:
         target = TcpAddress("localhost", server.port)
         for tls in (ClientTls(files.stranger_ca), ClientTls()):
-            with pytest.raises(Unavailable, match="certificate is not believed"):
+            with pytest.raises(Unavailable, match="certificate is not trusted"):
                 await ask(target, tls=tls)
 
 

@@ -1,4 +1,4 @@
-"""Addresses of servers: TCP, unix sockets, and sockets that were handed in."""
+"""Addresses of servers: TCP, unix sockets, and inherited sockets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ __all__ = ["Address", "Descriptor", "TcpAddress", "UnixAddress", "parse_address"
 
 @frozen
 class TcpAddress:
-    """A host, every address it resolves to; "" is all there are. Port 0 is a free one."""
+    """A host and port.
+
+    Attributes:
+      host: Name or IP address; a name means every address it resolves to, "" every interface.
+      port: Port number; 0 chooses a free one.
+    """
 
     host: str
     port: int
@@ -30,7 +35,7 @@ class UnixAddress:
 
 @frozen
 class Descriptor:
-    """A listening socket that was handed in."""
+    """A listening socket inherited as a file descriptor."""
 
     fd: int
 
@@ -45,7 +50,7 @@ def parse_address(text: str) -> TcpAddress | UnixAddress:
     """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT` (every interface) or `unix:/path`; raises ValueError."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        if path.startswith("///"):  # gRPC's other way to write it
+        if path.startswith("///"):  # gRPC's other notation, unix:///path
             path = path[2:]
         if not path or "\0" in path:
             raise ValueError(f"a unix address is unix:PATH, such as unix:/run/headrace.sock; got {text!r}")

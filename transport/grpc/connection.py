@@ -1,9 +1,11 @@
-"""One HTTP/2 connection that carries gRPC calls, with no socket: bytes in, events out, bytes to send.
+"""One HTTP/2 connection that carries gRPC calls, without a socket: bytes in, events out, bytes to send.
 
 Rules kept here:
-- What a peer sends becomes events (`dispatch`); this is what the connection's user does with it.
-- At most `max_frames` frames are handled in one go, so that whoever drives it can give others their turn.
-- Operations on a stream that is over raise `StreamGone`.
+- `Connection` and `ReceivingHalf` are one class in two modules, cut by direction: `receiving` turns what the peer does
+  into events, this module has the operations of the connection's user. They share all attributes.
+- `receive_data` handles at most `max_frames` frames, so that its caller can let other tasks run.
+- Operations on a stream that has ended raise `StreamGone`, except `take`, `acknowledge`, `refuse`, `expect_message`,
+  `allow_large` and `reset`, which do nothing then.
 """
 
 from __future__ import annotations
@@ -25,29 +27,31 @@ _UNLIMITED = 2**31 - 1
 class Connection(ReceivingHalf):
     """Either side of a connection, over purerpc's sans-io layer.
 
-    Feed it with `receive_data`, act on the events, and send what `data_to_send` gives after every call.
+    Feed it with `receive_data`, act on the events, and send the bytes of `data_to_send` after every call.
 
     Args:
-      budget: Of what large messages hold beyond their windows; one for all connections of a server.
-      large: Whether every stream may draw on it; else only those that `allow_large` names.
+      client_side: True for the side that starts calls.
+      limits: Sizes and timeouts.
+      budget: Budget for bytes of large messages beyond their windows; one for all connections of a server.
+      large: True if every stream may draw on the budget, False if only those passed to `allow_large` may.
     """
 
     # ---- the connection as a whole
 
     def initiate_connection(self) -> None:
-        """Send the preface and SETTINGS. To be called first, on either side."""
+        """Send the preface and SETTINGS. Call it first, on either side."""
         self._h2.start()
 
     def receive_data(
         self, data: bytes, at: float = 0.0, received_at: float | None = None, max_frames: int = _UNLIMITED
     ) -> list[Event]:
-        """Take what the socket gave; after `ConnectionFailed` nothing more is taken.
+        """Handle bytes from the socket; after `ConnectionFailed` they are ignored.
 
         Args:
-          data: What it gave. None at all is right when `has_more` says that there is more to handle.
-          at: Now, on the clock that limits go by.
-          received_at: What the messages shall say; `at` unless told.
-          max_frames: How many frames to handle now.
+          data: Received bytes; b"" to continue with buffered frames while `has_more` is true.
+          at: Current time, on the clock that the timeouts use.
+          received_at: Time that the messages carry; None means `at`.
+          max_frames: Largest number of frames to handle now.
         """
         self._at = at
         self._received_at = at if received_at is None else received_at
@@ -57,7 +61,7 @@ class Connection(ReceivingHalf):
         return self.finish_turn()
 
     def finish_turn(self) -> list[Event]:
-        """Go on where a call's beginning made `receive_data` stop, up to the next call or the last of `max_frames`."""
+        """Continue after a new call's headers made `receive_data` stop: up to the next call, or to `max_frames`."""
         if self._failed:
             return []
         found: list[Event] = super().receive_data(b"")
@@ -68,21 +72,21 @@ class Connection(ReceivingHalf):
 
     @property
     def has_more(self) -> bool:
-        """Whether frames wait to be handled."""
+        """True if buffered frames can be handled."""
         return not self._failed and self._h2.incoming_buffer.has_whole_frame
 
     @property
     def incomplete_since(self) -> float | None:
-        """Since when a frame, or a block of headers, has been coming in."""
+        """Arrival of the first bytes of a frame or header block that is still incomplete; None without one."""
         return self._h2.incoming_buffer.since
 
     @property
     def buffered_bytes(self) -> int:
-        """What has been received and not handled yet."""
+        """Number of bytes received and not handled yet."""
         return self._h2.incoming_buffer.buffered_bytes
 
     def overdue(self, at: float) -> list[Event]:
-        """End the calls whose message has been coming in for too long (server side only)."""
+        """End the calls whose message takes longer than `message_timeout_s` to arrive (server side only)."""
         timeout_s = self._limits.message_timeout_s
         if self.client_side or not timeout_s:
             return []
@@ -94,24 +98,24 @@ class Connection(ReceivingHalf):
                 status = Status(StatusCode.DEADLINE_EXCEEDED, f"no whole message came within {timeout_s:g} s")
                 found += self._fail(stream_id, status)
             else:
-                inbound.since = at  # it is us who hold it back
+                inbound.since = at  # our closed window delays the message, so its time begins anew
         return found
 
     def fail(self, code: int, reason: str) -> None:
-        """End the connection: GOAWAY, and nothing more is taken."""
+        """End the connection: send GOAWAY and ignore whatever else is received."""
         if not self._failed:
             self._h2.fail(code, reason)
             self.close()
 
     def close(self) -> None:
-        """The socket is gone, or nothing more is taken from it: let go of what the streams hold."""
+        """Stop receiving and release what the streams hold; the socket is gone or no longer read."""
         self._failed = True
         for stream_id in list(self._streams):
             self._forget(stream_id)
         release(self._h2)
 
     def late_events(self) -> list[Event]:
-        """What has happened since `receive_data`; to be asked before `data_to_send`."""
+        """Return the events that other operations caused since `receive_data`. Call it before `data_to_send`."""
         if not self._late:
             return []
         late, self._late = self._late, []
@@ -123,12 +127,12 @@ class Connection(ReceivingHalf):
 
     @property
     def failed(self) -> bool:
-        """Whether either side broke it off; nothing more is taken then."""
+        """True once either side has ended the connection; received bytes are then ignored."""
         return self._failed
 
     @property
     def calls_seen(self) -> int:
-        """Grows with every call that starts."""
+        """A number that grows with every call that starts (the highest stream id)."""
         return int(self._h2.highest_outbound_stream_id if self.client_side else self._h2.highest_inbound_stream_id)
 
     @property
@@ -136,17 +140,17 @@ class Connection(ReceivingHalf):
         return len(self._streams)
 
     def ping(self, data: bytes = b"headrace") -> None:
-        """Ask for a sign of life; `data` is eight bytes."""
+        """Send a PING with these eight bytes."""
         if not self._failed:
             self._h2.ping(data)
 
     def begin_shutdown(self, reason: str = "") -> None:
-        """Ask for no more streams; those under way are still taken until `finish_shutdown` (RFC 9113, 6.8)."""
+        """Ask the peer to open no more streams; those it opens until `finish_shutdown` are accepted (RFC 9113, 6.8)."""
         if not self._failed:
             self._h2.send_goaway(ResetCode.NO_ERROR, _UNLIMITED, reason.encode())
 
     def finish_shutdown(self, code: int = 0, reason: str = "") -> None:
-        """Take no more streams; those that are open go on."""
+        """Refuse new streams; open ones continue."""
         if not self._failed:
             self._refused_above = self._h2.highest_inbound_stream_id
             self._h2.send_goaway(code, self._refused_above, reason.encode())
@@ -154,11 +158,11 @@ class Connection(ReceivingHalf):
     # ---- receiving on a stream
 
     def take(self, message: MessageReceived, *, done: bool = False) -> bool:
-        """The consumer has the message; tells if there is now something to send.
+        """Note that the consumer has the message; return True if bytes are now to be sent.
 
         Args:
           message: The message.
-          done: It needs no `acknowledge`; else it still holds its part of the window.
+          done: True to acknowledge it too; otherwise it holds its part of the window until `acknowledge`.
         """
         stream = self._streams.get(message.stream_id)
         if stream is None:
@@ -171,17 +175,17 @@ class Connection(ReceivingHalf):
         return self._send_credit(message.stream_id, stream)
 
     def inflating(self, message: MessageReceived) -> Iterator[bytes]:
-        """The slices of a compressed message; raises FramingError."""
+        """Yield the slices of a compressed message; raises FramingError."""
         assert message.encoding is not None
         return inflating(message.data, message.encoding, self._limits.max_message_bytes)
 
     def refuse(self, message: MessageReceived, error: FramingError) -> None:
-        """It cannot be inflated: its call ends, as `late_events` tell."""
+        """End the call of a message that cannot be inflated; `late_events` report it."""
         if message.stream_id in self._streams:
             self._late += self._fail(message.stream_id, Status(error.code, str(error)))
 
     def acknowledge(self, message: MessageReceived) -> bool:
-        """Let the peer send as much again as this message held; tells the same."""
+        """Give the window back what this message held; return True if bytes are now to be sent."""
         stream = self._streams.get(message.stream_id)
         if stream is None:
             return False
@@ -189,13 +193,13 @@ class Connection(ReceivingHalf):
         return self._send_credit(message.stream_id, stream)
 
     def expect_message(self, stream_id: int, at: float) -> None:
-        """From now on the next message, or the end of them, may take no longer than one that has begun."""
+        """Start the message timeout now, as if the next message, or the end of the stream, had begun to arrive."""
         stream = self._streams.get(stream_id)
         if stream is not None and stream.inbound.since is None:
             stream.inbound.since = at
 
     def allow_large(self, stream_id: int) -> None:
-        """Let a stream draw on the budget of large messages: its caller is known."""
+        """Allow a stream to draw on the budget for large messages, because its caller is known."""
         stream = self._streams.get(stream_id)
         if stream is None:
             return
@@ -209,13 +213,13 @@ class Connection(ReceivingHalf):
     # ---- sending on a stream
 
     def sendable(self, stream_id: int) -> int:
-        """Bytes that both windows allow at this moment, in as many frames as it takes."""
+        """Return the number of bytes that both windows allow now."""
         if stream_id not in self._streams:
             raise StreamGone(stream_id)
         return self._h2.sendable(stream_id)
 
     def send(self, stream_id: int, data: bytes | memoryview) -> int:
-        """Send as much as the windows allow; gives the number of bytes, 0 when they are shut."""
+        """Send as much as the windows allow; return the number of bytes, 0 when a window is shut."""
         allowed = min(self.sendable(stream_id), len(data))
         frame_size: int = self._h2.max_outbound_frame_size
         for start in range(0, allowed, frame_size):
@@ -223,7 +227,7 @@ class Connection(ReceivingHalf):
         return allowed
 
     def send_whole(self, stream_id: int, data: bytes) -> bool:
-        """Send all of it, or nothing while the windows do not allow that; tells which."""
+        """Send all bytes and return True, or send nothing and return False while the windows do not allow all."""
         if stream_id not in self._streams:
             raise StreamGone(stream_id)
         if self._h2.sendable(stream_id) < len(data):
@@ -240,9 +244,9 @@ class Connection(ReceivingHalf):
         """Send the initial metadata; once, before the first message.
 
         Args:
-          stream_id: Whose.
-          metadata: To be sent along.
-          encoding: How messages are compressed that are; one that the client accepts.
+          stream_id: Stream of the call.
+          metadata: Custom metadata.
+          encoding: Compression of the messages that are compressed; one that the client accepts.
         """
         stream = self._stream(stream_id)
         self._h2.send_headers(stream_id, headers.response_fields(metadata, encoding=encoding))
@@ -252,7 +256,7 @@ class Connection(ReceivingHalf):
 
     @property
     def can_start_request(self) -> bool:
-        """Whether the server takes one more stream now."""
+        """True if the server accepts one more stream now."""
         return bool(len(self._streams) < self._h2.remote_settings.max_concurrent_streams)
 
     def start_request(
@@ -265,7 +269,7 @@ class Connection(ReceivingHalf):
         timeout_s: float | None = None,
         encoding: str | None = None,
     ) -> int:
-        """Open a call and give its stream's id. Ask `can_start_request` first."""
+        """Open a call and return its stream id. Check `can_start_request` first."""
         fields = headers.request_fields(path, authority, scheme, metadata, timeout_s, encoding)
         stream_id: int = self._h2.get_next_available_stream_id()
         self._h2.send_headers(stream_id, fields)
@@ -273,6 +277,6 @@ class Connection(ReceivingHalf):
         return stream_id
 
     def end_request(self, stream_id: int) -> None:
-        """Say that the last message was sent; the response goes on."""
+        """Send END_STREAM: no more messages follow; the response continues."""
         self._stream(stream_id)
         self._h2.end_stream(stream_id)

@@ -1,16 +1,19 @@
 """The trio loop around a sans-io connection, the same for server and client.
 
 Rules kept here:
-- One task reads, one writes, one keeps the time; no task, scope or lock for a message.
-- What is written during one turn of the scheduler goes out in one call of the socket; what answers one turn of
-  reading, at the end of that, without the writer's being woken.
-- Of one peer no more than `read_bytes`, `turn_frames` and, by a server, the start of one call are handled before every
-  other task had its turn. Peers who send more than that wait for one another as well: however many they are, one of
-  them goes on in each turn of the scheduler.
-- Unsent bytes are bounded: senders wait above `high_water_bytes`, the reader above four times that (answers
-  to pings and resets are nobody's to hold back), and a peer that accepts nothing is cut.
-- However the connection ends, every stream is told, then the socket is closed; not before our last frames had
-  time to reach a peer that is still sending, as closing a socket with unread bytes takes back what was sent.
+- One task reads, one writes, one watches the timeouts; a message costs no task, cancel scope or lock.
+- What is sent during one pass of the scheduler leaves together. On a plain socket, what is sent during a turn of
+  reading leaves at the end of that turn, without waking the writer.
+- One turn handles at most `read_bytes` and `turn_frames` of a peer and, on a server, the start of one call; then every
+  other task runs. Peers with more queued than that take turns: one of them proceeds per scheduler pass, however many
+  there are.
+- A server's turn has two phases. `receive_data` stops after a call's headers (`Http2.pauses_after_headers`), so that
+  `on_event` can admit or refuse the call before its body is handled. `finish_turn` then handles the frames up to the
+  next call, and `on_turn` starts the new call, unless it has already ended by then.
+- Unsent bytes are bounded: senders wait above `high_water_bytes`, the reader above four times that (no sender waits
+  before answers to pings and resets), and a connection whose peer accepts nothing is ended.
+- At the end, every stream is notified, then the socket is closed. The close waits until our last frames had time to
+  reach a peer that is still sending, because closing a socket with unread bytes resets it: what was sent may be lost.
 """
 
 from __future__ import annotations
@@ -46,25 +49,26 @@ _log = logging.getLogger(f"headrace.{__name__}")
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _WRITE_BYTES = 64 * 1024
-_FLUSH_TIMEOUT_S = 1.0  # for the last words to a peer that may be gone
+_FLUSH_TIMEOUT_S = 1.0  # for the last frames to a peer that may be gone
 
 
 class Driver:
     """Runs one connection over any trio stream.
 
     Args:
-      transport: Owned from here on.
-      connection: Not yet initiated.
-      on_event: Called with every event that is not the same on both sides.
-      on_end: Called once, with the reason, when nothing more can come or go.
-      on_turn: Called after each turn in which a call has begun.
-      turnstile: What connections that wait for one another share.
-      stall_timeout_s: How long a stream's window may stay shut while somebody sends on it.
+      transport: The byte stream; the driver owns and closes it.
+      connection: A connection that has not been initiated.
+      limits: Sizes and timeouts.
+      on_event: Called with every event that server and client handle differently.
+      on_end: Called once, with the reason, when nothing more can be received or sent.
+      on_turn: Called after each turn in which a call began.
+      turnstile: Fair lock shared by all connections that take turns.
+      stall_timeout_s: Longest wait of a sender for its stream's window.
 
     Attributes:
       ready: Set when the peer has sent its SETTINGS, or never will.
-      end_reason: Why nothing more can come or go; None while it can.
-      closed: Set when the socket is closed, so that nobody cancels the last frames.
+      end_reason: Reason why nothing more can be received or sent; None while the connection works.
+      closed: Set when the socket is closed; wait for it before you cancel `run`, or the last frames are lost.
     """
 
     def __init__(
@@ -103,8 +107,8 @@ class Driver:
 
         Bytes leave in one of two ways. `_in_turn` is true while a turn is handled; `wake_writer` does nothing then,
         because the turn ends with `_send_at_once`. What that write leaves over becomes `_leftover`, which the writer
-        sends before anything newer. `_outgoing_bytes` counts what has left the connection's buffer for the socket and
-        was not accepted yet, by either way: the length of `_leftover`, or the rest of the writer's current `_write`.
+        sends before anything newer. `_outgoing_bytes` counts the bytes taken from the connection's buffer that the
+        socket has not accepted yet: the length of `_leftover`, or the rest of the writer's current `_write`.
         """
         self._in_turn = False
         self._leftover = b""
@@ -115,7 +119,7 @@ class Driver:
         self._write_scope = trio.CancelScope()
 
     async def run(self) -> None:
-        """Run until either side ends the connection; a lost peer is no error."""
+        """Run until either side ends the connection; a lost peer is not an error."""
         try:
             self.connection.initiate_connection()
             self._timers = ConnectionTimers(
@@ -139,7 +143,7 @@ class Driver:
                 self._on_turn = None
 
     def close(self, reason: str) -> None:
-        """End the connection: nothing more is read, what is written already gets a moment to leave."""
+        """End the connection: stop reading, and allow unsent bytes `_FLUSH_TIMEOUT_S` to leave."""
         if self.end_reason is not None:
             return
         self.end_reason = reason
@@ -174,12 +178,15 @@ class Driver:
                 await self._room.park()
 
     async def give_way(self) -> None:
-        """Wait behind all who, like the caller, have much to do; one of them goes on in each turn of the scheduler."""
+        """Wait behind all other callers with more work queued; one of them proceeds per scheduler pass."""
         async with self._turnstile:  # fair
             pass
 
     async def _receive(self) -> bytes:
-        """What has come, b"" at the end. Of a plain socket it is read when there is something, not tried before."""
+        """Return received bytes, b"" at the end.
+
+        A plain socket is read only once it is readable; trio's `receive_some` would try before it waits.
+        """
         if self._socket is None:
             return bytes(await self._transport.receive_some(self._limits.read_bytes))
         while True:
@@ -192,7 +199,7 @@ class Driver:
                 raise trio.BrokenResourceError(str(error)) from error
 
     def _take(self, data: bytes, received_at: float) -> bool:
-        """One turn; tells whether it is for others now, because there is more or a call has begun."""
+        """Run one turn; return True if other connections should run next: frames are left, or a call began."""
         self._in_turn = True
         try:
             crowded = self._handle_turn(data, received_at)
@@ -227,7 +234,7 @@ class Driver:
                 self._handle(event)
 
     async def _linger(self) -> None:
-        """Read and forget what a peer that we have told the end is still sending, until it has seen that."""
+        """Read and discard for a while, so that a peer that is still sending receives our last frames."""
         with trio.move_on_after(self._limits.linger_timeout_s), suppress(*_GONE):
             if isinstance(self._transport, trio.abc.HalfCloseableStream):
                 await self._transport.send_eof()
@@ -286,33 +293,36 @@ class Driver:
 
     @property
     def unsent_bytes(self) -> int:
-        """What the peer's socket has not taken yet."""
+        """Number of bytes to be sent that the socket has not accepted yet."""
         return self.connection.unsent_bytes + self._outgoing_bytes
 
     @property
     def has_room(self) -> bool:
-        """Whether a sender may go on without waiting."""
+        """True if a sender may continue without waiting."""
         return self.unsent_bytes < self._limits.high_water_bytes
 
     async def wait_room(self) -> None:
-        """Wait until `has_room`, or the connection has ended."""
+        """Wait until `has_room` is true or the connection has ended."""
         while not self.has_room and self.end_reason is None:
             await self._room.park()
 
     def wake_writer(self) -> None:
-        """There is something to send; it leaves at the end of this turn or in the next, with whatever joins it."""
+        """Have pending bytes sent: at the end of the turn under way, or else in the next scheduler pass."""
         if not self._in_turn and self._writer:
             self._writer.unpark_all()
 
     def _send_at_once(self) -> bool:
-        """Send without waking the writer, if the socket takes all now; False if there is something left for it."""
+        """Send without waking the writer; return False if bytes are left for it.
+
+        Nothing is sent if the writer is not parked, because its bytes come first.
+        """
         if self._socket is None or not self._writer or self.end_reason is not None:
             return False
         self.handle_late()
         data = self.connection.data_to_send()
         try:
             sent = os.write(self._socket.fileno(), data)
-        except OSError:  # it is full, or gone: for the writer to find out
+        except OSError:  # the socket is full or broken; the writer finds out which
             sent = 0
         self._leftover = data[sent:]
         self._outgoing_bytes = len(self._leftover)
@@ -338,7 +348,7 @@ class Driver:
             self.close(f"the peer accepted nothing for {self._write_timeout_s:g} s")
 
     def handle_late(self) -> None:
-        """Do what has come of taking messages."""
+        """Handle the events that taking messages has caused."""
         for event in self.connection.late_events():
             self._handle(event)
 
@@ -356,16 +366,16 @@ class Driver:
 
 
 def _ignore(*args: object) -> None:
-    """Replace a callback at the end, so that driver and listener are freed without the garbage collector."""
+    """Do nothing. Replaces the callbacks at the end, so that driver and listener are freed without a GC pass."""
 
 
 def _plain_socket(transport: trio.abc.Stream) -> trio.socket.SocketType | None:
-    """The socket that can be read and written as it is; None where there is none (TLS, Windows)."""
+    """Return the socket that can be read and written directly; None over TLS and on Windows."""
     return transport.socket if isinstance(transport, trio.SocketStream) and sys.platform != "win32" else None
 
 
 def _pieces(data: bytes) -> Sequence[bytes | memoryview]:
-    """Parts small enough that a slow peer which takes one in time is not called silent."""
+    """Cut bytes into parts that a slow peer can accept within the write timeout."""
     if len(data) <= _WRITE_BYTES:
         return (data,)
     view = memoryview(data)

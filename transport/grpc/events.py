@@ -1,8 +1,8 @@
-"""What a `Connection` tells its driver: small records, one for each thing that happened, not to be changed.
+"""Events that a `Connection` reports to its driver: small records that nobody changes.
 
 Rules kept here:
-- An event carries facts, no behaviour, and nothing of purerpc or h2.
-- After `ResponseEnded`, `StreamFailed` or `StreamReset` nothing more comes for that stream.
+- An event carries facts and no behaviour, and nothing of purerpc or h2.
+- `ResponseEnded`, `StreamFailed` or `StreamReset` is the last event of its stream.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = [
 
 
 class Event:
-    """Any of the below."""
+    """Base class of the events below."""
 
     __slots__ = ()
 
 
 @frozen
 class RequestStarted(Event):
-    """A client opened a call; its headers were in order.
+    """A client opened a call with valid headers.
 
     Attributes:
-      timeout_s: None when it set no deadline.
-      accepted_encodings: Compressions that it takes, of those that we know.
+      timeout_s: Time until the call's deadline; None without a deadline.
+      accepted_encodings: Compressions that the client accepts, of those that we know.
     """
 
     stream_id: int
@@ -52,15 +52,15 @@ class RequestStarted(Event):
     accepted_encodings: frozenset[str] = frozenset()
 
 
-@define  # not frozen: there is one for every message, and a frozen class takes three times as long to fill
+@define  # not frozen, because there is one for every message and a frozen class takes three times as long to fill
 class MessageReceived(Event):
     """One whole message, unread until `Connection.take`.
 
     Attributes:
-      data: As it came, until somebody has inflated it.
-      flow_length: What to acknowledge for it, in bytes of the stream's window.
-      received_at: When its last byte was read from the socket, on `time.perf_counter`'s clock.
-      encoding: What it was compressed with on its way; None for nothing.
+      data: The message as it was sent; inflated in the copy that `Stream.take` returns.
+      flow_length: Number of bytes of the stream's window that the message holds until it is acknowledged.
+      received_at: Time when its last byte was read from the socket, on `time.perf_counter`'s clock.
+      encoding: Compression that it was sent with; None without compression.
     """
 
     stream_id: int
@@ -87,7 +87,7 @@ class ResponseStarted(Event):
 
 @frozen
 class ResponseEnded(Event):
-    """The call is over, by the server's word or by a fault found here (client side only)."""
+    """The server ended the call, or a fault found here did (client side only)."""
 
     stream_id: int
     status: Status
@@ -95,7 +95,7 @@ class ResponseEnded(Event):
 
 @frozen
 class StreamReset(Event):
-    """The stream is gone. `remote` is False when it broke HTTP/2's rules and was reset from here."""
+    """The stream was reset. `remote` is False if this side reset it, because the peer broke HTTP/2's rules."""
 
     stream_id: int
     code: int
@@ -104,7 +104,7 @@ class StreamReset(Event):
 
 @frozen
 class StreamFailed(Event):
-    """The client broke gRPC's rules; it has been answered with `status` (server side only)."""
+    """The client broke gRPC's rules or a limit; it has been answered with `status` (server side only)."""
 
     stream_id: int
     status: Status
@@ -112,31 +112,31 @@ class StreamFailed(Event):
 
 @frozen
 class WindowOpened(Event):
-    """More may be sent on this stream; 0 means on any."""
+    """More may be sent on this stream; 0 means every stream."""
 
     stream_id: int
 
 
 @frozen
 class SettingsReceived(Event):
-    """The peer speaks HTTP/2 and has said, or changed, what it accepts."""
+    """The peer sent its SETTINGS, for the first time or again."""
 
 
 @frozen
 class SettingsAcknowledged(Event):
-    """The peer has read our SETTINGS."""
+    """The peer has acknowledged our SETTINGS."""
 
 
 @frozen
 class PingAcknowledged(Event):
-    """The answer to a ping, with the eight bytes it was sent with."""
+    """The answer to a ping, with the ping's eight bytes."""
 
     data: bytes
 
 
 @frozen
 class GoAway(Event):
-    """The peer takes no new streams; those above `last_stream_id` were not looked at."""
+    """The peer accepts no new streams; it has not processed those above `last_stream_id`."""
 
     last_stream_id: int
     code: int
@@ -145,6 +145,6 @@ class GoAway(Event):
 
 @frozen
 class ConnectionFailed(Event):
-    """The peer broke HTTP/2 itself. A GOAWAY is ready to be sent; then the connection is to be closed."""
+    """The peer broke HTTP/2 itself, or a flood limit. Send the GOAWAY that is ready, then close the connection."""
 
     reason: str

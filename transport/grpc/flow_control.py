@@ -1,13 +1,13 @@
-"""What one stream has received and not yet handed on: messages counted, its window kept exact.
+"""Receive-side flow control of one stream: unread messages counted, its window kept exact.
 
 Rules kept here:
-- At any moment: bytes the peer may send + bytes held + bytes credited but not told = the window.
-- Bytes of an incomplete message that is larger than half the window are credited as they come, but only while no
-  whole message waits before it: so a message may be larger than the window, and a stalled stream holds at most the
-  window and one message.
-- Whatever is kept beyond the window, which is those bytes, is drawn from a budget that all connections share, and given
-  back when the message is taken or the stream is over. Until the stream may do so (`large`), nothing is.
-- Credit is told in steps of half a window: one WINDOW_UPDATE for many messages, and never a dead stop.
+- At any moment: bytes the peer may send + bytes held + bytes credited but not yet sent as credit = the window.
+- Bytes of an incomplete message larger than half the window are credited as they arrive, but only while no whole
+  message is unread before it. So a message may be larger than the window, and a stalled stream holds at most the window
+  and one message.
+- Those bytes are all that is held beyond the window. They are drawn from a budget that all connections share, and given
+  back when the message is taken or the stream is over. A stream that may not draw on the budget (`large`) gets none.
+- Credit is sent in steps of at least half a window: one WINDOW_UPDATE for many messages, and no deadlock.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ __all__ = ["InboundFlow"]
 
 
 class InboundFlow:
-    """One stream's side of the flow control.
+    """Receive side of one stream's flow control.
 
     Args:
-      budget: Of bytes beyond the windows.
-      encoding: The peer's `grpc-encoding`, None for none.
-      large: Whether the stream may draw on the budget; `allow_large` says so later.
+      limits: Window and message sizes.
+      budget: Budget for bytes beyond the windows.
+      encoding: The peer's `grpc-encoding`; None without compression.
+      large: True if the stream may draw on the budget; `allow_large` permits it later.
 
     Attributes:
-      since: When the incomplete message began, or half a window was last credited for it; None without one. Who
-        has to have another message soon sets it before that.
+      since: Time when the incomplete message began, or when credit was last sent during it; None without one.
+        `Connection.expect_message` sets it before the message begins.
+      unread_messages: Number of whole messages that have not been taken.
     """
 
     __slots__ = (
-        "_budget", "_credited", "_drawn", "_half_window", "_large", "_limits", "_reader", "_unsent_credit", "since",
-        "unread_messages",
+        "_budget", "_credited", "_drawn", "_half_window", "_large", "_limits", "_reader", "_unsent_credit",
+        "since", "unread_messages",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, budget: ByteBudget, encoding: str | None = None, *, large: bool = True) -> None:
@@ -44,26 +46,26 @@ class InboundFlow:
         self._large = large
         self._half_window = (limits.stream_window_bytes + 1) // 2
         self._reader = MessageReader(limits.max_message_bytes, encoding)
-        self._credited = 0  # of the incomplete message
-        self._drawn = 0
+        self._credited = 0  # bytes of the incomplete message
+        self._drawn = 0  # bytes drawn from the budget
         self._unsent_credit = 0
         self.since: float | None = None
         self.unread_messages = 0
 
     @property
     def inside_message(self) -> bool:
-        """Whether an end here would cut a message."""
+        """True if the end of the stream would now cut a message."""
         return self._reader.partial_bytes > 0
 
     def feed(self, data: bytes, flow_length: int, at: float = 0.0) -> list[Part]:
-        """Take one frame; give whole messages, each with the bytes that it still holds of the window.
+        """Take one frame; return the whole messages, each with the bytes of the window that it still holds.
 
         Args:
-          data: What the frame holds.
-          flow_length: Its size with padding, which is credited at once.
-          at: When it came.
+          data: The frame's data, without padding.
+          flow_length: Its size with padding; padding is credited at once.
+          at: Time of arrival.
         Raises:
-          FramingError: the messages cannot be taken, or too much waits already.
+          FramingError: the messages cannot be accepted, or too many are unread already.
         """
         self._unsent_credit += flow_length - len(data)
         messages = self._reader.feed(data)
@@ -94,10 +96,10 @@ class InboundFlow:
         self._drawn += size
 
     def take(self, data: bytes, flow_length: int, *, done: bool = False) -> None:
-        """A message has been read; its bytes stay held until `credit`, unless its consumer is done with it.
+        """Note that a message was taken; it holds its bytes until `credit`, or not at all if `done`.
 
         Raises:
-          FramingError: the budget has no room for the next one, which has begun.
+          FramingError: the budget has no room for the next message, which has begun.
         """
         self.unread_messages -= 1
         if credited := PREFIX_BYTES + len(data) - flow_length:
@@ -108,17 +110,17 @@ class InboundFlow:
             self._unsent_credit += flow_length
 
     def allow_large(self) -> None:
-        """From now on the stream may draw on the budget; raises as `take` does."""
+        """Permit the stream to draw on the budget; raises as `take` does."""
         self._large = True
         self._credit_incomplete()
 
     def close(self) -> None:
-        """The stream is over: give back what it has drawn."""
+        """Give back what the stream has drawn, at its end."""
         self._budget.give_back(self._drawn)
         self._drawn = self._credited = 0
 
     def credit(self, flow_length: int) -> None:
-        """The consumer is done with so many bytes."""
+        """Credit the bytes of a message that its consumer has acknowledged."""
         self._unsent_credit += flow_length
 
     def _credit_incomplete(self) -> None:
@@ -132,7 +134,7 @@ class InboundFlow:
             self._credited += more
 
     def increment_due(self, at: float | None = None) -> int:
-        """What to tell the peer now, or 0 while it is less than half of the window."""
+        """Return the credit to send to the peer now, or 0 while it is less than half the window."""
         if self._unsent_credit < self._half_window:
             return 0
         due, self._unsent_credit = self._unsent_credit, 0

@@ -1,11 +1,11 @@
-"""Bytes of the socket cut into HTTP/2 frames, a bounded number at a time.
+"""Cuts received bytes into HTTP/2 frames, a bounded number at a time.
 
 Rules kept here:
-- It stands in for h2's own buffer, which copies all that is left for every frame and holds a frame until it is
-  whole before it looks at its length.
-- No more is kept than was fed, no more than `quota` frames are cut before it is filled again, and a block of headers is
-  refused while it comes in.
-- Whoever sends frames that carry nothing pays for them (`guard`).
+- The buffer replaces h2's own, which copies all remaining bytes for every frame, and checks a frame's length only once
+  the frame is whole.
+- The buffer never holds more than it was fed, cuts at most `quota` frames until the quota is set again, and refuses a
+  header block as soon as it is too long.
+- A peer pays for frames that carry nothing (`guard`).
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ class FrameBuffer:
     """The frames of one connection, in order.
 
     Args:
-      server: Whether the peer has to begin with the preface.
-      max_block_bytes: Of one header block, as it is sent.
+      guard: Counts the frames that carry nothing.
+      server: True if the peer must begin with the preface.
+      max_block_bytes: Largest size of one header block, compressed as it is sent.
 
     Attributes:
-      max_frame_size: Of one frame's payload; h2 sets it.
-      quota: How many more frames may be cut.
-      at: Now.
-      since: Since when a frame or header block has been incomplete; None when none is.
+      max_frame_size: Largest payload of one frame, as announced in our SETTINGS.
+      quota: Number of frames that may still be cut.
+      at: Current time.
+      since: Arrival of the first bytes of an incomplete frame or header block; None without one.
     """
 
     def __init__(self, guard: FloodGuard, *, server: bool, max_block_bytes: int) -> None:
@@ -58,12 +59,12 @@ class FrameBuffer:
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes fed and not yet cut, and those of a header block that is not whole."""
+        """Number of bytes fed and not yet cut, plus those of an incomplete header block."""
         return len(self._data) - self._start + self._block_bytes
 
     @property
     def has_whole_frame(self) -> bool:
-        """Whether there is something to cut, or to refuse."""
+        """True if a frame is whole or too large, so that handling continues."""
         if self._preface or len(self._data) - self._start < _HEAD_BYTES:
             return False
         length = self._length()
@@ -77,10 +78,10 @@ class FrameBuffer:
         return int.from_bytes(self._data[self._start : self._start + 3], "big")
 
     def head(self) -> tuple[int, int, int, int]:
-        """Length, kind, flags and stream of the frame that comes next; its length is -1 while it is not whole.
+        """Return length, kind, flags and stream of the next frame; the length is -1 if none can be cut yet.
 
         Raises:
-          ProtocolError: it may not come.
+          ProtocolError: the preface is wrong, or the frame is too large.
         """
         data, start = self._data, self._start
         if self._preface:
@@ -120,7 +121,7 @@ class FrameBuffer:
         return -1, 0, 0, 0
 
     def cut(self, length: int) -> bytes:
-        """Take the payload of the frame that `head` told of."""
+        """Take the payload of the frame that `head` returned."""
         start = self._start + _HEAD_BYTES
         self._start = start + length
         self.quota -= 1
@@ -129,10 +130,10 @@ class FrameBuffer:
         return self._data[start : self._start]
 
     def frame(self, length: int, kind: int, flags: int) -> Any:
-        """Take that frame, parsed; None when it is a part of a header block that is not whole yet.
+        """Take that frame, parsed; None for a part of a header block that is not whole yet.
 
         Raises:
-          ProtocolError, hyperframe's InvalidPaddingError: it is malformed, or one too many.
+          ProtocolError: the frame is malformed or exceeds a limit.
         """
         if not self._guard.admits(kind, flags, length, self.at):
             raise h2.exceptions.DenialOfServiceError("too many frames that carry nothing")
@@ -150,14 +151,14 @@ class FrameBuffer:
         return found
 
     def _joined(self, part: Any, kind: int, flags: int) -> Any:
-        """Put a header block together, refusing it as soon as it is too long."""
+        """Assemble a header block; refuse it as soon as it is too long."""
         block = self._block
         if block and (kind != _CONTINUATION or part.stream_id != block[0].stream_id):
-            raise h2.exceptions.ProtocolError("another frame amid a block of headers")
+            raise h2.exceptions.ProtocolError("another frame inside a header block")
         block.append(part)
         self._block_bytes += len(part.data)
         if self._block_bytes > self._max_block_bytes or len(block) > _MAX_CONTINUATIONS + 1:
-            raise h2.exceptions.DenialOfServiceError("a block of headers is too long")
+            raise h2.exceptions.DenialOfServiceError("a header block is too long")
         if not flags & _END_HEADERS:
             self.since = self.at if self.since is None else self.since
             return None

@@ -1,10 +1,10 @@
-"""gRPC's length-prefixed messages: cutting a stream of bytes into them, compressing and inflating.
+"""gRPC's length-prefixed messages: cutting a byte stream into messages, compressing and inflating them.
 
 Rules kept here:
-- A message is refused by its announced length, before its bytes are kept. It is kept as it came, and inflated by who
-  takes it: in slices, and only up to the limit.
-- A message that compressing does not make smaller goes as it is; the flag says so for each.
-- Nothing is copied twice; one frame that is one message (the usual case for audio) is cut once.
+- A message is refused by its announced length, before its bytes are kept. It is kept compressed, and inflated when it
+  is taken: in slices, and only up to the limit.
+- A message that does not get smaller by compression is sent uncompressed; each message's flag says which.
+- Nothing is copied twice. A frame that is exactly one message (the usual case for audio) is copied once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "prefix",
 ]
 
-_PREFIX = Struct(">BI")  # whether it is compressed, length
+_PREFIX = Struct(">BI")  # compressed flag, length
 PREFIX_BYTES = _PREFIX.size
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
@@ -37,11 +37,11 @@ _SLICE_BYTES = 128 * 1024
 _GLANCE_BYTES = 256
 
 Part = tuple[bytes, int, str | None]
-"""A message, its size as it was sent with its prefix, and what it is compressed with."""
+"""A message, its size as sent with its prefix, and its compression (None without)."""
 
 
 class FramingError(Exception):
-    """The bytes of a stream are not messages that can be taken."""
+    """The bytes of a stream are not valid messages, or exceed a limit; `code` is the status to end the call with."""
 
     def __init__(self, code: StatusCode, message: str) -> None:
         super().__init__(message)
@@ -49,15 +49,15 @@ class FramingError(Exception):
 
 
 def prefix(length: int, *, compressed: bool = False) -> bytes:
-    """The five bytes before a message."""
+    """Return the five bytes before a message."""
     return _PREFIX.pack(compressed, length)
 
 
 def pack(message: bytes, encoding: str) -> tuple[bytes, bytes]:
-    """Compress a message, if it gets smaller; give its prefix and what follows.
+    """Compress a message if that makes it smaller; return its prefix and its content.
 
     Args:
-      message: Anything.
+      message: Any bytes.
       encoding: One of `ENCODINGS`.
     """
     deflater = zlib.compressobj(_LEVEL, wbits=_WINDOW_BITS[encoding])
@@ -68,14 +68,15 @@ def pack(message: bytes, encoding: str) -> tuple[bytes, bytes]:
 
 
 class MessageReader:
-    """One direction of one call.
+    """Cuts the bytes of one direction of one call into messages.
 
     Args:
-      encoding: What a set compressed flag means; None when the peer named nothing.
+      max_message_bytes: Largest message, as sent.
+      encoding: Compression that a set compressed flag means; None if the peer named none.
 
     Attributes:
-      partial_bytes: Bytes kept of a message that is not whole yet, prefix included.
-      needed_bytes: The size of that message, prefix included, as far as it is known.
+      partial_bytes: Number of bytes kept of an incomplete message, prefix included.
+      needed_bytes: Size of that message, prefix included, as far as it is known.
     """
 
     __slots__ = ("_buffer", "_encoding", "_max_bytes", "needed_bytes", "partial_bytes")
@@ -88,10 +89,10 @@ class MessageReader:
         self._encoding = encoding
 
     def feed(self, data: bytes) -> list[Part]:
-        """Take bytes; give the messages they complete.
+        """Take bytes; return the messages they complete.
 
         Raises:
-          FramingError: too large, badly compressed, or not a message at all.
+          FramingError: a message is too large, its flag is invalid, or its compression is unknown.
         """
         if not self.partial_bytes and len(data) >= PREFIX_BYTES:
             size = PREFIX_BYTES + self._announced(data)
@@ -103,7 +104,7 @@ class MessageReader:
         return found
 
     def _cut(self) -> list[Part]:
-        """Cut whole messages off the buffer; `needed_bytes` then says from where another look pays."""
+        """Cut whole messages off the buffer; a buffer shorter than `needed_bytes` then holds none."""
         messages = []
         start, end = 0, len(self._buffer)
         with memoryview(self._buffer) as view:
@@ -124,7 +125,7 @@ class MessageReader:
     def _announced(self, data: bytes | memoryview) -> int:
         length: int = _PREFIX.unpack_from(data)[1]
         if length > self._max_bytes:
-            raise _too_large(self._max_bytes, f"{length} bytes")
+            raise _too_large(self._max_bytes, f"a message of {length} bytes")
         return length
 
     def _encoding_of(self, flag: int) -> str | None:
@@ -140,14 +141,14 @@ class MessageReader:
 
 
 def inflating(data: bytes, encoding: str, max_bytes: int) -> Iterator[bytes]:
-    """Inflate a message slice by slice, so that others can have their turn in between.
+    """Inflate a message slice by slice, so that other tasks can run in between.
 
     Args:
-      data: It.
+      data: The compressed message.
       encoding: One of `ENCODINGS`.
-      max_bytes: Of all slices together.
+      max_bytes: Largest size of all slices together.
     Raises:
-      FramingError: it is more than that, or damaged.
+      FramingError: it is larger than that, or damaged.
     """
     inflater, size = zlib.decompressobj(_WINDOW_BITS[encoding]), 0
     for start in range(0, len(data), _SLICE_BYTES):
@@ -160,23 +161,21 @@ def inflating(data: bytes, encoding: str, max_bytes: int) -> Iterator[bytes]:
             rest = inflater.unconsumed_tail
             size += len(part)
             if size > max_bytes:
-                raise _too_large(max_bytes, "more, inflated,")
+                raise _too_large(max_bytes, "an inflated message")
             yield part
     if not inflater.eof:
         raise FramingError(StatusCode.INTERNAL, "a compressed message is cut short")
     if inflater.unused_data:
-        raise FramingError(StatusCode.INTERNAL, "a compressed message goes on after its end")
+        raise FramingError(StatusCode.INTERNAL, "a compressed message continues after its end")
 
 
 def beginning(data: bytes, encoding: str) -> bytes:
-    """The first bytes of a compressed message, all of it if it is small; nothing of one that is damaged."""
+    """Return the first bytes of a compressed message, all of it if it is small, b"" if it is damaged."""
     try:
         return zlib.decompressobj(_WINDOW_BITS[encoding]).decompress(data[:_GLANCE_BYTES], _GLANCE_BYTES)
     except zlib.error:
         return b""
 
 
-def _too_large(max_bytes: int, announced: str) -> FramingError:
-    return FramingError(
-        StatusCode.RESOURCE_EXHAUSTED, f"a message of {announced} is over the limit of {max_bytes} bytes"
-    )
+def _too_large(max_bytes: int, what: str) -> FramingError:
+    return FramingError(StatusCode.RESOURCE_EXHAUSTED, f"{what} is over the limit of {max_bytes} bytes")

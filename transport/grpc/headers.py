@@ -1,9 +1,9 @@
-"""Header blocks of a call: what a request, a response and its trailers say, and how they are written.
+"""Header blocks of a call: reading and writing those of a request, a response and its trailers.
 
 Rules kept here:
 - Pure functions over lists of fields; no stream, no connection.
 - A block that breaks HTTP/2 raises `MalformedHeaders` (the stream is reset); one that breaks gRPC raises
-  `RefusedHeaders` (the stream is answered). Neither is the connection's affair.
+  `RefusedHeaders` (the stream is answered). Neither ends the connection.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Fields = list[tuple[str, str]]
 
 
 class BadHeaders(Exception):
-    """A header block that starts or ends no call; `status` says why."""
+    """A header block that cannot start or end a call; `status` says why."""
 
     def __init__(self, code: StatusCode, message: str) -> None:
         super().__init__(message)
@@ -70,14 +70,14 @@ class BadHeaders(Exception):
 
 
 class MalformedHeaders(BadHeaders):
-    """Not a header block that HTTP/2 allows."""
+    """A header block that HTTP/2 forbids."""
 
     def __init__(self, message: str) -> None:
         super().__init__(StatusCode.INTERNAL, message)
 
 
 class RefusedHeaders(BadHeaders):
-    """A well-formed block that is no gRPC call; `http_status` is what to answer it with."""
+    """A well-formed block that is not a valid gRPC call; `http_status` is the HTTP status to answer it with."""
 
     def __init__(self, code: StatusCode, message: str, http_status: int = 200) -> None:
         super().__init__(code, message)
@@ -86,7 +86,13 @@ class RefusedHeaders(BadHeaders):
 
 @frozen
 class RequestHeaders:
-    """`encoding` is None when messages are not compressed."""
+    """Contents of a request's header block.
+
+    Attributes:
+      timeout_s: None without a deadline.
+      encoding: Compression of the messages that are compressed; None without.
+      accepted: Compressions that the client accepts, of those that we know.
+    """
 
     path: str
     authority: str
@@ -98,7 +104,7 @@ class RequestHeaders:
 
 @frozen
 class ResponseHeaders:
-    """The start of a response; `status` is given when the block is also its end."""
+    """Contents of a response's first header block; `status` is set if the block also ends the response."""
 
     metadata: Metadata
     encoding: str | None
@@ -140,7 +146,8 @@ def read_response(headers: RawHeaders, max_bytes: int) -> ResponseHeaders:
     """Check a server's first header block.
 
     Raises:
-      MalformedHeaders, RefusedHeaders: the second carries the status that an HTTP error stands for.
+      MalformedHeaders: HTTP/2 forbids the block.
+      RefusedHeaders: the block is not a gRPC response; an HTTP error's status is mapped to a gRPC code.
     """
     pseudo, regular = _split(headers, frozenset({":status"}), max_bytes)
     fields = dict(regular)
@@ -159,7 +166,7 @@ def read_response(headers: RawHeaders, max_bytes: int) -> ResponseHeaders:
 
 
 def read_trailers(headers: RawHeaders, max_bytes: int) -> Status:
-    """Read trailers; a block without `grpc-status` is itself a status (INTERNAL).
+    """Read trailers; without `grpc-status` they read as INTERNAL.
 
     Raises:
       MalformedHeaders, RefusedHeaders.
@@ -188,7 +195,7 @@ def _read_status(regular: Fields) -> Status:
 def request_fields(
     path: str, authority: str, scheme: str, metadata: Metadata, timeout_s: float | None, encoding: str | None = None
 ) -> Fields:
-    """Write what opens a call."""
+    """Write the header block that opens a call."""
     fields = [
         (":method", "POST"),
         (":scheme", scheme),
@@ -207,7 +214,7 @@ def request_fields(
 
 
 def response_fields(metadata: Metadata = (), http_status: int = 200, encoding: str | None = None) -> Fields:
-    """Write what opens a response."""
+    """Write the header block that opens a response."""
     fields = [
         (":status", str(http_status)),
         ("content-type", "application/grpc"),
@@ -219,7 +226,7 @@ def response_fields(metadata: Metadata = (), http_status: int = 200, encoding: s
 
 
 def trailer_fields(status: Status) -> Fields:
-    """Write trailers; `BadHeader` when the metadata in them cannot be sent."""
+    """Write trailers; raises `BadHeader` if their metadata cannot be sent."""
     fields = [("grpc-status", str(int(status.code)))]
     if status.message:
         fields.append(("grpc-message", encode_message(status.message)))
@@ -229,7 +236,7 @@ def trailer_fields(status: Status) -> Fields:
 
 
 def _split(headers: RawHeaders, pseudo_names: frozenset[str], max_bytes: int) -> tuple[dict[str, str], Fields]:
-    """Decode a block and part its pseudo-header fields from the rest (RFC 9113, 8.2 and 8.3)."""
+    """Decode a block and separate its pseudo-header fields from the rest (RFC 9113, 8.2 and 8.3)."""
     pseudo: dict[str, str] = {}
     regular: Fields = []
     size = 0

@@ -1,10 +1,11 @@
-"""HTTP/2 itself: h2 with its faults of scope mended, its floods dammed and its usual path made short.
+"""HTTP/2 on h2's connection, with stream errors confined to their stream, floods bounded and a fast path for DATA.
 
 Rules kept here:
-- With `dispatch`, which stands on purerpc's class, this is the only module that knows inner names of others;
-  `tests/transport/test_inner_names.py` lists them and fails when one changes.
-- What one stream does wrong ends that stream; an error of the connection is told after all that came before it.
-- A DATA frame that is nothing but data, on an open stream, goes past h2's state machines, which it would not change.
+- Only this module, `receiving` (on purerpc's class) and `frame_buffer` (on hyperframe) use inner names of other
+  packages; `tests/transport/test_inner_names.py` lists them and fails when one changes.
+- What one stream does wrong ends that stream. A connection error is reported after all events before it.
+- A plain DATA frame (no padding, no END_STREAM) on an open stream bypasses h2's state machines, because it would not
+  change their state.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ _SENDING = (h2.stream.StreamState.OPEN, h2.stream.StreamState.HALF_CLOSED_REMOTE
 
 
 def release(connection: h2.connection.H2Connection) -> None:
-    """Let a connection that receives nothing more be freed at once, not when the collector comes by.
+    """Break the reference cycle of a connection that receives nothing more, so that it is freed without a GC pass.
 
-    h2 keeps a table of the connection's own methods, which is a cycle, in each.
+    The cycle is h2's table of the connection's own bound methods.
     """
     connection._frame_dispatch_table.clear()
 
@@ -54,15 +55,16 @@ class Http2(h2.connection.H2Connection):
     """One side of a connection.
 
     Attributes:
-      failure: What ended it, if the peer broke HTTP/2.
-      pauses_after_headers: Whether `receive_data` stops after a block of headers, so that others decide what the call
-        may do, and before the next one until more is fed.
+      guard: The peer's allowance for frames that carry nothing and calls that come to nothing.
+      failure: Reason of the connection's end; None before.
+      pauses_after_headers: True to make `receive_data` return after a header block, so that the call is admitted or
+        refused before its body is handled. The next block then waits until `feed` begins another turn.
     """
 
     MAX_CLOSED_STREAMS = 1024
 
     def __init__(self, limits: Limits, *, client_side: bool) -> None:
-        # A header that is no UTF-8, or bad in any other way, must not end the connection: `heads` checks them.
+        # A header that is not UTF-8, or invalid otherwise, must not end the connection; `headers` checks them.
         config = h2.config.H2Configuration(
             client_side=client_side, header_encoding=None, validate_inbound_headers=False
         )
@@ -75,7 +77,7 @@ class Http2(h2.connection.H2Connection):
         self.incoming_buffer = FrameBuffer(
             self.guard, server=not client_side, max_block_bytes=2 * limits.max_header_bytes
         )
-        self.decoder.max_header_list_size = 4 * limits.max_header_bytes  # over that no stream can be blamed
+        self.decoder.max_header_list_size = 4 * limits.max_header_bytes  # above, the connection is at fault
         self._apply_settings(limits.max_streams)
 
     def _apply_settings(self, max_streams: int) -> None:
@@ -95,14 +97,14 @@ class Http2(h2.connection.H2Connection):
     def start(self) -> None:
         """Send the preface and SETTINGS."""
         self.initiate_connection()
-        # h2 would end the connection over one stream too many; `Connection` refuses that stream.
+        # h2 would end the connection for one stream too many; `ReceivingHalf` refuses only that stream.
         self._apply_settings(_UNLIMITED)
         self.increment_flow_control_window(self._limits.connection_window_bytes - HTTP2_DEFAULT_WINDOW)
 
     # ---- receiving
 
     def feed(self, data: bytes, at: float, max_frames: int) -> None:
-        """Take bytes; a turn begins, in which `receive_data` will handle so many frames."""
+        """Take bytes and begin a turn, in which `receive_data` handles at most `max_frames` frames."""
         buffer = self.incoming_buffer
         self._call_began = False
         buffer.at, buffer.quota = at, max_frames
@@ -110,7 +112,7 @@ class Http2(h2.connection.H2Connection):
             buffer.add_data(data)
 
     def receive_data(self, data: bytes) -> list[Any]:
-        """Handle the frames that have come; no exception, but `failure` set."""
+        """Handle the buffered frames; instead of raising, an error of the connection sets `failure`."""
         found: list[Any] = []
         buffer: FrameBuffer = self.incoming_buffer
         try:
@@ -130,7 +132,7 @@ class Http2(h2.connection.H2Connection):
         return found
 
     def _takes_data(self, stream_id: int) -> bool:
-        """Whether h2 would but count a DATA frame on this stream."""
+        """True if h2 would only count a DATA frame on this stream."""
         stream = self.streams.get(stream_id)
         if stream is None or stream._expected_content_length is not None:
             return False
@@ -157,7 +159,7 @@ class Http2(h2.connection.H2Connection):
         return event
 
     def _receive_data_frame(self, frame: Any) -> _Handled:
-        """h2 ends the connection over a body that is not as long as announced, and over a stream's full window."""
+        """Reset the stream, where h2 would end the connection: for a wrong content-length or an exceeded window."""
         stream, length = self.streams.get(frame.stream_id), frame.flow_controlled_length
         if stream is not None and stream.open and stream.inbound_flow_control_window < length:
             self._inbound_flow_control_window_manager.window_consumed(length)
@@ -181,7 +183,7 @@ class Http2(h2.connection.H2Connection):
             return self._reset_malformed(frame.stream_id)
 
     def _receive_window_update_frame(self, frame: Any) -> _Handled:
-        """A late update for a stream that is over and forgotten is no error (RFC 9113, 5.1)."""
+        """Ignore a late update for a stream that is closed (RFC 9113, 5.1); reset the stream for an empty one."""
         if not frame.window_increment and self.is_open(frame.stream_id):
             return self._reset_malformed(frame.stream_id)
         try:
@@ -190,11 +192,11 @@ class Http2(h2.connection.H2Connection):
             return [], []
 
     def _receive_priority_frame(self, frame: Any) -> _Handled:
-        """RFC 9113 leaves priorities to those who want them."""
+        """Ignore priorities, which RFC 9113 deprecates."""
         return [], []
 
     def _receive_settings_frame(self, frame: Any) -> _Handled:
-        """Keep no settings that we do not know, nor a larger table for the headers we send than the usual one."""
+        """Drop unknown settings, and cap the table for the headers we send at HTTP/2's default size."""
         frame.settings = {code: value for code, value in frame.settings.items() if code in _KNOWN_SETTINGS}
         table_size = h2.settings.SettingCodes.HEADER_TABLE_SIZE
         if table_size in frame.settings:
@@ -205,7 +207,7 @@ class Http2(h2.connection.H2Connection):
         return handled
 
     def _receive_goaway_frame(self, frame: Any) -> _Handled:
-        """Tell of it and go on: streams up to the last one named still have their answers to come."""
+        """Report it and stay open, because streams up to the last one named still get their answers."""
         event = h2.events.ConnectionTerminated()
         event.error_code = frame.error_code
         event.last_stream_id = frame.last_stream_id
@@ -224,12 +226,12 @@ class Http2(h2.connection.H2Connection):
         return [frame], [event]
 
     def may_send(self, stream_id: int) -> bool:
-        """Whether the peer has a window to send in, on a stream that it has not ended."""
+        """True if the peer's window on this stream is open."""
         stream = self.streams.get(stream_id)
         return stream is not None and stream.inbound_flow_control_window > 0
 
     def credit_connection(self, size: int) -> None:
-        """Give back what has arrived; of less than half a window h2 would tell nothing, so it is but noted."""
+        """Credit received bytes to the connection's window; below half a window just count them, as h2 would."""
         window = self._inbound_flow_control_window_manager
         if window._bytes_processed + size < window.max_window_size // 2:
             window._bytes_processed += size
@@ -244,13 +246,13 @@ class Http2(h2.connection.H2Connection):
         return len(self._data_to_send)
 
     def sendable(self, stream_id: int) -> int:
-        """What both windows allow; new SETTINGS may have shrunk them below nothing."""
+        """Return the number of bytes that both windows allow; new SETTINGS may have made a window negative."""
         stream = self.streams[stream_id]
         window: int = min(self.outbound_flow_control_window, stream.outbound_flow_control_window)
         return max(0, window)
 
     def send_message_data(self, stream_id: int, data: bytes | memoryview) -> None:
-        """Send so much of a message as one frame; both windows have room for it."""
+        """Send one DATA frame; the caller has checked that it fits both windows."""
         stream = self.streams[stream_id]
         machine = stream.state_machine
         if machine.state not in _SENDING or not machine.headers_sent:
@@ -269,29 +271,29 @@ class Http2(h2.connection.H2Connection):
 
     @property
     def open_inbound_streams(self) -> int:
-        """h2 counts all streams for each that opens, and clears up; `Connection` counts, and `retire` clears up."""
+        """Always 0, because h2 would count and clean up all streams whenever one opens; `retire` cleans up here."""
         return 0
 
     def retire(self, stream_id: int) -> None:
-        """Keep nothing of a stream that is closed but how it was."""
+        """Forget a closed stream, except how it was closed."""
         stream = self.streams.get(stream_id)
         if stream is not None and stream.closed:
             del self.streams[stream_id]
             self._closed_streams[stream_id] = stream.closed_by
 
     def send_goaway(self, code: int, last_stream_id: int, reason: bytes) -> None:
-        """Send GOAWAY and stay open; h2's own would forbid every frame after it."""
+        """Send GOAWAY and stay open; h2's own method would forbid every frame after it."""
         frame = hyperframe.frame.GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code, additional_data=reason)
         self._prepare_for_sending([frame])
 
     def fail(self, code: int, reason: str) -> None:
-        """Send the last GOAWAY; nothing is received any more."""
+        """Send the last GOAWAY and stop receiving."""
         if self.failure is None:
             self.failure = reason
             self.send_goaway(code, self.highest_inbound_stream_id, reason.encode()[:200])
 
 
 def _reason(error: h2.exceptions.ProtocolError) -> str:
-    if isinstance(error.__context__, hpack.HPACKError):  # whose own words tell where in memory the block lies
-        return f"a block of headers cannot be decoded: {type(error.__context__).__name__}"
+    if isinstance(error.__context__, hpack.HPACKError):  # its message contains a memory address
+        return f"a header block cannot be decoded: {type(error.__context__).__name__}"
     return str(error) or type(error).__name__

@@ -1,9 +1,9 @@
-"""When a quiet connection has to be looked at, and what is to be done with it then.
+"""Timeouts of one connection: when a ping, or the end of the connection, is due.
 
 Rules kept here:
-- No clock and no waiting: the driver says what time it is, and sleeps until the time it is given.
-- A deadline that comes up later is never nearer than the shortest timeout, so one sleep of at most that
-  misses none. Nothing is done for a message or a frame but to note when bytes came.
+- No clock and no waiting: the driver passes the time in, and sleeps until the time it gets back.
+- A deadline that arises during a sleep lies at least the shortest timeout ahead, so a sleep of at most that misses
+  none. A message or a frame costs nothing here; only the time of the last bytes is noted.
 - Any byte is a sign of life; a ping is sent only after silence.
 """
 
@@ -30,19 +30,19 @@ class Ping:
 
 @frozen
 class Close:
-    """End the connection, telling the peer why with this HTTP/2 error code."""
+    """End the connection; its GOAWAY carries this HTTP/2 error code."""
 
     code: int
     reason: str
 
 
 class ConnectionTimers:
-    """One connection's times.
+    """The timeouts of one connection.
 
     Attributes:
-      last_bytes_at: When bytes last came.
-      settings_at: When the peer's SETTINGS came; None before.
-      acknowledged: Whether the peer has acknowledged ours.
+      last_bytes_at: Time of the last bytes received.
+      settings_at: Time of the peer's SETTINGS; None before they came.
+      acknowledged: True once the peer has acknowledged our SETTINGS.
     """
 
     def __init__(self, limits: Limits, *, client_side: bool, at: float) -> None:
@@ -64,13 +64,13 @@ class ConnectionTimers:
         self._shortest_s = min((timeout for timeout in timeouts if timeout), default=math.inf)
 
     def look(self, at: float, *, calls: int, calls_seen: int, frame_since: float | None) -> Ping | Close | None:
-        """What is due.
+        """Return the action that is due, if any.
 
         Args:
-          at: Now.
-          calls: Open ones.
-          calls_seen: How many there ever were.
-          frame_since: Since when a frame or header block has been coming in, None when none has.
+          at: Current time.
+          calls: Number of open calls.
+          calls_seen: A number that grows with every call that starts.
+          frame_since: Arrival of the first bytes of a frame or header block that is still incomplete, or None.
         """
         if calls or calls_seen != self._calls_seen:
             self._idle_since = at
@@ -83,7 +83,7 @@ class ConnectionTimers:
         return None
 
     def next_look(self, at: float, *, calls: int, frame_since: float | None) -> float:
-        """Until when nothing can be due, having looked at the time `at`."""
+        """Return the time until which nothing can be due, after a `look` at the time `at`."""
         deadlines = [deadline for deadline, _ in self._deadlines(calls, frame_since)]
         return min([*deadlines, at + self._shortest_s])
 

@@ -1,9 +1,9 @@
-"""Every bound of the transport in one place, each with what it protects.
+"""All bounds of the transport in one place, each with its purpose.
 
 Rules kept here:
-- Nothing in this package grows past a number that stands here.
-- A peer may use 65,535 bytes before it has read our SETTINGS, so no window is smaller than that.
-- A timeout of 0 means never.
+- Nothing in this package grows beyond a limit defined here.
+- A peer may send 65,535 bytes before it has read our SETTINGS, so no window is smaller than that.
+- A timeout of 0 disables it.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ HTTP2_DEFAULT_WINDOW = 65_535
 
 @frozen(kw_only=True)
 class Limits:
-    """What one connection may hold and how long it may wait.
+    """Sizes, rates and timeouts of one connection.
 
     Attributes:
-      stream_window_bytes: What a client may send on one stream before its messages are taken.
-      connection_window_bytes: Room for frames on their way; credited on arrival, so no stream can use it up.
-      max_message_bytes: One message, as sent and inflated; more is RESOURCE_EXHAUSTED on that stream.
-      max_unread_messages: Messages that wait on one stream. The window bounds their bytes, this bounds the
-        objects made of tiny ones: it takes messages under 64 bytes to reach it inside the default window.
-      large_messages_bytes: What messages may hold beyond their streams' windows, over all connections that
-        share a `ByteBudget`; more is RESOURCE_EXHAUSTED on the stream that asks for it.
-      max_streams: Calls at a time on one connection; more are refused, safe to retry.
-      max_header_bytes: One header block as HTTP/2 counts it; more is RESOURCE_EXHAUSTED on that stream, more
-        than four times that the end of the connection.
-      max_connections: Connections at a time on one server; more are turned away.
+      stream_window_bytes: Bytes that a peer may send on one stream before its messages are taken.
+      connection_window_bytes: Bytes that a peer may send before we credit them; credited on arrival, so no stream can
+        use it up.
+      max_message_bytes: Size of one message, both as sent and inflated; beyond it, RESOURCE_EXHAUSTED on that stream.
+      max_unread_messages: Unread messages on one stream. The window bounds their bytes; this bounds the number of
+        objects for tiny ones: only messages under 64 bytes reach it inside the default window.
+      large_messages_bytes: Bytes that messages may hold beyond their streams' windows, over all connections that
+        share a `ByteBudget`; beyond it, RESOURCE_EXHAUSTED on the stream that asks for more.
+      max_streams: Concurrent calls on one connection; more are refused, safe to retry.
+      max_header_bytes: Size of one header block as HTTP/2 counts it; beyond it, RESOURCE_EXHAUSTED on that stream;
+        beyond four times that, the end of the connection.
+      max_connections: Concurrent connections of one server; more are refused.
       high_water_bytes: Unsent bytes above which senders wait.
-      read_bytes, turn_frames: Of one connection, no more than this is read, and no more frames are handled, before
-        every other task had its turn.
+      read_bytes, turn_frames: Bytes read from one connection, and frames handled, before every other task runs.
       control_frames_per_s, control_frames_burst: Frames that carry nothing (pings, settings, priorities, empty
-        DATA, window updates), beyond those that the traffic itself earns; more is ENHANCE_YOUR_CALM.
-      broken_streams_per_s, broken_streams_burst: Calls that a client resets, or that are refused for what is
-        wrong with them, beyond those that end well; more is ENHANCE_YOUR_CALM.
+        DATA, window updates), beyond those that the traffic itself earns; beyond it, ENHANCE_YOUR_CALM.
+      broken_streams_per_s, broken_streams_burst: Calls that a client resets, or that are refused for a fault in them,
+        beyond those that end well; beyond it, ENHANCE_YOUR_CALM.
       tls_handshake_timeout_s: From accepting a connection to the end of its handshake.
-      preface_timeout_s: How long a peer may take to say that it speaks HTTP/2.
-      settings_timeout_s: How long it may then take to acknowledge our SETTINGS.
-      frame_timeout_s: How long one frame, or one block of headers, may take to come in.
-      message_timeout_s: How long one message may take to come in, or half a window of it if it is larger; only
-        while the window is open. A request that is one message is waited for from its call's start, then as long for
-        its end.
-      idle_timeout_s: A server closes a connection that has had no call for so long.
-      keepalive_interval_s: After so long without a byte a peer is pinged; a client does so only while it has
-        calls. Servers that stand on gRPC's C core take a client's pings more often than every 300 s for a flood.
-      keepalive_timeout_s: How long it may take to show a sign of life after a ping.
-      write_timeout_s: A peer that accepts nothing for so long is cut; a call whose window stays shut, ended.
-      linger_timeout_s: How long a connection that we end is read, so that our last frames reach a peer that is
-        still sending.
+      preface_timeout_s: Until a peer's first SETTINGS.
+      settings_timeout_s: From there until it acknowledges our SETTINGS.
+      frame_timeout_s: Time for one frame, or one header block, to arrive.
+      message_timeout_s: Time for one message to arrive, or for half a window of a larger one; it runs only while the
+        window is open. A unary request has this time from its call's start, and once more for its end.
+      idle_timeout_s: Time without a call after which a server closes the connection.
+      keepalive_interval_s: Silence after which the peer is pinged; a client pings only while it has calls. Servers
+        on gRPC's C core treat a client's pings more often than every 300 s as a flood.
+      keepalive_timeout_s: Time for a sign of life after a ping.
+      write_timeout_s: Time after which a connection whose peer accepts no bytes is ended, and a call whose window
+        stays shut.
+      linger_timeout_s: Time for which a connection that we end is still read, so that our last frames reach a peer
+        that is still sending.
     """
 
     stream_window_bytes: int = field(default=256 * 1024, validator=ge(HTTP2_DEFAULT_WINDOW))

@@ -1,8 +1,8 @@
-"""Values of header fields: metadata, status messages and timeouts, as gRPC's HTTP/2 mapping writes them.
+"""Values of header fields: metadata, status messages and timeouts, encoded as gRPC's HTTP/2 mapping says.
 
 Rules kept here:
-- What goes out cannot break a header: names are checked, text is printable ASCII, the rest is encoded.
-- What comes in is bounded by the header block and either decodes or raises `BadHeader`.
+- A value that is sent cannot break a header: names are checked, text is printable ASCII, everything else is encoded.
+- A received value is bounded by the size of its header block, and either decodes or raises `BadHeader`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = [
     "encode_timeout",
 ]
 
-MAX_STATUS_MESSAGE_BYTES = 512  # three times that, percent-encoded; clients give a whole header block 8 to 16 KiB
+MAX_STATUS_MESSAGE_BYTES = 512  # up to three times that, percent-encoded; clients accept header blocks of 8 to 16 KiB
 
 _NAME = re.compile(r"[0-9a-z_.\-]+")
 _TEXT = re.compile(r"[\x20-\x7e]*")
-_PUSHBACK = "grpc-retry-pushback-ms"  # the one name of gRPC's own that a service may send, and a client wants to see
+_PUSHBACK = "grpc-retry-pushback-ms"  # the one reserved name that services send and clients read
 _RESERVED = frozenset({"te", "content-type", "user-agent", "host", "connection", "keep-alive", "upgrade"})
 _UNQUOTED = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) != "%")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -48,7 +48,7 @@ def encode_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[s
 
     Raises:
       BadHeader: a name that is reserved or malformed, bytes without `-bin`, or text that is not printable
-        ASCII (a line break would start a header of its own).
+        ASCII (a line break would start another header).
     """
     return [(name, _encode_value(name, value)) for name, value in metadata]
 
@@ -59,7 +59,7 @@ def _encode_value(name: str, value: str | bytes) -> str:
     if name.endswith("-bin"):
         return encode_binary(value.encode() if isinstance(value, str) else value)
     if isinstance(value, bytes):
-        raise BadHeader(f"metadata {name!r} is bytes, so its name has to end in '-bin'")
+        raise BadHeader(f"metadata {name!r} is bytes, so its name must end in '-bin'")
     if not _TEXT.fullmatch(value):
         raise BadHeader(f"metadata {name!r} holds characters other than printable ASCII")
     return value
@@ -70,12 +70,12 @@ def _is_grpcs_own(name: str) -> bool:
 
 
 def encode_binary(value: bytes) -> str:
-    """Write a `-bin` value; gRPC leaves the padding out."""
+    """Write a `-bin` value, without base64 padding as gRPC recommends."""
     return base64.b64encode(value).rstrip(b"=").decode("ascii")
 
 
 def decode_metadata(headers: Iterable[tuple[str, str]]) -> Metadata:
-    """Read custom metadata, leaving out gRPC's own; joined `-bin` values become one pair each."""
+    """Read custom metadata without gRPC's own fields; each part of a comma-joined `-bin` value becomes a pair."""
     pairs: list[tuple[str, str | bytes]] = []
     for name, value in headers:
         if _is_grpcs_own(name):
@@ -88,7 +88,7 @@ def decode_metadata(headers: Iterable[tuple[str, str]]) -> Metadata:
 
 
 def decode_binary(name: str, value: str) -> bytes:
-    """Read a `-bin` value, padded or not; raises BadHeader, which tells the name."""
+    """Read a `-bin` value, padded or not; raises BadHeader with the field's name."""
     value = value.strip()
     try:
         return base64.b64decode(value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4), validate=True)
@@ -97,19 +97,19 @@ def decode_binary(name: str, value: str) -> bytes:
 
 
 def cut_message(message: str) -> str:
-    """What of a status message is sent, so that every client's header limit takes it."""
+    """Cut a status message to a length that fits every client's header limit."""
     return message.encode(errors="replace")[:MAX_STATUS_MESSAGE_BYTES].decode(errors="ignore")
 
 
 def encode_message(message: str) -> str:
-    """Percent-encode a status message, cut."""
+    """Cut a status message and percent-encode it."""
     message = cut_message(message)
     inner_spaces = message == message.strip(" ")  # HTTP/2 strips the outer ones
     return urllib.parse.quote(message, safe=_UNQUOTED + " " * inner_spaces)
 
 
 def decode_message(value: str) -> str:
-    """Read a status message; what is badly encoded is replaced, never refused."""
+    """Read a status message; badly encoded parts are replaced and never raise."""
     return urllib.parse.unquote(value, errors="replace")
 
 

@@ -1,8 +1,8 @@
-"""What keeps one peer from using up what all share: token buckets in time, and a budget of bytes.
+"""Limits on one peer's use of shared resources: token buckets over time, and a budget of bytes.
 
 Rules kept here:
-- Nothing here knows a clock or a connection: times come in, answers go out.
-- A bucket is never fuller than its burst, a budget never lower than nothing.
+- No clock and no connection: the caller passes the time in and acts on the answer.
+- A bucket never holds more than its burst; a budget is never exceeded.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ _DATA = 0
 _END_STREAM, _PADDED = 0x1, 0x8
 _MOST_PADDING = 256
 _COSTS = {
-    1: 0.0,  # HEADERS: what they start or end is counted
-    4: 10.0,  # SETTINGS: to be answered, and applied to every stream
+    1: 0.0,  # HEADERS: the calls they start are counted instead
+    4: 10.0,  # SETTINGS: answered, and applied to every stream
     5: 0.0,  # PUSH_PROMISE: refused
     9: 0.0,  # CONTINUATION: counted with its block
 }
-"""By the number of the frame's kind; all others cost 1."""
+"""Cost by frame type; all others cost 1."""
 
 
 class TokenBucket:
-    """Tokens that come with time, and with whatever else earns them, up to a burst.
+    """Tokens that accrue with time and by `earn`, up to a burst.
 
     Args:
-      per_s: Tokens a second.
-      burst: How many it holds; it starts full.
+      per_s: Tokens per second.
+      burst: Capacity; the bucket starts full.
     """
 
     __slots__ = ("_at", "_burst", "_per_s", "_tokens")
@@ -40,7 +40,7 @@ class TokenBucket:
         self._at = 0.0
 
     def spend(self, tokens: float, at: float) -> bool:
-        """Take tokens at the time `at`, in seconds; False when there are not so many left."""
+        """Take tokens at the time `at`, in seconds; return False, and take none, if too few are left."""
         if at > self._at:
             self._tokens = min(self._burst, self._tokens + (at - self._at) * self._per_s)
             self._at = at
@@ -50,17 +50,17 @@ class TokenBucket:
         return True
 
     def earn(self, tokens: float) -> None:
-        """Put tokens in."""
+        """Add tokens."""
         if self._tokens < self._burst:
             self._tokens = min(self._burst, self._tokens + tokens)
 
 
 class ByteBudget:
-    """Bytes that many connections share.
+    """Number of bytes shared by many connections.
 
     Attributes:
-      limit_bytes: How many there are.
-      used_bytes: How many are drawn now.
+      limit_bytes: Size of the budget.
+      used_bytes: Bytes drawn now.
     """
 
     __slots__ = ("limit_bytes", "used_bytes")
@@ -70,23 +70,23 @@ class ByteBudget:
         self.used_bytes = 0
 
     def draw(self, size: int) -> bool:
-        """Take so many bytes; False, and nothing taken, when there are not so many."""
+        """Draw bytes; return False, and draw none, if too few are left."""
         if self.used_bytes + size > self.limit_bytes:
             return False
         self.used_bytes += size
         return True
 
     def give_back(self, size: int) -> None:
-        """Return what was drawn."""
+        """Give drawn bytes back."""
         assert 0 <= size <= self.used_bytes
         self.used_bytes -= size
 
 
 class FloodGuard:
-    """What one peer pays for frames that carry nothing, and for calls that come to nothing.
+    """Rate limits on one peer's frames that carry nothing, and on its calls that are reset or refused.
 
-    A frame that carries something earns a few that do not: so a peer may acknowledge all that it is sent and
-    ping for each message, however fast they go, but not faster.
+    A frame that carries something earns a few that do not. So a peer may acknowledge everything it receives and ping
+    once per message, at any rate of messages, but not more often.
     """
 
     __slots__ = ("_broken", "_control")
@@ -96,7 +96,7 @@ class FloodGuard:
         self._broken = TokenBucket(limits.broken_streams_per_s, limits.broken_streams_burst)
 
     def admits(self, kind: int, flags: int, length: int, at: float) -> bool:
-        """Whether a frame that has come may be looked at."""
+        """Charge a received frame; return False if it exceeds the limit."""
         if kind != _DATA:
             cost = _COSTS.get(kind, 1.0)
         elif length > (_MOST_PADDING if flags & _PADDED else 0):
@@ -106,18 +106,18 @@ class FloodGuard:
         return self._control.spend(cost, at)
 
     def data_came(self) -> None:
-        """A frame that carries something."""
+        """Earn for a received frame that carries something."""
         self._control.earn(1)
 
     def data_went(self) -> None:
-        """The peer has something to acknowledge: on its stream and on the connection."""
+        """Earn for a sent frame, which the peer acknowledges on its stream and on the connection."""
         self._control.earn(2)
 
     def breaks(self, at: float, price: float = 1) -> bool:
-        """Whether the peer may break off, or spoil, one more call."""
+        """Charge for a call that was reset or refused; return False if that exceeds the limit."""
         return self._broken.spend(price, at)
 
     def call_ended(self) -> None:
-        """A call was answered."""
+        """Earn for a call that was answered."""
         self._broken.earn(1)
         self._control.earn(2)

@@ -1,12 +1,14 @@
-"""What a peer does to the streams of a connection: h2's events turned into ours, and streams opened and ended.
+"""The receiving direction of a `Connection`: turns h2's events into ours, and opens and ends streams.
 
 Rules kept here:
-- Of purerpc this is the only module to know inner names (which methods its dispatch calls); of h2, `http2`.
+- `ReceivingHalf` and `Connection` are one class in two modules, cut by direction (see `connection`); neither is used
+  without the other.
+- This is the only module that uses inner names of purerpc (the methods that its `receive_data` calls).
 - What one stream does wrong ends that stream; only a breach of HTTP/2 itself, or a flood, ends the connection.
 - The connection's window is credited when bytes arrive, a stream's when its consumer acknowledges them (see
-  `inbound`), so a stalled stream holds nobody else.
-- h2 has worked through a whole turn before its events are seen here, so a stream may be closed by then.
-- Of a stream that is over, nothing stays.
+  `flow_control`), so a stalled stream does not stall others.
+- h2 has handled all frames of a turn before its events are seen here, so a stream may be closed by then.
+- Nothing is kept of a stream that has ended.
 """
 
 from __future__ import annotations
@@ -32,17 +34,17 @@ _UNLIMITED = 2**31 - 1
 
 
 class StreamGone(Exception):
-    """The stream has ended or was reset; there is nothing to do on it any more."""
+    """The stream has ended or was reset; no operation is possible on it."""
 
 
 @define
 class _Stream:
     inbound: InboundFlow
-    started: bool = False  # the response, whichever side gives it
+    started: bool = False  # True once the response's initial metadata was sent (server) or received (client)
 
 
 class ReceivingHalf(GRPCConnection):
-    """The receiving half of a `Connection`, which says what its arguments are."""
+    """The receiving half of a `Connection`, which documents the arguments."""
 
     h2_connection: Http2
 
@@ -60,11 +62,11 @@ class ReceivingHalf(GRPCConnection):
         self._received_at = 0.0
         self._late: list[Event] = []
         super().__init__(GRPCConfiguration(client_side, max_message_length=self._limits.max_message_bytes))
-        release(self.h2_connection)  # ours stands in for it
+        release(self.h2_connection)  # replaced by ours
         self._h2 = self.h2_connection = Http2(self._limits, client_side=client_side)
         self._h2.pauses_after_headers = not large
 
-    # ---- what purerpc's dispatch calls, one for each of h2's events
+    # ---- called by purerpc's `receive_data`, one for each kind of h2 event
 
     def _request_received(self, event: Any) -> list[Event]:
         stream_id = event.stream_id
@@ -126,7 +128,7 @@ class ReceivingHalf(GRPCConnection):
             return self._fail(stream_id, Status(error.code, str(error)))
         self._send_credit(stream_id, stream)
         found: list[Event] = []
-        for content, held, encoding in messages:  # usually one: a comprehension would cost it a call
+        for content, held, encoding in messages:  # usually one; a comprehension would cost a function call
             found.append(MessageReceived(stream_id, content, held, self._received_at, encoding))
         return found
 
@@ -137,7 +139,7 @@ class ReceivingHalf(GRPCConnection):
         if not self.client_side and not stream.inbound.inside_message:
             stream.inbound.since = None
             return [events.HalfClosed(event.stream_id)]
-        return self._fail(event.stream_id, Status(StatusCode.DATA_LOSS, "the stream ended before its time"))
+        return self._fail(event.stream_id, Status(StatusCode.DATA_LOSS, "the stream ended too early"))
 
     def _stream_reset(self, event: Any) -> list[Event]:
         self._h2.retire(event.stream_id)
@@ -165,15 +167,15 @@ class ReceivingHalf(GRPCConnection):
     # ---- ends
 
     def reset(self, stream_id: int, code: int = ResetCode.CANCEL) -> None:
-        """Drop a stream at once; no error when it is over already."""
+        """Reset a stream at once; does nothing if it has ended already."""
         if self._forget(stream_id) and self._h2.is_open(stream_id):
             self._h2.reset_stream(stream_id, code)
             self._h2.retire(stream_id)
 
     def end_response(self, stream_id: int, status: Status, http_status: int = 200) -> None:
-        """Answer with the status; what the client may still be sending is cut off without blame.
+        """End the call with this status; a client that is still sending is stopped by a reset with NO_ERROR.
 
-        Server side; also what this side itself answers a bad call with goes through here.
+        Server side only. Answers that this class itself gives to invalid calls go through here too.
         """
         fields = headers.trailer_fields(status)
         if not self._stream(stream_id).started:
@@ -197,9 +199,9 @@ class ReceivingHalf(GRPCConnection):
         self._charge()
 
     def _charge(self, *, answered: bool = False) -> None:
-        """A client pays for a call that it broke off or spoilt; if that was answered, also for what it earned."""
+        """Charge a client for a call that it reset or that was refused; if answered, also for what that earned."""
         if not self.client_side and not self._h2.guard.breaks(self._at, 1 + answered):
-            self._h2.fail(ResetCode.ENHANCE_YOUR_CALM, "too many calls broken off or refused")
+            self._h2.fail(ResetCode.ENHANCE_YOUR_CALM, "too many calls reset or refused")
 
     def _forget(self, stream_id: int) -> bool:
         stream = self._streams.pop(stream_id, None)
@@ -209,12 +211,12 @@ class ReceivingHalf(GRPCConnection):
         return True
 
     def _finish(self, stream_id: int, status: Status) -> list[Event]:
-        """The server has said its last word; a request that is still being sent ends with it."""
+        """Report the server's status; a request that is still being sent is reset."""
         self.reset(stream_id, ResetCode.NO_ERROR)
         return [events.ResponseEnded(stream_id, status)]
 
     def _fail(self, stream_id: int, status: Status) -> list[Event]:
-        """The peer broke gRPC's rules on this stream: tell it, and whoever is using the stream."""
+        """End a stream on which the peer broke gRPC's rules: answer or reset it, and report its end."""
         if not self.client_side:
             self.end_response(stream_id, status)
             self._charge(answered=True)

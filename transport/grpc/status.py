@@ -1,9 +1,9 @@
-"""How a call ends: gRPC's codes, one frozen record, and the two errors that carry it.
+"""Status of an ended call: gRPC's codes, one frozen record, and the two errors that carry it.
 
 Rules kept here:
-- `StatusError` is raised *by* a handler to choose how its call ends; `RpcError` is raised *to* a client
-  whose call ended badly. Both carry the same `Status`.
-- A code that this build does not know is UNKNOWN, never an exception.
+- A handler raises `StatusError` to choose how its call ends. A client gets `RpcError` from a call that ended with an
+  error. Both carry a `Status`.
+- An unknown code reads as UNKNOWN and never raises.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attrs import frozen
 __all__ = ["Metadata", "RpcError", "Status", "StatusCode", "StatusError"]
 
 Metadata = tuple[tuple[str, str | bytes], ...]
-"""Pairs in order; a name that ends in `-bin` goes with bytes, every other with printable ASCII text."""
+"""Pairs in order. The value is bytes if the name ends in `-bin`, otherwise printable ASCII text."""
 
 
 class StatusCode(IntEnum):
@@ -51,7 +51,7 @@ class Status:
 
     Attributes:
       message: For people; any Unicode text.
-      details: `grpc-status-details-bin`, an encoded message of the service's choice; empty means none.
+      details: `grpc-status-details-bin`, an encoded message that the service chooses; empty without one.
       metadata: The other trailers.
     """
 
@@ -87,8 +87,8 @@ class _EndedError(Exception):
 
 
 class StatusError(_EndedError):
-    """Raised by a handler: end this call with this status."""
+    """Raised by a handler to end its call with this status."""
 
 
 class RpcError(_EndedError):
-    """Raised to a client: the call ended with this status, or never reached the server."""
+    """Raised to a client whose call ended with this status or never reached the server."""

@@ -1,10 +1,12 @@
 """One call as its user sees it, on either side: messages in, messages out, both bounded.
 
 Rules kept here:
-- Reading and writing try without waiting first; every `_BURST` operations the scheduler gets its turn.
-- A message taken is not yet acknowledged unless its taker says so: what is not acknowledged holds the peer.
-- Messages that came before a good end, or before a server's status, are read before the end is told; a
-  reset throws them away.
+- Reading and writing try without waiting first; after every `_BURST` operations other tasks run.
+- Taking a message does not acknowledge it. Messages that are not acknowledged fill the window and hold the peer back.
+- Messages received before an orderly end, or before a server's status, are read before the end is reported; a reset
+  discards them.
+- `next_unread` and `drop_next` are for a callback that cannot wait: peek, do the work, then pop. A message whose work
+  found no room stays unread for the receiving task, so nothing is lost.
 - One task sends and one receives at a time; any number may watch.
 """
 
@@ -26,7 +28,7 @@ from transport.grpc.framing import PREFIX_BYTES, FramingError, beginning, pack, 
 __all__ = ["Carrier", "Stream"]
 
 _BURST = 32
-_BURST_BYTES = 4096  # inflated, that count as much as one operation
+_BURST_BYTES = 4096  # inflated bytes that count as one operation
 _PIECE_BYTES = 64 * 1024
 
 
@@ -38,20 +40,20 @@ class Carrier(Protocol):
 
     @property
     def window_waiters(self) -> set[Stream]:
-        """Streams that wait for the peer to open a window."""
+        """Streams whose senders wait for the peer to open a window."""
         ...
 
     @property
     def has_room(self) -> bool:
-        """Whether a sender may go on without waiting."""
+        """True if a sender may continue without waiting."""
         ...
 
     async def wait_room(self) -> None:
-        """Wait until `has_room`, or the connection has ended."""
+        """Wait until `has_room` is true or the connection has ended."""
         ...
 
     async def give_way(self) -> None:
-        """Let the other connections have their turn."""
+        """Wait behind all other connections that have work queued."""
         ...
 
     def wake_writer(self) -> None:
@@ -64,11 +66,13 @@ class Carrier(Protocol):
 
 
 class Stream:
-    """A call's two directions. Made by the server or the channel, not by its user.
+    """A call's two directions. The server or the channel creates it, not its user.
 
     Attributes:
-      encoding: What both sides have agreed to compress messages with; None for not at all.
-      compressing: Whether messages sent from now on are compressed, if something was agreed on.
+      encoding: Compression that both sides have agreed on; None without.
+      compressing: False to send the next messages uncompressed although an encoding was agreed on.
+      cut_inside_message: True if a send was cancelled inside its message; nothing more can be sent then.
+      on_arrival: Called for each message on arrival, before waiting receivers wake.
     """
 
     __slots__ = (
@@ -88,9 +92,9 @@ class Stream:
         self._input_ended = False
         self._error: Exception | None = None
         self._sending = False
-        self.cut_inside_message = False  # nothing more can be sent then
+        self.cut_inside_message = False
         self._burst = 0
-        self.on_arrival: Callable[[], None] | None = None  # told of each message that comes, before who waits is woken
+        self.on_arrival: Callable[[], None] | None = None
 
     # ---- receiving
 
@@ -108,10 +112,10 @@ class Stream:
         return message.data
 
     def receive_nowait(self) -> bytes | None:
-        """`receive` for what is there already.
+        """`receive` without waiting.
 
         Raises:
-          trio.WouldBlock: nothing is, or what is there has to be inflated first.
+          trio.WouldBlock: no message is unread, or the next one must be inflated first.
         """
         message = self.take_nowait()
         if message is None:
@@ -120,7 +124,7 @@ class Stream:
         return message.data
 
     async def take(self) -> MessageReceived | None:
-        """The next message, still holding its part of the window until `acknowledge`."""
+        """Take the next message, which holds its part of the window until `acknowledge`; None after the last."""
         if not self._unread or self._burst >= _BURST:
             await self._wait_takeable()
         if self._unread and self._unread[0].encoding is not None:
@@ -128,7 +132,7 @@ class Stream:
         return self.take_nowait()
 
     async def _take_inflated(self, message: MessageReceived) -> MessageReceived:
-        """It stays unread until it is whole, so that a take that is cancelled loses nothing."""
+        """Inflate the next message and take it; it stays unread until then, so a cancelled `take` loses nothing."""
         try:
             content = await self._inflate(message)
         except FramingError as error:
@@ -143,7 +147,7 @@ class Stream:
         return evolve(message, data=content)
 
     async def _inflate(self, message: MessageReceived) -> bytes:
-        content = BytesIO()  # gives what it holds without another copy
+        content = BytesIO()  # returns its content without another copy
         for part in self._connection.inflating(message):
             content.write(part)
             self._burst += 1 + len(part) // _BURST_BYTES
@@ -160,7 +164,7 @@ class Stream:
             await self._arrivals.park()
 
     def take_nowait(self) -> MessageReceived | None:
-        """`take` for what is there already; raises trio.WouldBlock as `receive_nowait` does."""
+        """`take` without waiting; raises trio.WouldBlock as `receive_nowait` does."""
         if self.next_unread() is not None:
             self._burst += 1
             return self._pop()
@@ -178,24 +182,24 @@ class Stream:
         return message
 
     def acknowledge(self, message: MessageReceived) -> None:
-        """Give the window back what this message held; once for each message taken."""
+        """Give the window back what this message held; call it once for each message taken."""
         if self._connection.acknowledge(message):
             self._driver.wake_writer()
 
     def next_unread(self) -> MessageReceived | None:
-        """What `take_nowait` would give now, left where it is."""
+        """Return the message that `take_nowait` would return now, but leave it unread; None if there is none."""
         return self._unread[0] if self._unread and self._unread[0].encoding is None else None
 
     def drop_next(self) -> None:
-        """Take and acknowledge what `next_unread` has given, and what has been done with it."""
+        """Take and acknowledge the message of `next_unread`, once its work is done."""
         self._burst += 1
         if self._connection.take(self._unread.popleft(), done=True):
             self._driver.wake_writer()
 
     def unread(self) -> Iterator[bytes]:
-        """Look through what waits, oldest first, taking nothing; of what is compressed, no further than its beginning.
+        """Yield the unread messages, oldest first, without taking them; of a compressed one only its first bytes.
 
-        Not across an await.
+        Do not await during the iteration.
         """
         return (
             message.data if message.encoding is None else beginning(message.data, message.encoding)
@@ -203,7 +207,7 @@ class Stream:
         )
 
     async def wait_unread_changed(self) -> None:
-        """Wait until another message has come, or the input has ended. Look at `unread` before, not after."""
+        """Wait until another message has come or the input has ended. Read `unread` before, not after."""
         if self.input_ended:
             await trio.lowlevel.checkpoint()
         else:
@@ -211,28 +215,28 @@ class Stream:
 
     @property
     def input_ended(self) -> bool:
-        """Nothing more will come; unread messages may still be there."""
+        """True if no further message will come; unread ones may be left."""
         return self._input_ended or self._error is not None
 
     @property
     def is_broken(self) -> bool:
-        """The call ended before its time."""
+        """True if the call ended with an error."""
         return self._error is not None
 
     @property
     def unread_messages(self) -> int:
-        """How many messages wait to be taken."""
+        """Number of messages that have not been taken."""
         return len(self._unread)
 
     @property
     def unread_bytes(self) -> int:
-        """Their size, as they came."""
+        """Size of the unread messages, as they were sent."""
         return sum(len(message.data) for message in self._unread)
 
     # ---- sending
 
     async def send(self, message: bytes) -> None:
-        """Hand one message to the connection; waits while the peer or the socket takes no more.
+        """Pass one message to the connection; waits while the peer or the socket accepts no more.
 
         Raises:
           trio.BusyResourceError: another task is sending on this stream.
@@ -245,7 +249,7 @@ class Stream:
             await self._yield()
 
     def send_nowait(self, message: bytes) -> bool:
-        """`send` if that needs no waiting; False, and nothing done, if it does."""
+        """Send if that needs no waiting; return False, and send nothing, if it does."""
         self._check_sendable()
         head, content = self._packed(message)
         if PREFIX_BYTES + len(content) > _PIECE_BYTES or not self._driver.has_room:
@@ -282,7 +286,7 @@ class Stream:
             self.cut_inside_message = started and not finished
 
     async def _wait_sendable(self) -> None:
-        """Wait for room in the write buffer and in the peer's window, at the same moment."""
+        """Wait until the write buffer and the peer's window both have room."""
         while True:
             await self._driver.wait_room()
             if self._sendable() > 0:
@@ -300,7 +304,7 @@ class Stream:
         return trio.BrokenResourceError("the peer has not read for too long")
 
     def _undecodable(self, error: FramingError) -> Exception:
-        """What a message that cannot be read raises when its call is over already."""
+        """Return the error for a message that cannot be inflated, on a call that has already ended."""
         return trio.BrokenResourceError(str(error))
 
     def _sendable(self) -> int:
@@ -318,16 +322,16 @@ class Stream:
 
     def _check_open(self) -> None:
         if self._error is not None:
-            raise copy.copy(self._error)  # each raise with a traceback of its own
+            raise copy.copy(self._error)  # a copy, because a shared exception would collect every raise's traceback
 
     async def _yield(self) -> None:
         self._burst = 0
         await trio.lowlevel.checkpoint()
 
-    # ---- what the driver calls
+    # ---- called by the driver
 
     def deliver(self, message: MessageReceived) -> None:
-        """A message came."""
+        """Add a received message."""
         self._unread.append(message)
         if self.on_arrival is not None:
             self.on_arrival()
@@ -335,12 +339,12 @@ class Stream:
             self._arrivals.unpark_all()
 
     def end_input(self) -> None:
-        """The peer sent its last message; those unread stay to be read."""
+        """Note that the peer has sent its last message; unread messages stay readable."""
         self._input_ended = True
         self._arrivals.unpark_all()
 
     def fail(self, error: Exception, *, keep_unread: bool = False) -> None:
-        """The call is over: whoever waits on it learns so."""
+        """End the call with an error and wake every waiting task."""
         if self._error is None:
             self._error = error
         if not keep_unread:
@@ -349,13 +353,13 @@ class Stream:
         self._window.unpark_all()
 
     def open_window(self) -> None:
-        """More may be sent."""
+        """Wake the sender, because the peer opened a window."""
         if self._window:
             self._window.unpark_all()
 
 
 def _pieces(head: bytes, message: bytes) -> Iterator[bytes | memoryview]:
-    """The message after its prefix, in pieces that leave others their turn; only the first is copied."""
+    """Yield prefix and message in pieces, so that other senders' messages come between; only the first is copied."""
     view = memoryview(message)
     first = _PIECE_BYTES - PREFIX_BYTES
     yield head + view[:first]

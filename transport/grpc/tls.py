@@ -1,9 +1,9 @@
-"""TLS for the server's connections: a context from files, a handshake within its time.
+"""TLS for connections: contexts made from files, and the server's handshake with its timeout.
 
 Rules kept here:
-- What is wrong with the files is found before the server listens, and told by the file's name.
-- A peer that does not settle on HTTP/2 by ALPN is none of ours (RFC 9113, 3.2).
-- New files serve new connections; those that are open go on with what they have.
+- Faulty files are found before the server listens, and reported by file name.
+- A peer that does not agree on HTTP/2 by ALPN is refused (RFC 9113, 3.2).
+- Reloaded files apply to new connections; open ones keep the old certificate.
 """
 
 from __future__ import annotations
@@ -21,16 +21,22 @@ HTTP2_ALPN = "h2"
 
 
 class BadTlsFiles(ValueError):
-    """A certificate or key cannot be used; the message says which and why."""
+    """A certificate or key that cannot be used; the message names the file and the reason."""
 
 
 class HandshakeFailed(Exception):
-    """The peer does not speak TLS as we do, or not in time."""
+    """The TLS handshake failed or took too long."""
 
 
 @frozen
 class TlsFiles:
-    """Where certificate chain and key lie, PEM; with `client_ca`, every client has to have a certificate of its."""
+    """PEM files of a server.
+
+    Attributes:
+      cert: Certificate chain.
+      key: Its private key, without a passphrase.
+      client_ca: CA certificates; every client must present a certificate signed by one of them. None asks for none.
+    """
 
     cert: Path
     key: Path
@@ -57,7 +63,7 @@ class TlsFiles:
         try:
             context.load_cert_chain(self.cert, self.key, password=_no_password)
         except _EncryptedKey:
-            raise BadTlsFiles(f"{self.key}: the key is encrypted; it has to be without a passphrase") from None
+            raise BadTlsFiles(f"{self.key}: the key is encrypted; it must have no passphrase") from None
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise BadTlsFiles(f"{self.key} is not the key of the certificate in {self.cert}") from None
@@ -70,18 +76,19 @@ class TlsFiles:
         try:
             context.load_verify_locations(path)
         except ssl.SSLError as error:
-            raise BadTlsFiles(f"{path}: no PEM certificate ({reason_of(error)})") from None
+            raise BadTlsFiles(f"{path}: not a PEM certificate ({reason_of(error)})") from None
         context.verify_mode = ssl.CERT_REQUIRED
 
 
 @frozen
 class ClientTls:
-    """How to make a connection secure; files are PEM.
+    """TLS settings of a client; the files are PEM.
 
     Attributes:
-      ca: Whose certificates to believe; None is those that this system believes.
-      cert: This client's own certificate chain, for a server that wants one; with `key`.
-      server_name: What the server's certificate has to say; empty is the host of the address.
+      ca: CA certificates to trust; None means those that this system trusts.
+      cert: This client's own certificate chain, for a server that asks for one; requires `key`.
+      key: Private key of `cert`, without a passphrase.
+      server_name: Name expected in the server's certificate; empty means the host of the address.
     """
 
     ca: Path | None = None
@@ -92,7 +99,7 @@ class ClientTls:
     @key.validator
     def _both_or_none(self, _: object, value: Path | None) -> None:
         if (value is None) != (self.cert is None):
-            raise BadTlsFiles("a client's certificate and its key go together")
+            raise BadTlsFiles("a client's certificate and its key go together: give both or neither")
 
     def make_context(self) -> ssl.SSLContext:
         """Read the files.
@@ -103,12 +110,12 @@ class ClientTls:
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except (OSError, ssl.SSLError) as error:
-            raise BadTlsFiles(f"{self.ca}: no PEM certificates ({reason_of(error)})") from None
+            raise BadTlsFiles(f"{self.ca}: not PEM certificates ({reason_of(error)})") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols([HTTP2_ALPN])
         if self.cert is not None and self.key is not None:
             try:
-                context.load_cert_chain(self.cert, self.key, password=lambda: "")  # else it asks at the terminal
+                context.load_cert_chain(self.cert, self.key, password=lambda: "")  # or OpenSSL asks at the terminal
             except (OSError, ssl.SSLError) as error:
                 reason = f"{self.cert} and {self.key}: not a PEM certificate with its key ({reason_of(error)})"
                 raise BadTlsFiles(reason) from None
@@ -116,10 +123,10 @@ class ClientTls:
 
 
 class Tls:
-    """What connections are shaken hands with; raises BadTlsFiles.
+    """Server-side TLS with a reloadable context; raises BadTlsFiles.
 
     Attributes:
-      handshake_timeout_s: 0 is never.
+      handshake_timeout_s: Longest duration of one handshake; 0 means no limit.
     """
 
     def __init__(self, files: TlsFiles, *, handshake_timeout_s: float = 10.0) -> None:
@@ -128,7 +135,7 @@ class Tls:
         self.handshake_timeout_s = handshake_timeout_s
 
     def reload(self) -> None:
-        """Read the files again, for connections to come; what was read before stays in force if that fails.
+        """Read the files again for future connections; on failure the old context stays in use.
 
         Raises:
           BadTlsFiles.
@@ -136,7 +143,7 @@ class Tls:
         self._context = self._files.make_context()
 
     async def shake_hands(self, transport: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream]:
-        """Make a stream secure; if that fails, it is closed.
+        """Do the TLS handshake on a stream; on failure the stream is closed.
 
         Raises:
           HandshakeFailed.
@@ -146,7 +153,7 @@ class Tls:
             with trio.fail_after(self.handshake_timeout_s or math.inf):
                 await stream.do_handshake()
             if stream.selected_alpn_protocol() != HTTP2_ALPN:
-                raise HandshakeFailed("the peer did not ask for HTTP/2 by ALPN")
+                raise HandshakeFailed("the peer did not offer HTTP/2 by ALPN")
         except BaseException as error:
             await trio.aclose_forcefully(transport)
             if isinstance(error, trio.TooSlowError):
@@ -162,7 +169,7 @@ class _EncryptedKey(Exception):
 
 
 def _no_password() -> str:
-    """OpenSSL would ask at the terminal."""
+    """Refuse an encrypted key, for which OpenSSL would ask at the terminal."""
     raise _EncryptedKey
 
 
@@ -174,9 +181,9 @@ def _check_readable(path: Path) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Say in a few words why a file, a handshake or a connection failed."""
+    """Return in a few words why a file, a handshake or a connection failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not believed: {error.verify_message}"
+        return f"the server's certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return str(error.reason).replace("_", " ").lower()
     if isinstance(error, OSError) and isinstance(error.__cause__, BaseExceptionGroup):
