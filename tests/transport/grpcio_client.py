@@ -1,4 +1,4 @@
-"""A foreign client, run in a process of its own: `python -m tests.transport.grpcio_client PORT SCENARIO`."""
+"""A foreign client, run in a separate process: `python -m tests.transport.grpcio_client PORT SCENARIO`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compressed(channel):
 
 
 def deadline(channel):
-    grpc.channel_ready_future(channel).result(60)  # so that all of it is for the call
+    grpc.channel_ready_future(channel).result(60)  # so that the whole deadline is left for the call
     error = fails(lambda: list(channel.stream_stream("/t.T/Wait")(iter([b"x"]), timeout=0.5)))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     wait_for(channel, b"cancelled")
@@ -53,7 +53,7 @@ def cancel(channel):
 
 
 def wait_for(channel, state):
-    """The server answers when its `Wait` handler is in that state."""
+    """Wait until the server's `Wait` handler is in that state."""
     assert channel.unary_unary("/t.T/Until")(state, timeout=60) == state
 
 

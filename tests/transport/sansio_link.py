@@ -31,7 +31,7 @@ def message(data: bytes, flag: int = 0) -> bytes:
 
 
 class Link:
-    """Both ends, and what each has been told since it was last asked."""
+    """Both ends, with the events of each since the last `forget`."""
 
     def __init__(self, *, client: Limits | None = None, server: Limits | None = None, cut: Cut = whole):
         self.client = Connection(client_side=True, limits=client)
@@ -45,7 +45,7 @@ class Link:
         self.forget()
 
     def pump(self) -> None:
-        """Carry bytes both ways until neither has any."""
+        """Carry bytes both ways until neither side has any left."""
         while True:
             up, down = self.client.data_to_send(), self.server.data_to_send()
             if not up and not down:
@@ -69,7 +69,7 @@ Frame = tuple[int, int, int, object]
 
 
 def frames_of(data: bytes, decoder: hpack.Decoder) -> list[Frame]:
-    """What a peer has sent, cut into its frames."""
+    """Cut the bytes that a peer has sent into frames."""
     found: list[Frame] = []
     while data:
         length = int.from_bytes(data[:3], "big")
@@ -83,7 +83,7 @@ def frames_of(data: bytes, decoder: hpack.Decoder) -> list[Frame]:
 
 
 class RawClient:
-    """A client that writes its own frames, to say what a decent one would not."""
+    """A client that writes its own frames, so that it can send invalid ones."""
 
     HEADERS = (
         (":method", "POST"),
@@ -115,18 +115,18 @@ class RawClient:
         return stream_id, self.send(self.headers(stream_id, headers, end=end))
 
     def replies(self) -> list[Frame]:
-        """The server's frames since the last look."""
+        """Return the server's frames since the last call."""
         return frames_of(self.server.data_to_send(), self.decoder)
 
     def answer(self, stream_id: int) -> dict[str, str]:
-        """The headers that ended this stream."""
+        """Return the headers that ended this stream."""
         ends = [r[3] for r in self.replies() if r[0] == 1 and r[1] & 1 and r[2] == stream_id]
         assert len(ends) == 1
         assert isinstance(ends[0], dict)
         return ends[0]
 
     def works(self) -> bool:
-        """Whether a decent call still gets through."""
+        """Return True if a valid call still starts."""
         stream_id, events = self.open()
         self.server.reset(stream_id)
         return any(isinstance(event, RequestStarted) for event in events)

@@ -1,4 +1,4 @@
-"""What a bad client gets, what it can make us hold, and what its neighbours notice of it."""
+"""Hostile clients: the answer they get, the memory they can take, and their effect on other clients."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE, CONTI
 END_STREAM, END_HEADERS = 0x1, 0x4
 FLOOD = 20_000
 HELD_MOST = 300_000
-"""Bytes that a connection may hold for a client that has no message through: buffers, tables, streams."""
+"""Bytes that a connection may hold for a client that completes no message: buffers, tables, streams."""
 
 REQUEST = hpack.Encoder().encode(RawClient.HEADERS)
-BOMB = hpack.Encoder().encode([("a", "b" * 4000)]) + b"\xbe" * 4000  # one entry of the table, 4,000 times
+BOMB = hpack.Encoder().encode([("a", "b" * 4000)]) + b"\xbe" * 4000  # one table entry, referenced 4,000 times
 
 
 def ids():
@@ -101,7 +101,7 @@ WHOLE_CONNECTION = [
 
 @pytest.mark.parametrize(("data", "code"), [row[1:] for row in WHOLE_CONNECTION], ids=[r[0] for r in WHOLE_CONNECTION])
 def test_what_ends_the_connection(data, code):
-    """It is told why by a GOAWAY, nothing more is taken, and nothing is left of it."""
+    """A GOAWAY says why, further bytes are ignored, and nothing is kept of the connection."""
     server = Connection(client_side=False)
     server.initiate_connection()
     server.data_to_send()
@@ -126,7 +126,7 @@ def test_what_ends_the_connection(data, code):
     assert server.open_streams == 0
     assert server.receive_data(frame(PING, 0, 0, bytes(8))) == []
     assert server.data_to_send() == b""
-    assert most < HELD_MOST + 1000 * 1000  # and the most streams that may be open, each with its request
+    assert most < HELD_MOST + 1000 * 1000  # plus the largest number of open streams, each with its request
 
 
 ONE_STREAM = [
@@ -152,7 +152,7 @@ ONE_STREAM = [
 
 @pytest.mark.parametrize(("make", "code"), [row[1:] for row in ONE_STREAM], ids=[row[0] for row in ONE_STREAM])
 def test_what_ends_only_the_stream(make, code):
-    # The window as a whole is kept shut for a caller that is not known, so that there is one to break.
+    # An unknown caller gets no credit during a large message, so its window can be exceeded.
     client = RawClient()
     client.server._large = False
     neighbour, _ = client.open()
@@ -188,7 +188,7 @@ class TestRates:
             client.replies()
 
     def test_what_carries_something_pays_for_what_does_not(self):
-        """A client that pings, and updates two windows, for each message it gets: as some do."""
+        """Some clients send a ping and two window updates for each message they get."""
         client = RawClient()
         sid, _ = client.open()
         client.server.start_response(sid)
@@ -214,7 +214,7 @@ class TestRates:
 
 
 class TestTables:
-    """What a peer's SETTINGS make us keep."""
+    """Memory that a peer's SETTINGS can take."""
 
     def test_a_huge_table_for_the_headers_we_send_is_not_used(self):
         client = RawClient()
@@ -267,7 +267,7 @@ class TestLargeMessages:
         assert event.status.code is StatusCode.RESOURCE_EXHAUSTED
         assert budget.used_bytes < 1_000_005
         assert two.works()
-        small, _ = two.open()  # what fits into a window needs no budget
+        small, _ = two.open()  # a message that fits into a window needs no budget
         assert len(self.pour(two, small, 32_000)) == 1
 
     @pytest.mark.parametrize("end", ["taken", "reset", "answered", "closed", "failed"])
@@ -318,7 +318,7 @@ class TestLargeMessages:
         assert [type(event) for event in client.server.finish_turn()] == [MessageReceived]
 
     def test_no_room_found_late_is_told_late(self):
-        """The message in front is taken; the next one, which has begun, is too much for the budget."""
+        """Taking the first message starts to credit the next one, which is too large for the budget."""
         client = self.joined(ByteBudget(1000))
         sid, _ = client.open()
         (event,) = client.send(frame(DATA, 0, sid, message(b"x") + prefix(500_000) + bytes(5000)))
@@ -329,7 +329,7 @@ class TestLargeMessages:
 
 
 class TestSlowness:
-    """On virtual time: slow headers, slow messages, silence."""
+    """Slow headers, slow messages and silence, on virtual time."""
 
     async def start(self, nursery, limits, handler=echo):
         near, far = trio.testing.memory_stream_pair()
@@ -399,7 +399,7 @@ class TestSlowness:
         ids=["nothing", "an empty frame", "a message and no end"],
     )
     async def test_a_unary_call_does_not_wait_for_ever(self, autojump_clock, sent):
-        """Its connection answers every ping: it is the call that is ended."""
+        """Its connection answers every ping, so only the call is ended."""
 
         async def never(request: bytes, call: Call) -> bytes:
             raise AssertionError("there was no request")
@@ -408,8 +408,8 @@ class TestSlowness:
             near, server = await self.start(nursery, Limits(keepalive_interval_s=0), unary(never))
             await near.send_all(frame(HEADERS, END_HEADERS, 1, REQUEST) + sent)
             await trio.sleep(125)
-            told = frames_of(bytes(await near.receive_some()), hpack.Decoder())
-            (answer,) = (headers for kind, _, _, headers in told if kind == HEADERS)
+            replies = frames_of(bytes(await near.receive_some()), hpack.Decoder())
+            (answer,) = (headers for kind, _, _, headers in replies if kind == HEADERS)
             assert (answer["grpc-status"], answer["grpc-message"]) == ("4", "no whole message came within 60 s")
             assert (len(server.connections), server.open_calls) == (1, 0)
             nursery.cancel_scope.cancel()
@@ -454,7 +454,7 @@ class TestSlowness:
 
 class TestTheLastWords:
     async def test_reach_a_client_that_is_still_sending(self):
-        """Over a real socket: closing one with unread bytes would take the GOAWAY back."""
+        """On a real socket, because closing one with unread bytes would discard the GOAWAY."""
         with trio.fail_after(120):
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
             server = Server({PATH: echo}, Limits(linger_timeout_s=60), debug_errors=False)
@@ -479,9 +479,9 @@ class TestTheLastWords:
 
 
 class TestNeighbours:
-    """Between two messages of a decent client, so much of an offender is handled and no more."""
+    """Between two messages of a well-behaved client, only a bounded part of a flood is handled."""
 
-    MOST_TURNS = 12  # of the scheduler, for a message there and back
+    MOST_TURNS = 12  # of an offender, during one round trip of a message
     FLOODS = {  # noqa: RUF012
         "PINGs": frame(PING, 0, 0, bytes(8)),
         "SETTINGS": frame(SETTINGS, 0, 0),
@@ -530,14 +530,14 @@ class TestNeighbours:
             nursery.cancel_scope.cancel()
 
     def count(self, driver, handled):
-        """Note the bytes that each turn handles."""
+        """Record the bytes that each turn handles."""
         take, connection = driver._take, driver.connection
 
         def counting(data, received_at):
             before = connection.buffered_bytes + len(data)
-            goes_on = take(data, received_at)
+            crowded = take(data, received_at)
             handled.append(before - connection.buffered_bytes)
-            return goes_on
+            return crowded
 
         driver._take = counting
 
@@ -562,7 +562,7 @@ class TestNeighbours:
                     await call.receive()
                     assert len(turns) - before <= self.MOST_TURNS + self.OFFENDERS  # each may have read once more
                     assert server.access.statistics().calls_by_token[""] - calls <= self.MOST_TURNS + self.OFFENDERS
-            assert len(turns) > 100  # they did not wait either
+            assert len(turns) > 100  # the offenders were served too
             nursery.cancel_scope.cancel()
 
     OFFENDERS = 8
@@ -581,7 +581,7 @@ class TestNeighbours:
 
 
 class TestACallThatIsOverWhenItHasBegun:
-    """What ends it came with what began it: nothing is run for it, and nothing stays of it."""
+    """A call that ends in the same turn in which it begins is not run, and nothing is kept of it."""
 
     END = {  # noqa: RUF012
         "reset": frame(RST, 0, 1, bytes(4)),

@@ -80,7 +80,7 @@ def test_inflating_stops_at_the_limit():
 
 
 def test_what_waits_is_kept_as_it_came():
-    """A window of bombs, none of them read, holds no more than a window, and nothing of what all share."""
+    """A window full of unread compression bombs holds one window, and nothing of the shared budget."""
     budget = ByteBudget(0)
     inbound = InboundFlow(Limits(max_message_bytes=1 << 20), budget, "gzip")
     bomb = message(packed(bytes(1_000_000)), flag=1)
@@ -231,11 +231,9 @@ class TestACall:
 
 
 class TestNeighbours:
-    """Between two messages of theirs, so much is inflated for others and no more."""
+    """Between two messages of one client, only a bounded number of slices is inflated for others."""
 
-    MOST_SLICES = (
-        24  # a slice for each of three, in each of the turns that a message takes there and back: eight at most
-    )
+    MOST_SLICES = 24  # one for each of three calls, in each of the at most eight turns of a round trip
     SLICE_BYTES = 128 * 1024
 
     async def test_do_not_wait_for_what_others_have_inflated(self, autojump_clock, monkeypatch):
@@ -260,12 +258,12 @@ class TestNeighbours:
                     await call.send(b"x")
                     assert await call.receive() == b"x"
                     assert len(done) - before <= self.MOST_SLICES
-            assert len(done) > 100  # they did not wait either
+            assert len(done) > 100  # the others were served too
             assert max(done) <= self.SLICE_BYTES
             nursery.cancel_scope.cancel()
 
     async def send_bombs(self, server):
-        """A message of 16 MB, in as little as that takes."""
+        """Send a message of 16 MB that compresses to about 16 kB."""
         async with (
             trio.open_nursery() as nursery,
             connected(server, nursery) as channel,

@@ -33,7 +33,7 @@ END_STREAM = 1
 
 
 def send_all(link: Link, stream_id: int, data: bytes) -> None:
-    """Send from the client, carrying bytes whenever a window shuts."""
+    """Send from the client, and pump the link whenever a window is shut."""
     rest = prefix(len(data)) + data
     while rest:
         sent = link.client.send(stream_id, rest)
@@ -116,7 +116,7 @@ class TestOneCall:
         ):
             with pytest.raises(BadHeader):
                 send()
-        link.server.end_response(sid, Status())  # nothing was spoilt
+        link.server.end_response(sid, Status())  # the failed attempts left the call usable
 
     def test_ping_is_answered(self):
         link = Link()
@@ -183,7 +183,7 @@ class TestWindows:
     )
     @settings(max_examples=60)
     def test_the_window_stays_exact(self, sizes, lag, pad, in_one):
-        """May send + held + credited but not told = the window, whatever is taken when."""
+        """Sendable + held + unsent credit = the window, in whatever order messages are taken."""
         client = RawClient(SMALL)
         server = client.server
         sid, _ = client.open()
@@ -226,7 +226,7 @@ class TestWindows:
         while data:
             room = min(stream_window(client.server, sid), 10_000)
             if room < 20:
-                return events  # as far as the window goes; the next message is then nonsense, so stop
+                return events  # the window is full; the next message would be cut, so stop
             piece, data = data[: room - 10], data[room - 10 :]
             payload = (b"\x04" + piece + bytes(4)) if pad else piece
             events += client.send(frame(DATA, 0x8 * pad, sid, payload))
@@ -257,7 +257,7 @@ class TestWindows:
             link.pump()
         assert held <= SMALL.stream_window_bytes
         (first,) = messages(link.at_server)
-        consume(link.server, first)  # now the incomplete one is the next in line
+        consume(link.server, first)  # now the incomplete message is credited
         link.pump()
         assert link.client.sendable(sid) > 0
 
@@ -284,12 +284,12 @@ class TestWindows:
 
     def test_an_early_end_takes_nothing_from_the_connection(self):
         client = RawClient(SMALL)
-        for _ in range(50):  # 3 MB never read, through a connection window of 131 kB
+        for _ in range(50):  # 3 MB that nobody reads, through a connection window of 131 kB
             sid, _ = client.open()
             for _ in range(6):
                 client.send(frame(DATA, 0, sid, message(bytes(9_995))))
             client.server.end_response(sid, Status())
-            client.send(frame(DATA, 0, sid, bytes(5_000)))  # was on its way
+            client.send(frame(DATA, 0, sid, bytes(5_000)))  # sent before the answer arrived
             client.replies()
         assert client.server.h2_connection.inbound_flow_control_window > 0
         assert client.server.open_streams == 0
@@ -315,7 +315,7 @@ class TestWindows:
 
 
 class TestConfinedToTheStream:
-    """What one call does wrong is answered on its stream, and the next call works."""
+    """A fault of one call is answered on its stream, and the next call works."""
 
     @pytest.fixture
     def client(self):
@@ -515,7 +515,7 @@ class TestEnds:
         trailers, reset = client.replies()
         assert trailers[:3] == (HEADERS, 0x4 | END_STREAM, sid)
         assert reset == (RST, 0, sid, int(ResetCode.NO_ERROR).to_bytes(4, "big"))
-        client.send(frame(DATA, 0, sid, bytes(1000)))  # was on its way
+        client.send(frame(DATA, 0, sid, bytes(1000)))  # sent before the answer arrived
         assert client.works()
 
     def test_a_client_may_not_spoil_calls_for_ever(self):
@@ -591,7 +591,7 @@ class TestEnds:
 
 
 def test_data_before_the_head_of_a_response_ends_the_call():
-    """Taken, it would be counted to a window that the head begins anew."""
+    """If it were accepted, it would count in a flow-control state that the head replaces."""
     link = Link()
     sid = link.call()
     assert link.client.receive_data(frame(DATA, 0, sid, b"early")) == [

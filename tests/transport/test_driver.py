@@ -33,7 +33,7 @@ async def echo(call: Call) -> None:
 async def joined(
     handler=echo, *, server_limits: Limits | None = None, client_limits: Limits | None = None, debug: bool = False
 ) -> AsyncIterator[tuple[Channel, Server]]:
-    """A channel and a server on the two ends of a pipe in memory."""
+    """Join a channel and a server by a pipe in memory."""
     near, far = trio.testing.memory_stream_pair()
     server = Server({PATH: handler}, server_limits or Limits(), debug_errors=debug)
     async with trio.open_nursery() as nursery:
@@ -44,7 +44,7 @@ async def joined(
 
 @asynccontextmanager
 async def listening(handler=echo, *, limits: Limits | None = None) -> AsyncIterator[Server]:
-    """A server on a real socket."""
+    """Run a server on a real socket."""
     async with trio.open_nursery() as nursery:
         yield await nursery.start(_serve, handler, limits)
         nursery.cancel_scope.cancel()
@@ -55,7 +55,7 @@ async def _serve(handler, limits, task_status):
 
 
 class Recorder:
-    """A handler that waits for ever, and tells what became of it."""
+    """A handler that waits for ever and records its start and end."""
 
     def __init__(self) -> None:
         self.started = trio.Event()
@@ -131,7 +131,7 @@ class TestCalls:
         async def handler(call: Call) -> None:
             call.trailing_metadata = (("a", "b"),)
             await call.send(b"before")
-            async with trio.open_nursery():  # which wraps what is raised in a group
+            async with trio.open_nursery():  # wraps the exception in a group
                 raise StatusError(StatusCode.ABORTED, "né", metadata=(("retry", "5"),), details=b"\1")
 
         async with joined(handler) as (channel, _), channel.call(PATH) as call:
@@ -185,7 +185,7 @@ class TestCancellation:
             (served,) = server.connections
             await near.send_all(frame(GOAWAY, 0, 0, struct.pack(">II", 0, 1)))
             await trio.testing.wait_all_tasks_blocked()
-            while await near.receive_some():  # to the end of what the server sends, without any time passing
+            while await near.receive_some():  # to the end of the stream, without any time passing
                 assert trio.current_time() == 0.0
             assert trio.current_time() == 0.0
             assert served.driver.end_reason is not None
@@ -280,7 +280,7 @@ class TestCancellation:
 
     async def test_a_send_cancelled_inside_its_message_spoils_no_other(self, autojump_clock):
         async with joined(Recorder()) as (channel, _), channel.call(PATH) as call:
-            await call.send(bytes(1_000_000))  # more than a window, but first in line
+            await call.send(bytes(1_000_000))  # larger than the window, but accepted as the first message
             with trio.move_on_after(1) as scope:
                 await call.send(bytes(1_000_000))
             assert scope.cancelled_caught
@@ -367,7 +367,7 @@ class TestBackpressure:
             assert channel.driver.end_reason is None
 
     async def test_a_peer_that_accepts_nothing_is_cut(self, autojump_clock):
-        """The socket takes no more: senders wait, memory stays flat, and after the timeout it is over."""
+        """When the socket accepts no more, senders wait, memory stays flat, and the timeout ends the connection."""
         cancelled = trio.Event()
 
         async def pour(call: Call) -> None:
@@ -389,7 +389,7 @@ class TestBackpressure:
             await trio.testing.wait_all_tasks_blocked()
             (connection,) = server.connections
             assert connection.driver.unsent_bytes < Limits().high_water_bytes + 2_000
-            await near.send_all(frame(6, 0, 0, bytes(8)) * 1000)  # pings, whose answers nobody holds back
+            await near.send_all(frame(6, 0, 0, bytes(8)) * 1000)  # no sender waits before the answers to pings
             await trio.testing.wait_all_tasks_blocked()
             assert connection.driver.unsent_bytes < Limits().high_water_bytes + 20_000
             await cancelled.wait()
@@ -537,26 +537,26 @@ class TestEndings:
         client, handler = RawClient(), Recorder()
         server = Server({PATH: handler}, Limits(), debug_errors=False)
 
-        async def told(data):
+        async def exchange(data):
             await near.send_all(data)
             await trio.testing.wait_all_tasks_blocked()
             return frames_of(bytes(await near.receive_some()), client.decoder)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.accept, far)
-            await told(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, 1, 0) + client.headers(1))
+            await exchange(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, 1, 0) + client.headers(1))
             server.drain(30)
             nursery.start_soon(server.close_connections)
-            announced, (ping, _, _, asked) = await told(b"")
+            announced, (ping, _, _, asked) = await exchange(b"")
             assert (announced[0], announced[3][:8]) == (GOAWAY, struct.pack(">II", 2**31 - 1, 0))
             assert ping == PING
-            ((_, _, _, answer),) = await told(client.headers(3, end=True))
+            ((_, _, _, answer),) = await exchange(client.headers(3, end=True))
             assert (answer["grpc-status"], answer["grpc-retry-pushback-ms"]) == ("14", "1000")
             if not answers:
                 await trio.sleep(1.1)
-            (final,) = await told(frame(PING, 1, 0, asked) if answers else b"")
+            (final,) = await exchange(frame(PING, 1, 0, asked) if answers else b"")
             assert (final[0], final[3][:8]) == (GOAWAY, struct.pack(">II", 3, 0))
-            ((kind, _, _, code),) = await told(client.headers(5, end=True))
+            ((kind, _, _, code),) = await exchange(client.headers(5, end=True))
             assert (kind, code) == (RST, struct.pack(">I", ResetCode.REFUSED_STREAM))
             assert not handler.ended.is_set()
             near.send_stream.close()
@@ -610,7 +610,7 @@ class TestEndings:
             async with listening() as server, open_channel("127.0.0.1", server.port) as channel:
                 async with await trio.open_tcp_stream("127.0.0.1", server.port) as bad:
                     await bad.send_all(b"GET / HTTP/1.1\r\n\r\n")
-                    with suppress(trio.BrokenResourceError):  # closed by a reset, which is as good
+                    with suppress(trio.BrokenResourceError):  # a reset closes it just as well
                         while await bad.receive_some():
                             pass
                 async with channel.call(PATH) as call:
@@ -620,7 +620,7 @@ class TestEndings:
 
 class TestLimits:
     async def test_a_client_waits_for_as_many_calls_as_it_is_told(self, autojump_clock):
-        """Of a server that tells what it means."""
+        """The limit is the one in the server's SETTINGS."""
         near, far = trio.testing.memory_stream_pair()
         connection = Connection(client_side=False, limits=Limits(max_streams=2))
         started = []
@@ -669,7 +669,7 @@ class TestLimits:
                     assert status.code is StatusCode.RESOURCE_EXHAUSTED
                     assert "1 connections" in status.message
                     assert dict(status.metadata)["grpc-retry-pushback-ms"] == "1000"
-                    with pytest.raises(RpcError, match="connections"):  # it has been told to go away
+                    with pytest.raises(RpcError, match="connections"):  # a GOAWAY has come
                         async with second.call(PATH) as call:
                             await call.receive()
                 async with first.call(PATH) as call:

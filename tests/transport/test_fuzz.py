@@ -1,7 +1,7 @@
-"""Good conversations spoilt, frames made up, and noise: both roles, whatever comes, keep what they promise.
+"""Recorded conversations with mutations, random frames, and noise: both roles keep their promises for any input.
 
-No exception but those that are documented for what the user does, memory bounded, windows exact. FUZZ_EXAMPLES in the
-environment says how many of each kind are tried; as it is, the whole takes some ten seconds.
+Only documented exceptions are raised, memory is bounded, windows are exact. FUZZ_EXAMPLES in the environment sets the
+number of examples of each kind; the default takes about ten seconds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RUNS = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", 500)), suppress
 
 
 class Role:
-    """One side, and a user of it who does what users do."""
+    """One side of a connection, with a user that calls its operations."""
 
     def __init__(self, *, client_side: bool) -> None:
         self.budget = ByteBudget(LIMITS.large_messages_bytes)
@@ -54,7 +54,7 @@ class Role:
         self.connection.data_to_send()
 
     def feed(self, data: bytes, at: float) -> bytes:
-        """Take bytes, and do with them what users do; gives what is sent."""
+        """Handle bytes as a user would; return the bytes to send."""
         self.fed += len(data)
         found = self.connection.receive_data(data, at, max_frames=16)
         self.act(found)
@@ -125,7 +125,7 @@ class Role:
 
 
 def record() -> tuple[list[bytes], list[bytes]]:
-    """The frames that a client and a server of ours send each other in some calls."""
+    """Return the frames that our client and our server send each other during some calls."""
     client, server = Connection(client_side=True, limits=LIMITS), Connection(client_side=False, limits=LIMITS)
     client.initiate_connection()
     server.initiate_connection()
@@ -134,7 +134,7 @@ def record() -> tuple[list[bytes], list[bytes]]:
         sid = client.start_request(
             "/t.T/M", authority="there", metadata=(("k-bin", b"\0\1"),), timeout_s=5, encoding="gzip"
         )
-        size = 40_000 if number == 2 else 300  # more than half a window, and less
+        size = 40_000 if number == 2 else 300  # above and below half a window
         client.send(sid, prefix(size) + bytes(size) + prefix(0) + prefix(2) + b"xy")
         if number % 2:
             client.end_request(sid)
@@ -208,7 +208,7 @@ made_frames = st.lists(
 )
 
 
-def fail_last_row(frames: list[bytes], changes) -> bytes:
+def mutated(frames: list[bytes], changes) -> bytes:
     frames = list(frames)
     for kind, where, what in changes:
         at = where % len(frames)
@@ -219,7 +219,7 @@ def fail_last_row(frames: list[bytes], changes) -> bytes:
         elif kind == "swap":
             other = what % len(frames)
             frames[at], frames[other] = frames[other], frames[at]
-        elif kind == "head":  # another kind, other flags, another stream; the length stays true
+        elif kind == "head":  # random type, flags and stream; the length stays correct
             frames[at] = frames[at][:3] + what + frames[at][9:]
     data = bytearray(b"".join(frames))
     for kind, where, what in changes:
@@ -239,7 +239,7 @@ def pour(role: Role, data: bytes, steps: list[int]) -> None:
 
 
 def test_what_is_spoilt_is_good_to_begin_with():
-    """Unspoilt, both recordings go through: else the fuzzer would only ever see broken connections."""
+    """Without mutations both recordings are valid; otherwise the fuzzer would only see broken connections."""
     server = Role(client_side=False)
     pour(server, PREFACE + b"".join(UP), [1000])
     assert not server.failed
@@ -251,13 +251,13 @@ def test_what_is_spoilt_is_good_to_begin_with():
 @given(changes=mutations, steps=sizes)
 @RUNS
 def test_a_spoilt_client(changes, steps):
-    pour(Role(client_side=False), PREFACE + fail_last_row(UP, changes), steps)
+    pour(Role(client_side=False), PREFACE + mutated(UP, changes), steps)
 
 
 @given(changes=mutations, steps=sizes)
 @RUNS
 def test_a_spoilt_server(changes, steps):
-    pour(Role(client_side=True), fail_last_row(DOWN, changes), steps)
+    pour(Role(client_side=True), mutated(DOWN, changes), steps)
 
 
 @given(frames=made_frames, steps=sizes)

@@ -30,7 +30,7 @@ SCENARIOS = [
 
 
 class Service:
-    """What the foreign client's scenarios call."""
+    """Handlers for the foreign client's scenarios."""
 
     def __init__(self) -> None:
         self.states = {b"waiting": trio.Event(), b"cancelled": trio.Event()}

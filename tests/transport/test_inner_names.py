@@ -1,4 +1,4 @@
-"""What we use of others that they never promised: all of it, in one list; a change here has to be looked at there."""
+"""All inner names of other packages that we use, in one list: a failure here asks for a look at the new version."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OVERRIDDEN = {
         "receive_data": "(self, data)",
     },
 }
-"""By base and subclass: what is overridden, and how it has to be called; None where we call it, not they."""
+"""Overridden names by base and subclass, with their signature; None if only our code calls them."""
 
 USED = {
     "its window": [f"_inbound_flow_control_window_manager.{name}" for name in ("_bytes_processed", "max_window_size")],
@@ -134,7 +134,7 @@ def test_events_and_windows_are_as_we_make_them():
 
 
 def test_nobody_else_uses_inner_names_of_theirs():
-    """Outside `http2`, no private name is reached through anything but `self`."""
+    """Outside `http2`, private names of h2's connection are not used."""
     folder = Path(inspect.getfile(Http2)).parents[1]
     for path in folder.rglob("*.py"):
         tree = ast.parse(path.read_text())
