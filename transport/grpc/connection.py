@@ -185,7 +185,7 @@ class Connection(ReceivingHalf):
             self._late += self._fail(message.stream_id, Status(error.code, str(error)))
 
     def acknowledge(self, message: MessageReceived) -> bool:
-        """Give the window back what this message held; return True if bytes are now to be sent."""
+        """Return this message's bytes to the window; return True if bytes are now to be sent."""
         stream = self._streams.get(message.stream_id)
         if stream is None:
             return False

@@ -1,4 +1,4 @@
-"""Events that a `Connection` reports to its driver: small records that nobody changes.
+"""Events that a `Connection` reports to its driver: small records, never modified.
 
 Rules kept here:
 - An event carries facts and no behaviour, and nothing of purerpc or h2.

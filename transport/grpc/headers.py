@@ -246,7 +246,7 @@ def _split(headers: RawHeaders, pseudo_names: frozenset[str], max_bytes: int) ->
         if not name.startswith(":"):
             regular.append((name, value))
         elif name not in pseudo_names or name in pseudo or regular:
-            raise MalformedHeaders(f"{name[:20]!r} is unknown, doubled or out of place")
+            raise MalformedHeaders(f"{name[:20]!r} is unknown, repeated or out of place")
         else:
             pseudo[name] = value
     if size > max_bytes:

@@ -77,7 +77,7 @@ class Http2(h2.connection.H2Connection):
         self.incoming_buffer = FrameBuffer(
             self.guard, server=not client_side, max_block_bytes=2 * limits.max_header_bytes
         )
-        self.decoder.max_header_list_size = 4 * limits.max_header_bytes  # above, the connection is at fault
+        self.decoder.max_header_list_size = 4 * limits.max_header_bytes  # above this the connection is at fault
         self._apply_settings(limits.max_streams)
 
     def _apply_settings(self, max_streams: int) -> None:

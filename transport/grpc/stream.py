@@ -182,7 +182,7 @@ class Stream:
         return message
 
     def acknowledge(self, message: MessageReceived) -> None:
-        """Give the window back what this message held; call it once for each message taken."""
+        """Return this message's bytes to the window; call it once for each message taken."""
         if self._connection.acknowledge(message):
             self._driver.wake_writer()
 
