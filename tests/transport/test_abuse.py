@@ -31,6 +31,8 @@ HELD_MOST = 300_000
 """Bytes that a connection may hold for a client that completes no message: buffers, tables, streams."""
 
 REQUEST = hpack.Encoder().encode(RawClient.HEADERS)
+HUGE = b"\xff" * 9000 + b"\0"
+"""An integer of 63,000 bits, for which hpack 3 takes about 7 ms; a block of 32 KiB takes it 80 ms."""
 BOMB = hpack.Encoder().encode([("a", "b" * 4000)]) + b"\xbe" * 4000  # one table entry, referenced 4,000 times
 
 
@@ -59,6 +61,14 @@ WHOLE_CONNECTION = [
     ("noise", PREFACE + frame(SETTINGS, 0, 0) + b"\x00\x00\x08\x06" + b"\xff" * 40, None),
     ("a frame of 16 MiB", PREFACE + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01", ResetCode.FRAME_SIZE_ERROR),
     ("headers that are no HPACK", PREFACE + frame(HEADERS, END_HEADERS, 1, b"\xff" * 40), ResetCode.PROTOCOL_ERROR),
+    (
+        "an HPACK index without end",
+        PREFACE + frame(HEADERS, END_HEADERS, 1, b"\xff" * 16_384),
+        ResetCode.PROTOCOL_ERROR,
+    ),
+    ("a huge HPACK index", PREFACE + frame(HEADERS, END_HEADERS, 1, HUGE), ResetCode.PROTOCOL_ERROR),
+    ("a huge HPACK length", PREFACE + frame(HEADERS, END_HEADERS, 1, b"\x40\x01a" + HUGE), ResetCode.PROTOCOL_ERROR),
+    ("a huge HPACK table", PREFACE + frame(HEADERS, END_HEADERS, 1, b"\x3f" + HUGE[1:]), ResetCode.PROTOCOL_ERROR),
     ("an HPACK bomb", PREFACE + frame(HEADERS, END_HEADERS, 1, BOMB), ResetCode.ENHANCE_YOUR_CALM),
     (
         "a block of headers without end",
@@ -170,6 +180,29 @@ def test_what_ends_only_the_stream(make, code):
     client.server.end_response(neighbour, Status())
     assert client.answer(neighbour)["grpc-status"] == "0"
     assert client.works()
+
+
+MADE_RESETS = {
+    "an empty window update": lambda sid: frame(WINDOW_UPDATE, 0, sid, bytes(4)),
+    "its window too far": lambda sid: frame(WINDOW_UPDATE, 0, sid, b"\x7f\xff\xff\xff"),
+    "a bad message": lambda sid: frame(DATA, 0, sid, message(b"", flag=9)),
+    "data after the end": lambda sid: frame(DATA, END_STREAM, sid, message(b"x")) + frame(DATA, 0, sid, b"x"),
+    "a priority over itself": lambda sid: frame(PRIORITY, 0, sid, sid.to_bytes(4, "big") + b"\0"),
+}
+
+
+@pytest.mark.parametrize("make", MADE_RESETS.values(), ids=MADE_RESETS)
+def test_streams_that_the_server_must_reset_are_paid_for(make):
+    """Rapid reset by way of the server's own resets."""
+    client = RawClient()
+    for _ in range(3000):
+        sid, events = client.open()
+        events = events if client.server.failed else client.send(make(sid))
+        client.replies()
+        if client.server.failed:
+            break
+    assert isinstance(events[-1], ConnectionFailed)
+    assert client.server.open_streams == 0
 
 
 class TestRates:

@@ -8,6 +8,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from attrs import frozen
@@ -43,6 +44,7 @@ __all__ = [
 
 ACCEPTED_ENCODINGS = "identity,gzip,deflate"
 
+_FIELD_NAME = re.compile(r":?[a-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9113, 8.2.1
 _REQUEST_PSEUDO = frozenset({":method", ":scheme", ":path", ":authority"})
 _CONNECTION_SPECIFIC = frozenset({"connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"})
 _NOT_METADATA = frozenset({"te", "content-type", "content-length", "host"})
@@ -256,7 +258,7 @@ def _split(headers: RawHeaders, pseudo_names: frozenset[str], max_bytes: int) ->
 
 def _decode(raw_name: bytes, raw_value: bytes) -> tuple[str, str]:
     name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")  # never fails, loses nothing
-    if not name or name != name.lower() or name in _CONNECTION_SPECIFIC:
+    if not _FIELD_NAME.fullmatch(name) or name in _CONNECTION_SPECIFIC:
         raise MalformedHeaders(f"a header field may not be named {name[:20]!r}")
     if "\r" in value or "\n" in value or "\0" in value:
         raise MalformedHeaders(f"the value of {name[:20]!r} holds a line break")

@@ -24,6 +24,7 @@ import hpack  # type: ignore[import-untyped]
 import hyperframe.frame  # type: ignore[import-untyped]
 
 from transport.grpc.frame_buffer import FrameBuffer
+from transport.grpc.hpack_integers import has_oversized_integer
 from transport.grpc.limits import HTTP2_DEFAULT_WINDOW, Limits
 from transport.grpc.rate_limits import FloodGuard
 
@@ -172,6 +173,8 @@ class Http2(h2.connection.H2Connection):
             return self._reset_malformed(frame.stream_id)
 
     def _receive_headers_frame(self, frame: Any) -> _Handled:
+        if has_oversized_integer(frame.data):
+            raise h2.exceptions.ProtocolError("a block of headers has an integer of more than 32 bits")
         frame.flags.discard("PRIORITY")
         try:
             return super()._receive_headers_frame(frame)  # type: ignore[no-any-return]
