@@ -1,4 +1,4 @@
-"""A session, its whole life: opening, admission, accounts, results, and unary execution on top of it."""
+"""A session over its whole life: opening, admission, accounts, results, and unary execution on top of it."""
 
 from __future__ import annotations
 

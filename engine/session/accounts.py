@@ -1,4 +1,4 @@
-"""The accounts of one session: its chunks, which must balance, its latencies, and its memory."""
+"""The accounts of one session: a ledger of its chunks, which must balance, its latencies, and its memory."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["Accounts", "Ledger"]
 
 @attrs.define
 class Ledger:
-    """Chunks, counted. Nothing is ever lost silently.
+    """Counts of chunks by their fate. No chunk is ever lost silently.
 
     Attributes:
-      received: Offered by the client.
-      accepted: Taken; each becomes delivered, rejected, dropped or cancelled.
-      refused: Answered with an error instead of being taken.
-      delivered: In a row whose response was handed over without an error.
-      rejected: In a row that a node refused.
-      dropped: By the overflow policy or for their age.
-      cancelled: Under way when the session ended early.
-      missing: Chunks that never came, one for each number and source that had spoken.
-      samples: Accepted, over all channels.
+      received: Chunks that the client offered.
+      accepted: Chunks taken; each becomes delivered, rejected, dropped or cancelled.
+      refused: Chunks answered with an error instead of being taken.
+      delivered: Chunks of rows whose response was handed over without an error.
+      rejected: Chunks of rows that a node rejected.
+      dropped: Chunks dropped by the overflow policy or for their age.
+      cancelled: Chunks under way when the session ended early.
+      missing: Numbers never received, counted for each source heard before.
+      samples: Accepted samples, over all channels.
     """
 
     received: int = 0
@@ -44,29 +44,29 @@ class Ledger:
 
     @property
     def in_flight(self) -> int:
-        """Accepted chunks whose fate is still open."""
+        """Number of accepted chunks whose fate is still open."""
         return self.accepted - self.delivered - self.rejected - self.dropped - self.cancelled
 
     def check_closed(self) -> None:
         """Check that the account of an ended session balances.
 
         Raises:
-          InternalFault: it does not: a bug of the engine.
+          InternalFault: it does not balance, which is a bug in the engine.
         """
         if self.received != self.accepted + self.refused or self.in_flight:
             raise InternalFault("the session's ledger does not balance", context=attrs.asdict(self))
 
 
 class Accounts:
-    """What a session writes down.
+    """Chunks, memory and latencies of one session.
 
     Args:
-      limit_bytes: Of accounted memory.
+      limit_bytes: Limit of accounted memory.
 
     Attributes:
-      ledger: Chunks.
+      ledger: Counts of chunks.
       memory: Accounted bytes.
-      latencies: From a chunk's having been read to its response's having been handed over.
+      latencies: Times from reading a row's first chunk to handing its response over.
     """
 
     __slots__ = ("latencies", "ledger", "memory")
@@ -77,7 +77,7 @@ class Accounts:
         self.latencies = LatencyHistogram()
 
     def handed_over(self, row: Row) -> None:
-        """A row's response has been handed over."""
+        """Account for a row whose response has been handed over."""
         chunks = row.chunk_count
         if row.rejections:
             self.ledger.rejected += chunks
@@ -88,7 +88,7 @@ class Accounts:
         self.memory.release(row.nbytes)
 
     def lost(self, row: Row) -> None:
-        """A row under way will not be delivered."""
+        """Account for a row that was under way and will not be delivered."""
         self.ledger.cancelled += row.chunk_count
         self.memory.release(row.nbytes)
 
@@ -96,7 +96,7 @@ class Accounts:
         """Account for bytes that the session's user keeps until its end.
 
         Raises:
-          MemoryLimitExceeded: they do not fit.
+          MemoryLimitExceeded: the bytes do not fit.
         """
         memory = self.memory
         if not memory.take(nbytes):
@@ -109,13 +109,13 @@ class Accounts:
     def metrics(
         self, session_id: str, figures: Mapping[str, NodeFigures], delay_ms: float, *, final: bool
     ) -> SessionMetrics:
-        """The account as it stands.
+        """Return the current account.
 
         Args:
-          session_id: The session's.
-          figures: Node id → what it has cost.
-          delay_ms: Of the longest path.
-          final: The session has ended.
+          session_id: Id of the session.
+          figures: Node id → the node's figures.
+          delay_ms: Delay of the longest path.
+          final: True if the session has ended.
         """
         ledger, latencies = self.ledger, self.latencies
         p50, p95, p99 = latencies.percentiles(0.5, 0.95, 0.99)

@@ -1,19 +1,20 @@
-"""Which chunks enter the graph, when, and in what order: sequence, holes, sources, credits and overflow.
+"""Admission of chunks to the graph: sequence numbers, holes, sources, credits and overflow.
 
-Sans-io: the session tells it what happens and how time passes, and takes the rows that may enter. The rules:
+Sans-io: the session reports events and the passage of time, and takes the rows that may enter.
 
-* A session has W credits. A chunk that is read takes one, and so does a FLUSH and a refusal; handing its response over
+Rules kept here:
+- A session has W credits. A chunk that is read takes one, and so does a FLUSH and a refusal; handing its response over
   returns it. Without a credit nothing more is read.
-* Numbers are shared by all sources and rise by one from the first that is seen. A row is complete when every source
-  that has ever spoken has given its chunk; a refused chunk settles its number for its source.
-* A row enters when it is complete and all before it have gone. If it is not: when its time is over (which runs only
-  while the reader waits for input), when the reorder window is full, at FLUSH and CLOSE, and when the session could
-  otherwise not go on. What is absent then is missing: counted, and its position skipped.
-* A source not heard yet is waited for in the session's first `reorder_timeout` only. A source of data only, beside
-  sources of audio, is never waited for: its chunks join the next row, or the flush.
-* Duplicates, late chunks and jumps beyond MAX_JUMP are refused. A smaller jump is counted, never looped over.
-* With an overflow policy or a maximum age, few rows are let into the graph at a time and the others wait here, where
-  they can be dropped whole; positions move on by what was dropped.
+- All sources share the numbers, which rise by one from the first that is seen. A row is complete when every source
+  heard so far has sent its chunk; a refused chunk settles its number for its source.
+- A complete row enters when all rows before it have gone. An incomplete row enters when its time is over (which runs
+  only while the reader waits for input), when the reorder window is full, at FLUSH and CLOSE, and when the session
+  would otherwise be stuck. Its absent chunks are then missing: they are counted, and their positions skipped.
+- A source not heard yet is waited for during the session's first `reorder_timeout` only. A side input, which is a
+  source of data in a session with audio sources, is never waited for: its chunks join the next row, or the flush.
+- Duplicates, late chunks and jumps beyond MAX_JUMP are refused. A smaller jump is counted, without a loop over it.
+- With an overflow policy or a maximum age, few rows are inside the graph at a time. The others wait here, where they
+  can be dropped whole; positions advance by the dropped chunks.
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ from nodes.contract import Audio, Kind
 __all__ = ["ROWS_INSIDE", "Admission"]
 
 ROWS_INSIDE = 2
-"""Rows in the graph at a time where rows may be dropped: one at work and one at the door."""
+"""Most rows inside the graph at a time if rows may be dropped: one being done and one waiting behind it."""
 
 
 class Admission:
-    """The gate of one session. See the rules above.
+    """The admission of one session; the module's docstring has its rules.
 
     Args:
       sources: Source id → the kinds it takes.
-      options: With the defaults filled in.
-      ledger: Where chunks are counted.
-      memory: Where chunks' bytes are accounted.
+      options: Options with the defaults filled in.
+      ledger: Counts of the session's chunks.
+      memory: Account of the chunks' bytes.
 
     Attributes:
-      ready: Rows that `take_ready` will look at.
+      ready: Rows that `take_ready` takes or drops next.
     """
 
     def __init__(
@@ -57,15 +58,15 @@ class Admission:
         self._sources = {name: Source(name, audio and takes is Kind.DATA) for name, takes in sources.items()}
         self._counted = [source for source in self._sources.values() if not source.is_side_input]
         self._alone = len(self._sources) == 1
-        self._silent = [] if self._alone else self._counted
-        self._any_ended = False
+        self._silent = [] if self._alone else self._counted  # not heard yet; see `begin_late`
+        self._any_ended = False  # if False, `take_ready` need not ask every source for `Row.ended`
         sides = [source for source in self._sources.values() if source.is_side_input]
         self.capacity = max(options.input_capacity, len(self._counted) + bool(sides))  # or no row could be complete
         self._side_inputs = SideInputs(sides, self.capacity)
         self._window = min(options.reorder_window, self.capacity)
         self._timeout = options.reorder_timeout_ms / 1000
         self._overflow = options.overflow
-        self._goes_straight = self._alone and options.overflow is not Overflow.DROP_NEWEST
+        self._is_direct = self._alone and options.overflow is not Overflow.DROP_NEWEST  # allows `_admit_directly`
         self._max_age = options.max_age_ms / 1000
         may_drop = options.overflow is not Overflow.BLOCK or options.max_age_ms
         self._rows_inside_limit = min(ROWS_INSIDE, self.capacity) if may_drop else self.capacity
@@ -85,26 +86,26 @@ class Admission:
 
     @property
     def state(self) -> AdmissionState:
-        """How full it is."""
+        """Credits, rows and the next number, for tests."""
         return AdmissionState(self._credits, len(self._held), len(self.ready), self._rows_inside, self._next)
 
     @property
     def is_under_way(self) -> bool:
-        """Whether something has gone in, or waits to be handed over: its return will make room."""
+        """True if rows are inside or refusals wait to be handed over: their return will make room."""
         return bool(self._rows_inside or self._replies)
 
     def has_credit(self) -> bool:
-        """Whether a FLUSH may be offered now; if not, as with `has_room`."""
+        """Return True if a FLUSH may be offered now; on False, do as for `has_room`."""
         if self._credits >= self.capacity:
             self._make_room(0)
         return self._credits < self.capacity
 
     def has_room(self, nbytes: int = 0) -> bool:
-        """Whether a chunk of so many bytes may be offered now.
+        """Return True if a chunk of this many bytes may be offered now.
 
-        Asking may drop rows, where the overflow policy says so, and lets go of waiting rows when nothing else could
-        ever make room. If there is none, let in what `take_ready` gives; then wait until something is returned or, if
-        nothing `is_under_way`, ask again. A chunk that can never fit is let in, and then refused.
+        The call drops rows if the overflow policy says so, and makes waiting rows ready when nothing else could ever
+        free a credit or memory. On False, enter the rows of `take_ready`; then wait for a return or, if nothing
+        `is_under_way`, ask again. For a chunk that can never fit it returns True, and `offer` refuses the chunk.
         """
         if self._is_free(nbytes):
             return True
@@ -118,15 +119,15 @@ class Admission:
     # ---- events
 
     def offer(self, chunk: Chunk, source_id: str) -> None:
-        """Take a chunk of this source, after `has_room` said yes.
+        """Take a chunk of this source, after `has_room` returned True.
 
         Raises:
-          ChunkRefused: it is a duplicate, late, too far ahead or too large. The ledger has it as refused.
+          ChunkRefused: it is a duplicate, late, too far ahead or too large. The ledger counts it as refused.
         """
         source = self._sources[source_id]
         self._ledger.received += 1
-        if chunk.sequence == self._next and not self._held and self._goes_straight and self._memory.take(chunk.nbytes):
-            self._let_straight_in(source, chunk)
+        if chunk.sequence == self._next and not self._held and self._is_direct and self._memory.take(chunk.nbytes):
+            self._admit_directly(source, chunk)
             return
         try:
             self._check(source, chunk)
@@ -147,8 +148,8 @@ class Admission:
             self._hold(source, chunk.sequence, chunk)
             self._settle()
 
-    def _let_straight_in(self, source: Source, chunk: Chunk) -> None:
-        """`offer` in the usual case: the only source gives the next number, no row waits, its memory is taken."""
+    def _admit_directly(self, source: Source, chunk: Chunk) -> None:
+        """Finish `offer` in the usual case: the next number of the only source, no waiting row, memory accounted."""
         self._accept(chunk)
         self._credits += 1
         self._last = chunk.sequence
@@ -161,7 +162,7 @@ class Admission:
             self._ledger.samples += chunk.item.samples
 
     def refuse(self, source_id: str, sequence: int | None) -> None:
-        """Count a chunk that was refused before it came here; its number, if it can be one, is no hole."""
+        """Count a chunk that was refused before it came here, and settle its number if that is valid."""
         self._ledger.received += 1
         self._ledger.refused += 1
         source = self._sources.get(source_id)
@@ -174,9 +175,9 @@ class Admission:
         self._settle_number(source, sequence)
 
     def flush(self, *, final: bool) -> None:
-        """Settle every hole at once, and let a barrier in after all rows. Takes a credit."""
+        """Settle every hole at once, and put a barrier after all rows. Takes a credit."""
         while self._held:
-            self._let_go(min(self._held))
+            self._make_ready(min(self._held))
         row = Row(self._last, flush=True, final=final)
         row.received_at = perf_counter()
         self._credits += 1
@@ -184,21 +185,21 @@ class Admission:
         self.ready.append(row)
 
     def end_source(self, source_id: str) -> None:
-        """This source will give no more: it is not waited for, and nothing of it is missing."""
+        """Note that a source has sent its last chunk: rows do not wait for it, and count nothing of it as missing."""
         self._sources[source_id].ended = True
         self._any_ended = True
         self._settle()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass; to be called only for time in which the reader was waiting for input."""
+        """Advance the clock; call this only for time in which the reader was waiting for input."""
         self._clock += seconds
         self._settle()
 
     def take_ready(self, now: float) -> list[Row]:
-        """The rows that enter the graph now, in order; those that have become too old are dropped.
+        """Take the rows that enter the graph now, in order, and drop rows that have become too old.
 
         Args:
-          now: On the clock of `Chunk.received_at`.
+          now: Time on the clock of `Chunk.received_at`.
         """
         entering: list[Row] = []
         while self.ready and self._rows_inside < self._rows_inside_limit:
@@ -213,22 +214,22 @@ class Admission:
         return entering
 
     def take_reply(self) -> None:
-        """A refusal waits to be handed over; it takes a credit."""
+        """Take a credit for a refusal that waits to be handed over."""
         self._credits += 1
         self._replies += 1
 
     def return_reply(self) -> None:
-        """A refusal has been handed over."""
+        """Return the credit of a refusal that has been handed over."""
         self._credits -= 1
         self._replies -= 1
 
     def return_row(self, row: Row) -> None:
-        """A row's response has been handed over."""
+        """Return the credits of a row whose response has been handed over."""
         self._credits -= row.credits
         self._rows_inside -= 1
 
     def abandon(self) -> int:
-        """Throw away all that waits here, and say how many chunks that was."""
+        """Discard all waiting rows and chunks; return the number of chunks."""
         held = [chunk for row in self._held.values() if not row.dropped for chunk in row.given.values()]
         chunks = [chunk for chunk in held if chunk is not None]
         chunks += [chunk for _, chunk in self._side_inputs.take()]
@@ -256,13 +257,13 @@ class Admission:
                 context={"bytes": chunk.nbytes, "used": self._memory.used, "limit": self._memory.limit},
             )
 
-    # ---- rows that wait
+    # ---- waiting rows
 
     def _make_room(self, nbytes: int) -> None:
         while self._overflow is Overflow.DROP_OLDEST and not self._is_free(nbytes) and self._drop_oldest():
             pass
         while self._held and not (self.ready or self.is_under_way or self._is_free(nbytes)):
-            self._let_go(min(self._held))
+            self._make_ready(min(self._held))
 
     def _hold(self, source: Source, number: int, chunk: Chunk | None) -> PendingRow:
         if self._next is None:
@@ -279,13 +280,13 @@ class Admission:
         return held
 
     def _settle_number(self, source: Source, number: int) -> None:
-        """Note that this number was seen, though its chunk is not taken: it is no hole."""
+        """Note a number whose chunk was seen but not taken, so that it is not a hole."""
         if not source.is_side_input:
             self._hold(source, number, None)
             self._settle()
 
     def _settle(self) -> None:
-        """Let go of all rows that need wait no longer."""
+        """Make all rows ready that need not wait any longer."""
         held = self._held
         while held:
             number = min(held)
@@ -294,7 +295,7 @@ class Admission:
                 or len(held) >= self._window
                 or self._has_waited(next(iter(held.values())).since)  # the first in the dict has waited longest
             ):
-                self._let_go(number)
+                self._make_ready(number)
             else:
                 return
 
@@ -308,8 +309,8 @@ class Admission:
     def _has_waited(self, since: float) -> bool:
         return since + self._timeout <= self._clock + 1e-9  # sums of steps are not exact
 
-    def _let_go(self, number: int) -> None:
-        """Send one waiting row on its way; what is missing below it or in it is settled."""
+    def _make_ready(self, number: int) -> None:
+        """Move a waiting row to `ready`, and settle the missing numbers below it and the missing chunks in it."""
         assert self._next is not None
         held = self._held.pop(number)
         missed = number - self._next
@@ -317,7 +318,7 @@ class Admission:
         if missed:
             for source in self._counted:
                 self._miss(source, missed)
-                source.go_past(missed)
+                source.skip_rows(missed)
         if self._silent:
             self._silent = begin_late(self._silent, self._counted, held)
         for source in self._counted:
@@ -329,9 +330,9 @@ class Admission:
             self.ready.append(row)
 
     def _place(self, source: Source, held: PendingRow, row: Row) -> None:
-        """Put one source's chunk into a row at its position, or note that there is none."""
+        """Put a source's chunk into a row at its position, or skip the position of an absent one."""
         given = source.id in held.given
-        source.go_on(given)
+        source.note_row(given)
         chunk = held.given.get(source.id)
         if chunk is None:
             if given:
@@ -366,7 +367,7 @@ class Admission:
         self._ledger.dropped += 1
 
     def _drop_oldest(self) -> bool:
-        """Drop the oldest row that has not entered; False if there is none."""
+        """Drop the oldest row that has not entered; return False if there is none."""
         for row in self.ready:
             if not row.flush:
                 self.ready.remove(row)
@@ -376,7 +377,7 @@ class Admission:
             return False
         number = min(self._held)
         self._drop_held(self._held[number])
-        self._let_go(number)
+        self._make_ready(number)
         return True
 
     def _drop_held(self, held: PendingRow) -> None:
@@ -387,7 +388,7 @@ class Admission:
                     self._forget(chunk)
 
     def _drop_newest(self, source: Source, chunk: Chunk) -> None:
-        """Drop a chunk as it comes, and with it the row it would have been part of."""
+        """Drop a chunk on arrival, together with the row that it belongs to."""
         self._ledger.dropped += 1
         if source.is_side_input:
             source.newest = chunk.sequence

@@ -1,4 +1,4 @@
-"""The check of every chunk that comes in: whose it is, and whether its item is what that source takes."""
+"""The check of every offered chunk: its source, and the kind, size and format of its item."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ChunkValidator:
     """Checks the chunks of one session.
 
     Args:
-      sources: Id → node.
-      limits: The session's.
+      sources: Source id → node.
+      limits: The session's limits.
     """
 
     __slots__ = ("_formats", "_limits", "_only", "_sources", "_takes_audio", "_takes_data")
@@ -36,15 +36,15 @@ class ChunkValidator:
         self._formats: dict[str, Format] = {}
 
     def resolve_source(self, source: str) -> str:
-        """The source that a chunk is for, or "" if there is none such."""
+        """Return the id of the source that a chunk names, or "" if there is no such source."""
         name = source or self._only
         return name if name in self._sources else ""
 
     def check(self, chunk: Chunk) -> str:
-        """Check a chunk; give the name of its source.
+        """Check a chunk; return the id of its source.
 
         Raises:
-          ChunkRefused: it is not what its source takes, or too large; of one of the classes that say which.
+          ChunkRefused: its source is unknown, or does not take it, or it is too large; the subclass says which.
         """
         name = chunk.source or self._only
         if name not in self._sources:
@@ -81,8 +81,8 @@ class ChunkValidator:
         fixed = self._formats.get(name, form)
         if form != fixed:
             raise ChunkRefused(
-                f"source {name!r} has been sending {_describe(fixed)}, this is {_describe(form)};"
-                " its format may change after a FLUSH only"
+                f"source {name!r} has sent {_describe(fixed)} so far, this chunk is {_describe(form)};"
+                " the format may change only after a FLUSH"
             )
 
     def _unknown(self, source: str) -> UnknownSource:
@@ -92,12 +92,12 @@ class ChunkValidator:
         return UnknownSource(f"{source!r:.140} is not a source of this pipeline; sources are {there}")
 
     def accepted(self, name: str, chunk: Chunk) -> None:
-        """It has been let in: its format is now its source's. That of a chunk that is late or doubled never is."""
+        """Fix the source's format from its first admitted chunk; late and duplicate chunks do not count."""
         if name not in self._formats and isinstance(chunk.item, Audio):
             self._formats[name] = _format(chunk.item)
 
     def flush(self) -> None:
-        """Formats may change now."""
+        """Forget the sources' formats, which may change after a flush."""
         self._formats.clear()
 
 

@@ -1,6 +1,6 @@
-"""Unary execution: a session that is fed its inputs and closed, and whose results are joined.
+"""Unary execution: feed a session all inputs, close it, and join its results.
 
-Long audio is cut into blocks of one second, so that it never holds the event loop; blocks are fed with backpressure.
+Long audio is cut into blocks of one second, so that it never holds the event loop; blocks are sent with backpressure.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ async def execute(
 
     Args:
       manifest: The pipeline.
-      audio: Source id → audio of any length; "" if there is one source.
+      audio: Source id → audio of any length; "" names the only source.
       data: Source id → data; it enters with the first row.
-      engine: What the session shares with others; its sweep has to be running.
-      limits: They cover the whole call.
-      parse_ms: What parsing the inputs took, for the metrics.
+      engine: The engine to run on; its sweep must be running.
+      limits: Limits of the whole call.
+      parse_ms: Time spent parsing the inputs, for the metrics.
 
     Returns:
-      What all nodes whose output is returned gave, joined; per-node figures of the whole call.
+      The joined outputs of all nodes whose output is returned, and per-node figures of the whole call.
 
     Raises:
-      EngineError: anything that a session would have answered in band or ended with.
+      EngineError: the first error that the session would have answered in band or ended with.
     """
     began = perf_counter()
     granted = (limits or ResourceLimits()).clamped(engine.maxima)
     _check_samples(audio, granted.max_audio_samples)
     with trio.move_on_after(granted.max_timeout_ms / 1000):
-        room = SessionOptions(input_capacity=len(data) + BLOCKS_UNDER_WAY)  # data waits for audio, all of it
+        room = SessionOptions(input_capacity=len(data) + BLOCKS_UNDER_WAY)  # all data may wait for audio
         async with open_session(manifest, engine=engine, limits=limits, options=room) as session:
             session.accounts.hold(sum(each.frames.nbytes for each in audio.values()))
             collected = _Collected()
@@ -86,7 +86,7 @@ def _check_samples(audio: Mapping[str, Audio], limit: int) -> None:
 
 
 async def _feed(session: Session, audio: Mapping[str, Audio], data: Mapping[str, Data]) -> None:
-    """Send everything and close; ends early, and silently, when the session does."""
+    """Send all inputs and close the session; return early, without an error, if the session ends."""
     if "" not in audio and "" not in data:
         for source in session.source_ids:
             if source not in audio and source not in data:
@@ -117,14 +117,14 @@ def _blocks(audio: Audio) -> Iterator[Audio]:
 
 @attrs.define
 class _Collected:
-    """What a session gave in all."""
+    """All items and the final metrics of a session."""
 
     items: dict[str, list[Item]] = attrs.field(factory=dict)
     metrics: SessionMetrics | None = None
     cpu_ms: float = 0.0
 
     async def receive_all(self, session: Session) -> EngineError | None:
-        """Receive everything, or up to the first error, which is returned."""
+        """Receive all events, or up to the first error; return that error or the session's failure."""
         while (event := await session.receive()) is not None:
             if isinstance(event, EngineError):
                 return event

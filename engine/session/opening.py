@@ -1,4 +1,4 @@
-"""Open a session: check its manifest, build its nodes, run them, and end all of it in order."""
+"""Open a session: check its manifest, build its nodes, run them, and end everything in order."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ async def open_session(
     Args:
       manifest: The pipeline.
       registry: Node type → class; needed if no engine is given.
-      engine: What many sessions share; its owner runs `engine.sweep.run`. Without one the session has its own.
-      limits: What is asked for; clamped to the engine's maxima.
+      engine: The engine that the session shares with others; its owner runs `engine.sweep.run`. If not given, the
+        session makes its own.
+      limits: Requested limits, clamped to the engine's maxima.
       options: Credits, reordering, overflow and metrics.
 
     Raises:
-      ManifestInvalid: with all faults of the manifest.
+      ManifestInvalid: the manifest has faults; the error lists all of them.
       AtCapacity: too many abandoned thread calls are still running.
     """
     own = engine is None
@@ -92,12 +93,13 @@ def _end(session: Session, engine: Engine) -> None:
 
 
 async def _plan(manifest: Manifest, engine: Engine) -> Plan:
-    """Check a manifest whole, and build its nodes.
+    """Check a whole manifest, and build its nodes.
 
-    A node whose class names an extra may load a library when it is the first of its class.
+    Plans are made on the event loop, except when a node class may import a heavy library for the first time: then in a
+    thread (SciPy takes up to a second).
 
     Raises:
-      ManifestInvalid: with all faults of the manifest.
+      ManifestInvalid: the manifest has faults; the error lists all of them.
     """
     classes = {engine.registry.get(spec.node_type) for spec in manifest.nodes}
     loading = {each for each in classes if each is not None and each.extra} - engine.loaded

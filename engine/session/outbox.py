@@ -1,7 +1,14 @@
-"""What waits to be received from a session: rows that are done, refusals, metrics and the end.
+"""The queue of a session's outgoing entries: rows that are done, refusals, metrics and the end.
 
-It is bounded by the session's credits, which rows and refusals hold until they have been handed over; besides there
-are at most one marker for periodic metrics and one for the end. Nothing put in ever waits.
+The queue is bounded by the session's credits, which rows and refusals hold until they have been handed over. In
+addition it holds at most one marker for periodic metrics and one for the end. A put never waits.
+
+An entry's way, session → outbox → relay → session:
+
+    session ── put(entry) ─────────> outbox
+    session <─ events_of(entry) ──── outbox                        the session makes the entry's events
+                                     outbox ── on_event/receive ─> relay (or another user): encodes and sends each
+    session <─ handed_over(entry) ── outbox <─ next receive ────── relay: the session returns the entry's credits
 """
 
 from __future__ import annotations
@@ -21,7 +28,7 @@ from engine.teardown import ignore
 __all__ = ["FAIR_ENTRIES", "Entry", "Event", "Marker", "Outbox"]
 
 FAIR_ENTRIES = 8
-"""Entries that may be taken in one go before others get their turn."""
+"""Entries that `receive` takes without waiting before it lets other tasks run."""
 
 Event = Result | EngineError | SessionMetrics
 
@@ -37,16 +44,16 @@ Entry = Row | EngineError | Marker
 
 
 class Outbox:
-    """A bounded queue with one reader, who receives the events of one entry after another.
+    """A bounded queue with one reader, which receives the events of one entry after another.
 
     Args:
-      capacity: Credits of the session; there may be as many refusals again where chunks are dropped.
+      capacity: Credits of the session.
       events_of: Makes an entry's events.
-      handed_over: Told of a row or refusal when its reader asks for what comes after it.
+      handed_over: Called with a row or refusal when the reader asks for the event after its last.
 
     Attributes:
-      on_event: Is shown each event as soon as it is there, while the reader waits for one; True takes it as received,
-        without the reader's task being woken.
+      on_event: Called with each event as soon as it exists, while the reader waits for one. If it returns True, the
+        event counts as received, and the reader's task is not woken.
     """
 
     __slots__ = (
@@ -72,18 +79,20 @@ class Outbox:
         handed_over: Callable[[Row | EngineError], None],
     ) -> None:
         self.on_event: Callable[[Event], bool] | None = None
+        # Rows hold up to `capacity` credits; where chunks are dropped, there may be as many refusals on top. Two more
+        # places are for the markers, and two are spare.
         self._capacity = 2 * capacity + 4
         self._events_of = events_of
         self._handed_over = handed_over
         self._entries: deque[Entry] = deque()
-        self._events: deque[Event] = deque()  # of the entry at hand, and not received yet
+        self._events: deque[Event] = deque()  # events of the entry at hand, not received yet
         self._at_hand: Row | EngineError | None = None
         self._reader = Waiters()
         self._metrics_waiting = self._showing = self._over = False
         self._streak = 0
 
     def put_metrics(self) -> None:
-        """Add a marker for metrics, unless one waits."""
+        """Add a marker for metrics, unless one is waiting."""
         if not self._metrics_waiting:
             self._metrics_waiting = True
             self.put(Marker.METRICS)
@@ -92,7 +101,7 @@ class Outbox:
         """Add an entry.
 
         Raises:
-          trio.WouldBlock: it is full, which a session's credits rule out.
+          trio.WouldBlock: the queue is full, which a session's credits rule out.
         """
         if len(self._entries) >= self._capacity:
             raise trio.WouldBlock
@@ -101,13 +110,13 @@ class Outbox:
             self._reader.wake()
 
     async def receive(self) -> Event | None:
-        """The next event, or None when all is over. Asking for it says that the last one has been handed over."""
+        """Return the next event, or None at the end. A call means that the previous event has been handed over."""
         self._hand_over()
         while not self._events and not self._over:
             if not self._entries:
                 self._streak = 0
                 await self._reader.wait()
-                continue  # there may be an event that `on_event` has left
+                continue  # `on_event` may have left an event
             if self._streak >= FAIR_ENTRIES:
                 self._streak = 0
                 await trio.lowlevel.checkpoint()
@@ -116,11 +125,11 @@ class Outbox:
         return self._events.popleft() if self._events else None
 
     def discard(self, gone: Callable[[Row], None], *, received: bool) -> None:
-        """Throw everything away, telling of each row.
+        """Discard all entries and events.
 
         Args:
-          gone: Told.
-          received: Also of the row at hand if all its events have been received.
+          gone: Called with each discarded row.
+          received: Discard the row at hand even if all its events have been received.
         """
         if self._events or received:
             self._events.clear()
@@ -134,12 +143,16 @@ class Outbox:
         self._metrics_waiting = False
 
     def release(self) -> None:
-        """Let go of the session, when nothing is left to be received."""
+        """Drop the references to the session, once nothing is left to receive."""
         self._events_of = _no_events
         self._handed_over = ignore
 
     def _show(self, takes: Callable[[Event], bool]) -> bool:
-        """Have events received here and now; False if one was left, or they are over."""
+        """Pass events to `takes` here and now; return False if the reader must wake, for an event left or for the end.
+
+        While `_showing` is True, only this loop takes entries. The callbacks may put entries, which are then only
+        appended, and may call `discard`, which empties both queues.
+        """
         self._showing = True
         entries, events = self._entries, self._events
         try:
@@ -148,7 +161,7 @@ class Outbox:
                 while events:
                     if not takes(events[0]):
                         return False
-                    if events:  # it is gone if telling it has spoiled its row
+                    if events:  # empty if encoding failed and `fail_last_row` cleared it
                         events.popleft()
                 self._hand_over()
             return not self._over

@@ -1,4 +1,4 @@
-"""From a row that is done to what it gives back: items joined, marks turned into outcomes and figures."""
+"""Turn a finished row into its result: join the items, and make outcomes and figures of the marks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SUCCESS, _PARTIAL_SUCCESS = Status.SUCCESS, Status.PARTIAL_SUCCESS
 
 
 def join_items(task: NodeTask, items: Sequence[Item], sequence: int | None = None) -> Output:
-    """Make one output of what a node gave: audio end to end, data by the node's `join`.
+    """Make one output of a node's items: audio end to end, data by the node's `join`.
 
     Raises:
-      NodeFailed: audio of unlike formats, or `join` raised.
+      NodeFailed: the audio is of unlike formats, or `join` raised.
     """
     try:
         if len(items) == 1:  # the usual case
@@ -34,8 +34,8 @@ def join_items(task: NodeTask, items: Sequence[Item], sequence: int | None = Non
         audio = [item for item in items if isinstance(item, Audio)]
         data = [item for item in items if isinstance(item, Data)]
         return Output(_join_audio(audio), task.planned.node.join(data) if data else None)
-    except Exception as error:  # a node's join is a node's code: whatever it raises is that node's failure
-        raise node_failed(task.planned, "gave what cannot be joined", error, sequence) from error
+    except Exception as error:  # `join` is the node's code: any exception of it is that node's failure
+        raise node_failed(task.planned, "emitted outputs that cannot be joined", error, sequence) from error
 
 
 def _join_audio(audio: Sequence[Audio]) -> Audio | None:
@@ -54,8 +54,8 @@ class ResultMaker:
     """Makes the results of one session.
 
     Args:
-      plan: The session's.
-      tasks: Its nodes at work.
+      plan: The session's plan.
+      tasks: The tasks of its nodes, in topological order.
       lean: Leave out the per-node parts.
     """
 
@@ -72,7 +72,7 @@ class ResultMaker:
         """Make a row's result.
 
         Raises:
-          NodeFailed: what a node gave cannot be joined.
+          NodeFailed: a node's items cannot be joined.
         """
         outputs: dict[str, Output] = {}
         for node, items in row.outputs.items():
@@ -81,12 +81,12 @@ class ResultMaker:
         nodes: Sequence[NodeOutcome] = ()
         figures: Mapping[str, NodeFigures] = {}
         if not self._lean:
-            marks = cast(list[Mark], row.marks)  # a row that all sinks have done has been through every node
+            marks = cast(list[Mark], row.marks)  # every node has done a row that all sinks have done
             nodes = self._done if status is _SUCCESS else self._outcomes(marks, row.rejections)
             figures = self._figures(marks)
         wall_ms = (perf_counter() - row.received_at) * 1e3
         cpu_ms, parse_ms = row.cpu_s * 1e3, row.parse_s * 1e3
-        return Result(  # by place: by name takes twice as long
+        return Result(  # positional, because keyword arguments take twice as long
             row.sequence,
             row.flush,
             outputs,

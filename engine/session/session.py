@@ -6,14 +6,13 @@
         async for event in session:
             ...
 
-The rules it keeps:
-
-* What it gives out (`receive`) are results, errors that concern a chunk, periodic metrics and, at the end, the failure
-  if there was one and the final metrics. Asking for the next event says that the last one has been handed over:
-  that returns its credit, and is when its latency is taken.
-* One reader offers chunks, one writer receives events; both may be the same task, if it never sends more than
+Rules kept here:
+- `receive` returns results, errors that concern a chunk, periodic metrics and, at the end, the failure if there was one
+  and the final metrics. A call of `receive` means that the previous event has been handed over: its credit is returned
+  and its latency is taken then.
+- One reader offers chunks, one writer receives events. Both may be the same task, if it never sends more than
   `Ready.input_capacity` chunks, or more than fit the memory limit, without receiving.
-* However it ends, every task is gone, every node closed once, and the ledger balances.
+- After any ending, no task is left, every node has been closed once, and the ledger balances.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ __all__ = ["Session"]
 
 
 class Session:
-    """One client's pipeline at work. Made by `open_session`.
+    """One client's running pipeline, made by `open_session`.
 
     Attributes:
       ready: Id, delay and credits.
-      pipeline: The graph at work.
+      pipeline: The running graph.
       accounts: Chunks, memory and latencies.
-      failure: What ended it, if that was not CLOSE or CANCEL.
+      failure: The error that ended the session; None before the end, and after CLOSE or CANCEL.
     """
 
     def __init__(self, plan: Plan, engine: Engine, limits: ResourceLimits, options: SessionOptions) -> None:
@@ -76,25 +75,27 @@ class Session:
 
     @property
     def source_ids(self) -> tuple[str, ...]:
-        """The nodes that chunks can be addressed to."""
+        """Ids of the nodes that take chunks."""
         return tuple(self.pipeline.plan.sources)
 
     # ---- input
 
     def offer(self, chunk: Chunk | BadChunk, *, at_once: bool = False) -> bool:
-        """Take a chunk if there is room; one that is refused is taken too, and answered with an error.
+        """Offer a chunk: take it if there is room, or answer it with an error if it is refused.
 
         Args:
           chunk: The chunk.
-          at_once: Have the nodes work on it here and now, as far as a short turn goes: quicker than waking a task.
+          at_once: Run the nodes on it here and now, for at most one scheduler run, which saves waking a task.
 
         Returns:
-          False if there is no room now: wait for `room`, then offer it again.
+          False if there is no room now: wait for `room`, then offer the chunk again.
 
         Raises:
           SessionClosed: the session has ended.
         """
         self._check_open()
+        # `has_room` may have made waiting rows ready. If any enter, their return makes room and wakes the client, so
+        # that it can wait. If all were too old and dropped, nothing is under way, and nothing would wake it: ask again.
         while not self._admission.has_room(chunk.nbytes):
             self._enter_ready()
             if self._admission.is_under_way:
@@ -107,7 +108,7 @@ class Session:
         return True
 
     def try_flush(self, *, final: bool = False) -> bool:
-        """Let a FLUSH in, or with `final` a CLOSE, if there is a credit for it; False if there is none now.
+        """Take a FLUSH, or with `final` a CLOSE, if there is a credit for it; return False if there is none now.
 
         Raises:
           SessionClosed: the session has ended.
@@ -115,7 +116,7 @@ class Session:
         self._check_open()
         if final and self._closing:
             return True
-        while not self._admission.has_credit():
+        while not self._admission.has_credit():  # as in `offer`
             self._enter_ready()
             if self._admission.is_under_way:
                 return False
@@ -129,12 +130,12 @@ class Session:
         return True
 
     async def room(self) -> None:
-        """Wait until something has been returned, so that an offer may succeed; at once if the session has ended."""
+        """Wait until a credit may have been returned; return at once if the session has ended."""
         if not self._ended:
             await self._room.wait()
 
     async def send(self, chunk: Chunk | BadChunk) -> None:
-        """Take a chunk, waiting for room: this is the backpressure.
+        """Offer a chunk, and wait for room as long as necessary: this is the backpressure.
 
         Raises:
           SessionClosed: the session has ended.
@@ -143,70 +144,74 @@ class Session:
             await self.room()
 
     async def flush(self) -> None:
-        """Have every node give its tail; the answer is a result marked `flush`. Then the session goes on."""
+        """Make every node emit its tail, in a result marked `flush`; the session continues after that."""
         while not self.try_flush():
             await self.room()
 
     async def close(self) -> None:
-        """Flush, and take nothing more. The session ends when all results have been received."""
+        """Flush, and take no more chunks. The session ends when all results have been received."""
         while not self.try_flush(final=True):
             await self.room()
 
     async def close_for(self, reason: EngineError) -> None:
-        """`close`, unless that was done: then it ends well. If not, `reason` is told when all else was received."""
+        """Close the session on the server's behalf.
+
+        `reason` becomes the session's failure, unless the client had already closed it.
+        """
         if not self._closing:
             await self.close()
             self.failure = self.failure or reason
 
     def end_source(self, source: str) -> None:
-        """This source will give no more chunks: rows need not wait for it."""
+        """Note that a source has sent its last chunk, so that rows need not wait for it."""
         if name := self._validator.resolve_source(source):
             self._admission.end_source(name)
             self._enter_ready()
 
     def cancel(self) -> None:
-        """End at once, discarding what has not been received. What remains to be received are the final metrics."""
+        """End at once, and discard all events not received yet. Only the final metrics remain to be received."""
         if not self._ended:
             self._outbox.discard(self.accounts.lost, received=False)
             self._end()
 
     def fail(self, error: EngineError) -> None:
-        """End at once with a failure. Rows that are done already are still delivered, before it."""
+        """End at once with a failure. Rows already done are still delivered, before the failure."""
         if not self._ended:
             self.failure = error
             self._end()
 
     def fail_last_row(self, error: EngineError) -> None:
-        """End with a failure of the row received last, which turns out not to be tellable; rows above it are lost."""
+        """Fail the session because the last row's result cannot be made or encoded; later rows are lost."""
         self._outbox.discard(self.accounts.lost, received=True)
         self._fail_again(error)
 
     def _fail_again(self, error: EngineError) -> None:
-        """End with a failure that comes to light late: its row is below that of any failure before."""
+        """End with a failure found late. It replaces an earlier failure, because its row comes before that one's."""
         self.failure = error
         if self._ended:
-            self._outbox.put(Marker.END)  # the first was discarded with the rows above
+            self._outbox.put(Marker.END)  # the first marker was discarded with the later rows
         self._end()
 
     # ---- output
 
     async def receive(self) -> Event | None:
-        """The next event, or None when the session is over and all has been received.
+        """Return the next event, or None when the session has ended and all events have been received.
 
-        Asking for it says that the last one has been handed over.
+        A call means that the previous event has been handed over.
         """
         return await self._outbox.receive()
 
     def show_to(self, on_event: Callable[[Event], bool] | None) -> None:
-        """Have events shown to somebody as soon as they are there, while `receive` waits for one.
+        """Pass events to a callback as soon as they exist, while `receive` waits for one.
 
         Args:
-          on_event: Says True if it takes an event as received: then the task in `receive` is not woken. None is nobody.
+          on_event: Callback; if it returns True, the event counts as received, and the task in `receive` is not woken.
+            None removes the callback.
         """
         self._outbox.on_event = on_event
 
     def __aiter__(self) -> Session:
-        """All events to the end; then raises the failure, if there was one. A loop may be left, and taken up again."""
+        """Iterate over all events, then raise the failure if there was one. A loop may be left and resumed."""
         return self
 
     async def __anext__(self) -> Event:
@@ -215,7 +220,7 @@ class Session:
         raise self.failure or StopAsyncIteration
 
     def metrics(self, *, final: bool = False) -> SessionMetrics:
-        """The session's account as it stands."""
+        """Return the session's current account."""
         pipeline = self.pipeline
         pipeline.poll_memory()
         figures = {task.planned.id: task.figures() for task in pipeline.tasks}
@@ -224,10 +229,10 @@ class Session:
     # ---- time
 
     def tick(self, clock: float, step: float) -> None:
-        """Look at what depends on time; called by the sweep."""
+        """Apply all limits and intervals of time; called by the sweep."""
         if self._ended:
             return
-        if not self._room.count:  # nobody waits for it
+        if not self._room.count:  # rows age only while the client is not made to wait
             self._admission.advance(step)
         self._enter_ready()
         self.pipeline.tick(clock, step)
@@ -246,7 +251,7 @@ class Session:
         """Check a chunk and admit it.
 
         Raises:
-          EngineError: it is refused; the ledger has it.
+          EngineError: the chunk is refused; the ledger has counted it.
         """
         try:
             if self._closing:
@@ -274,7 +279,7 @@ class Session:
             self.pipeline.enter(rows, self._sweep.clock, at_once=at_once)
 
     def _events_of(self, entry: Entry) -> Iterable[Event]:
-        """Make events of an entry of the outbox."""
+        """Make the events of an entry of the outbox."""
         if isinstance(entry, Row):
             try:
                 return (*entry.rejections, self._results.make(entry, self.accounts.memory.peak))
@@ -286,7 +291,7 @@ class Session:
         return (self.metrics(),) if entry is Marker.METRICS else self._last_events()
 
     def _handed_over(self, handed: Row | EngineError) -> None:
-        """Return the credit of what has been handed over; of a row, take the latency and settle its chunks."""
+        """Return the credits of a row or refusal that has been handed over; account for the row and its latency."""
         if isinstance(handed, Row):
             self.accounts.handed_over(handed)
             self._admission.return_row(handed)
@@ -298,11 +303,11 @@ class Session:
         self.wake()
 
     def wake(self) -> None:
-        """Let those who wait for `room` look again."""
+        """Wake all tasks that wait in `room`."""
         self._room.wake()
 
     def _end(self) -> None:
-        """Stop the graph, count what that loses, and leave the end to be received."""
+        """Stop the graph, count the lost chunks as cancelled, and put the end marker into the outbox."""
         if self._ended:
             return
         self._ended = True
@@ -323,7 +328,7 @@ class Session:
         yield self.metrics(final=True)
 
     def check_balance(self) -> None:
-        """Account for what was never received; called when the session's tasks are gone.
+        """Count rows never received as cancelled, and check the ledger; called when the session's tasks have ended.
 
         Raises:
           InternalFault: the ledger does not balance.
@@ -333,6 +338,6 @@ class Session:
         self.accounts.ledger.check_closed()
 
     def release(self) -> None:
-        """Part what refers to one another, when all is over: it is freed at once, not when the collector comes by."""
+        """Break reference cycles at the end, so that the session is freed without a garbage collection."""
         self._outbox.release()
         self.pipeline.release()

@@ -1,7 +1,6 @@
 """State of a session's sources: the position of each in its stream, and the rows that wait for their chunks.
 
-Plain state, with its arithmetic and the checks of sequence numbers. `engine.session.admission` decides what happens to
-it and when.
+Plain state, its arithmetic, and the checks of sequence numbers. `engine.session.admission` decides on every change.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _RECENT = (1 << 64) - 1
 
 @attrs.frozen
 class AdmissionState:
-    """A look inside an admission, for tests and metrics."""
+    """A snapshot of an admission's state, for tests."""
 
     credits_used: int
     rows_held: int
@@ -43,27 +42,30 @@ class AdmissionState:
 
 
 class Position:
-    """Where a source's next chunk begins. What rounding takes at a change of rate is kept, so as not to add up."""
+    """The position of a source's next chunk, in frames at the source's current rate.
 
-    __slots__ = ("_rest", "frames", "last_frames", "sample_rate")
+    The remainder of the rounding at a change of rate is kept, so that rounding errors do not add up.
+    """
+
+    __slots__ = ("_remainder", "frames", "last_frames", "sample_rate")
 
     def __init__(self) -> None:
         self.frames = 0
         self.last_frames = 0
         self.sample_rate = 0
-        self._rest = 0.0
+        self._remainder = 0.0
 
     @property
     def seconds(self) -> float:
-        """How far it is."""
+        """Position in seconds."""
         return self.frames / self.sample_rate if self.sample_rate else 0.0
 
     def begin_with(self, other: Position) -> None:
-        """Begin where another source stands."""
-        self.frames, self.sample_rate, self._rest = other.frames, other.sample_rate, other._rest
+        """Begin at another source's position."""
+        self.frames, self.sample_rate, self._remainder = other.frames, other.sample_rate, other._remainder
 
     def place(self, audio: Audio) -> Audio:
-        """Give a chunk its position, and move on by its length."""
+        """Return the audio at this position, and advance by its length."""
         if audio.sample_rate != self.sample_rate:
             self._change_rate(audio.sample_rate)
         self.last_frames = len(audio.frames)
@@ -74,13 +76,13 @@ class Position:
     def _change_rate(self, sample_rate: int) -> None:
         if self.sample_rate:
             frames, part = divmod(self.frames * sample_rate, self.sample_rate)
-            rest = (part + self._rest * sample_rate) / self.sample_rate
+            rest = (part + self._remainder * sample_rate) / self.sample_rate
             self.frames = frames + round(rest)
-            self._rest = rest - round(rest)
+            self._remainder = rest - round(rest)
         self.sample_rate = sample_rate
 
     def skip(self, chunks: int) -> None:
-        """Move on by chunks that never came, each as long as the last."""
+        """Advance by absent chunks, each taken to be as long as the last chunk."""
         self.frames += chunks * self.last_frames
 
 
@@ -88,11 +90,12 @@ class Source:
     """One source of the session.
 
     Attributes:
-      is_side_input: It gives data only, beside sources of audio: never waited for.
+      is_side_input: True for a source of data only, in a session with audio sources; rows never wait for it.
+      heard: True once it has sent a chunk, even a refused one.
       newest: Highest number seen, or -1.
-      recent: Bit i tells whether it gave number `next - 1 - i`: to tell a duplicate from a late chunk.
-      ended: It will give no more (one-shot calls know).
-      waiting: Chunks of a side-input source that wait for the next row.
+      recent: Bit i is set if it sent number `next - 1 - i`, which distinguishes a duplicate from a late chunk.
+      ended: True once it will send no more (only one-shot calls know).
+      waiting: Chunks of a side input that wait for the next row.
     """
 
     __slots__ = ("ended", "heard", "id", "is_side_input", "newest", "position", "recent", "waiting")
@@ -108,41 +111,47 @@ class Source:
         self.waiting: list[Chunk] = []
 
     def is_over_by(self, number: int | None) -> bool:
-        """Whether it has ended, and all that it gave is in rows before this one."""
+        """Return True if it has ended, and all its chunks are in rows before this number."""
         return self.ended and not self.waiting and number is not None and self.newest < number
 
-    def go_past(self, numbers: int) -> None:
-        """Note that so many rows went without it."""
+    def skip_rows(self, numbers: int) -> None:
+        """Note that this many rows went without its chunk."""
         self.recent = self.recent << numbers & _RECENT if numbers < 64 else 0
 
-    def go_on(self, given: bool) -> None:
+    def note_row(self, given: bool) -> None:
         """Note that a row went, with or without its chunk."""
         self.recent = (self.recent << 1 | given) & _RECENT
 
     def next_row(self, chunk: Chunk) -> Row:
-        """A row of this chunk alone: the next of this source, which is the only one."""
+        """Make the next row of this chunk alone, for the session's only source."""
         self.newest = chunk.sequence
-        self.go_on(True)
+        self.note_row(True)
         row, item = Row(chunk.sequence), chunk.item
         row.take(chunk, self.id, self.position.place(item) if isinstance(item, Audio) else item)
         return row
 
-    def passed(self, number: int, expected: int) -> ChunkRefused:
-        """What is wrong with a number below the next one expected: what it gave is remembered for 64 rows."""
+    def late_or_duplicate(self, number: int, expected: int) -> ChunkRefused:
+        """Make the error for a number below the next expected one; sent numbers are remembered for 64 rows."""
         back = expected - 1 - number
         if back < 64 and self.recent >> back & 1:
             return self.duplicate(number)
         return LateChunk(f"sequence {number} is late: {expected} is the next expected", context={"expected": expected})
 
     def duplicate(self, number: int) -> DuplicateChunk:
-        """What is wrong with a number that it gave before; who numbers every chunk 0 is told so."""
+        """Make the error for a number that it sent before, with a hint for a client that numbers every chunk 0."""
         zeros = number == 0 and self.newest == 0
         hint = "; is every chunk numbered 0? Numbers rise by one: 0, 1, 2, ..." if zeros else ""
         return DuplicateChunk(f"sequence {number} has been received from source {self.id!r} before{hint}")
 
 
 class PendingRow:
-    """A row that has not gone yet: what each source gave for it; None where its chunk was refused or dropped."""
+    """A waiting row.
+
+    Attributes:
+      given: Source id → its chunk for the row; None if that was refused or dropped.
+      since: Time on the admission's clock when the row began to wait.
+      dropped: True if the row is dropped, with all chunks that it has or will get.
+    """
 
     __slots__ = ("dropped", "given", "since")
 
@@ -153,10 +162,10 @@ class PendingRow:
 
 
 def begin_late(silent: list[Source], sources: list[Source], row: PendingRow) -> list[Source]:
-    """Have a source that speaks for the first time begin where the furthest of all stands.
+    """Make each source whose first chunk is in this row begin at the furthest position of all sources.
 
     Returns:
-      Those that are still silent after this row.
+      Sources still silent after this row.
     """
     furthest = max((source.position for source in sources), key=lambda position: position.seconds)
     for source in silent:
@@ -166,12 +175,12 @@ def begin_late(silent: list[Source], sources: list[Source], row: PendingRow) -> 
 
 
 def check_number(source: Source, number: int, expected: int | None, held: PendingRow | None) -> None:
-    """Check a source's number.
+    """Check the sequence number of a chunk.
 
     Args:
-      source: Whose chunk it is; not one of data beside audio.
-      number: The chunk's.
-      expected: The next number; None before the first.
+      source: The chunk's source; not a side input.
+      number: The chunk's sequence number.
+      expected: The next number to enter; None before the first chunk.
       held: The waiting row of that number, if there is one.
 
     Raises:
@@ -180,7 +189,7 @@ def check_number(source: Source, number: int, expected: int | None, held: Pendin
     if expected is None:
         return
     if number < expected:
-        raise source.passed(number, expected)
+        raise source.late_or_duplicate(number, expected)
     if number - expected > MAX_JUMP:
         raise SequenceJump(
             f"sequence {number} is {number - expected} ahead of {expected}, the next expected;"
@@ -192,11 +201,14 @@ def check_number(source: Source, number: int, expected: int | None, held: Pendin
 
 
 class SideInputs:
-    """The chunks of the sources of data beside audio, which wait for the next row.
+    """Chunks of the side inputs, which wait for the next row.
 
     Args:
-      sources: Of data, beside audio.
-      capacity: The session's credits, of which they may not take the last.
+      sources: The side inputs.
+      capacity: The session's credits; side inputs may not take the last one.
+
+    Attributes:
+      waiting: Number of waiting chunks.
     """
 
     def __init__(self, sources: Sequence[Source], capacity: int) -> None:
@@ -205,10 +217,10 @@ class SideInputs:
         self.waiting = 0
 
     def check(self, source: Source, number: int) -> None:
-        """Check the number of a chunk, which has to rise, and that there is room for it.
+        """Check that a chunk's number rises, and that there is room for it.
 
         Raises:
-          ChunkRefused: it does not rise, or so many chunks wait that no room is left for audio.
+          ChunkRefused: the number does not rise, or the waiting chunks leave no credit for audio.
         """
         if number == source.newest:
             raise source.duplicate(number)
@@ -218,19 +230,19 @@ class SideInputs:
             )
         if self.waiting >= self._capacity - 1:
             raise SourceTooFarAhead(
-                f"{self.waiting} data chunks wait for a row of audio; of {self._capacity} credits one is kept"
-                f" for audio, so {source.id!r} may send no more until audio comes",
+                f"{self.waiting} data chunks wait for a row of audio; one of {self._capacity} credits is reserved"
+                f" for audio, so {source.id!r} must wait for the next audio chunk",
                 context={"waiting": self.waiting, "input_capacity": self._capacity},
             )
 
     def add(self, source: Source, chunk: Chunk) -> None:
-        """Have a chunk wait."""
+        """Queue a chunk for the next row."""
         source.waiting.append(chunk)
         source.newest = chunk.sequence
         self.waiting += 1
 
     def take(self) -> list[tuple[Source, Chunk]]:
-        """All that wait, source by source; they no longer do."""
+        """Take all waiting chunks, source by source."""
         taken = [(source, chunk) for source in self._sources for chunk in source.waiting]
         for source in self._sources:
             source.waiting = []

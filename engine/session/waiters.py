@@ -1,4 +1,4 @@
-"""Tasks that wait to be woken. A parking lot whose count is a plain attribute, for who has to ask it for every row."""
+"""A ParkingLot with its waiter count in a plain attribute, because the hot path reads it for every row."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Waiters"]
 
 
 class Waiters:
-    """Those who wait for one thing.
+    """Tasks that wait for the same event.
 
     Attributes:
-      count: How many wait; one that has been woken no longer does.
+      count: Number of waiting tasks, without those already woken.
     """
 
     __slots__ = ("_lot", "count")
@@ -30,7 +30,7 @@ class Waiters:
             raise
 
     def wake(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiting tasks."""
         if self.count:
             self.count = 0
             self._lot.unpark_all()

@@ -212,7 +212,7 @@ def test_to_go_straight_makes_no_difference(
 
     options = {"input_capacity": 6, "reorder_window": 3, "overflow": overflow, "max_age_ms": max_age_ms}
     straight, general = (Gate("a", memory_bytes, **options) for _ in range(2))
-    general.admission._goes_straight = False
+    general.admission._is_direct = False
     for step in steps:
         now += 0.05 * step[1] if step[0] == "time" else 0.0
         play(straight, step)

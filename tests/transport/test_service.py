@@ -137,7 +137,7 @@ async def events(session: RemoteSession) -> tuple[list[Any], Exception | None]:
     [
         ("raise", "node 'n' (Breaks) failed: ZeroDivisionError: it broke"),
         ("nothing of ours", "'a string'"),
-        ("unlike", "node 'n' (Breaks) gave what cannot be joined: ValueError: audio of unlike formats"),
+        ("unlike", "node 'n' (Breaks) emitted outputs that cannot be joined: ValueError: audio of unlike formats"),
     ],
 )
 async def test_a_node_that_fails_ends_the_session(how: str, fact: str, autojump_clock: object) -> None:
