@@ -367,7 +367,7 @@ class TestBackpressure:
             assert channel.driver.end_reason is None
 
     async def test_a_peer_that_accepts_nothing_is_cut(self, autojump_clock):
-        """When the socket accepts no more, senders wait, memory stays flat, and the timeout ends the connection."""
+        """A full socket makes senders wait, memory stays flat, and the timeout ends the connection."""
         cancelled = trio.Event()
 
         async def pour(call: Call) -> None:
