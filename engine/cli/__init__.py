@@ -16,29 +16,29 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "demo": "Watch speech stream through a pipeline.",
-    "run": "Run a file through a pipeline, here.",
-    "stream": "Stream a file to a server.",
+    "run": "Run an audio file through a pipeline in this process.",
+    "stream": "Stream an audio file to a server.",
     "serve": "Serve pipelines over gRPC.",
     "nodes": "List node types, or describe one.",
-    "node": "Write a node of your own, and check it.",
+    "node": "Create a node of your own, or check nodes.",
     "validate": "Check a manifest.",
     "graph": "Draw a pipeline.",
     "schema": "Print the JSON Schema of manifests.",
-    "token": "Make tokens for a server that asks for them.",
-    "version": "Show this version, and a server's.",
+    "token": "Make bearer tokens for a server that requires them.",
+    "version": "Show the version of this program and of a server.",
 }
-"""Command → its line in `headrace --help`. Command NAME is `NAME` in the module `engine.cli.NAME`."""
+"""Command → its summary in `headrace --help`. The command NAME is the object `NAME` of the module `engine.cli.NAME`."""
 
 _FIRST_STEPS = {
     "headrace demo": "watch speech stream through a pipeline",
-    "headrace nodes": "what pipelines are made of",
-    "headrace run talk.wav": "a file of yours, in this process",
-    "headrace serve": "a server, for `headrace stream` and others",
+    "headrace nodes": "list the node types that pipelines are made of",
+    "headrace run talk.wav": "run a file of yours through a pipeline",
+    "headrace serve": "start a server, for `headrace stream` and others",
 }
 
 
 class _LazyGroup(click.Group):
-    """A group that imports a command when it is asked for."""
+    """Group that imports a command's module only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -50,7 +50,7 @@ class _LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands' lines from the table, without importing any."""
+        """List the commands from the table, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -62,5 +62,5 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="headrace", prog_name="headrace")
 def main() -> None:
-    """Stream audio through a graph of nodes, here or on a server, chunk by chunk."""
+    """Stream audio through a graph of nodes, chunk by chunk, in this process or on a server."""
     tolerate_encodings()

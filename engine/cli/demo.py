@@ -1,4 +1,4 @@
-"""`headrace demo`: a server, a client and a speech sample in one command."""
+"""`headrace demo`: run a server, a client and a speech sample in one command."""
 
 from __future__ import annotations
 
@@ -33,16 +33,20 @@ __all__ = ["demo"]
     example="headrace demo --out-dir out",
     exits=STREAM_EXITS,
 )
-@click.option("--realtime/--fast", default=True, help="At the pace of a microphone (10 s), or as fast as it goes.")
+@click.option("--realtime/--fast", default=True, help="Send at a microphone's pace (10 s), or as fast as possible.")
 @click.option("--chunk-ms", default=20.0, type=click.FloatRange(1, 10_000), help="Length of a chunk.")
-@click.option("--out-dir", type=click.Path(path_type=Path), help="Write what the nodes give: WAV and JSON lines.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: ready, result, segment, error, …")
+@click.option(
+    "--out-dir", type=click.Path(path_type=Path), help="Write the nodes' outputs here, as WAV and JSON lines."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object per line: ready, result, segment, error, …"
+)
 def demo(realtime: bool, chunk_ms: float, out_dir: Path | None, as_json: bool) -> None:
-    """Watch speech stream through a pipeline: nothing has to be set up.
+    """Watch speech stream through a pipeline. Nothing needs to be set up.
 
-    Starts a server in this process on a free port, connects to it over gRPC, and streams a speech sample at 48 kHz
-    through a graph: resampled to 16 kHz, its speech found, gated and its level measured. Client and server share this
-    process, so its latencies hold the work of both.
+    Starts a server in this process on a free port, connects to it over gRPC, and streams a speech sample at 48 kHz. The
+    pipeline resamples it to 16 kHz, finds and gates the speech, and measures the level. Client and server share this
+    process, so the latencies include the work of both.
     """
     manifest = packaged_manifest("demo.json")
     job = Job(
@@ -75,7 +79,7 @@ def demo(realtime: bool, chunk_ms: float, out_dir: Path | None, as_json: bool) -
 
 @asynccontextmanager
 async def _serving() -> AsyncIterator[Server]:
-    """A server on a free port of this machine, for as long as the block lasts."""
+    """Run a server on a free port of the loopback interface while the block runs."""
     async with trio.open_nursery() as nursery:
         server: Server = await nursery.start(run_server, Settings(listen=(TcpAddress("127.0.0.1", 0),)))
         yield server

@@ -1,4 +1,4 @@
-"""`headrace graph`: a pipeline as a picture."""
+"""`headrace graph`: draw a pipeline."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ _FORMATS: Mapping[str, Callable[[Drawing], str]] = {"mermaid": to_mermaid, "dot"
 @click.command(
     cls=Command,
     example="headrace graph pipeline.json --format svg --report run.jsonl > pipeline.svg",
-    exits="0; 2 the manifest or the report cannot be used.",
+    exits="0 success; 2 the manifest or the report cannot be used.",
 )
 @click.argument("manifest")
-@click.option("--format", "language", default="mermaid", type=click.Choice(list(_FORMATS)), help="What to draw with.")
+@click.option(
+    "--format", "language", default="mermaid", type=click.Choice(list(_FORMATS)), help="Language of the drawing."
+)
 @click.option(
     "--report", metavar="FILE", type=click.Path(path_type=Path),
-    help="Show what nodes cost in a run: what `headrace run … --json` or `stream … --json` has printed.",
+    help="Add the nodes' times in a run: the output of `headrace run … --json` or `headrace stream … --json`.",
 )  # fmt: skip
 @registry_options
 def graph(manifest: str, language: str, report: Path | None, registry: Registry) -> None:
-    """Draw a MANIFEST, a JSON file or - for standard input, as Mermaid, Graphviz's DOT or SVG.
+    """Draw a MANIFEST (a JSON file, or - for standard input) as Mermaid, Graphviz DOT or SVG.
 
     Sources have round ends; nodes whose output is returned have double or thick borders.
     """
@@ -50,17 +52,17 @@ def graph(manifest: str, language: str, report: Path | None, registry: Registry)
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:
-    """The line of a run's report that sums it up.
+    """Read the summary from the JSON lines that a run printed.
 
     Raises:
-      BadInput: the file cannot be read, or has none.
+      BadInput: the file cannot be read, is not JSON lines, or has no summary.
     """
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         raise BadInput(f"cannot read the report {path}: {error.strerror}") from None
     except ValueError as error:
-        raise BadInput(f"{path} is no report of a run: {error}") from None
+        raise BadInput(f"{path} is not the report of a run: {error}") from None
     for line in reversed(lines):
         if isinstance(line, dict) and line.get("type") == "summary" and isinstance(line.get("metrics"), dict):
             return line

@@ -1,4 +1,4 @@
-"""`headrace node`: write a node of your own, and check that it keeps the contract."""
+"""`headrace node`: create a node from a template, or check that nodes keep the contract."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ __all__ = ["node"]
 
 @click.group(cls=Group, example="headrace node new Tremolo")
 def node() -> None:
-    """Write a node of your own, and check that it keeps the contract."""
+    """Create a node of your own, or check that nodes keep the contract."""
 
 
 @node.command(
     cls=Command,
-    short_help="Write a node and its test, to begin with.",
+    short_help="Write a node and its test as a starting point.",
     example="headrace node new Tremolo --dir my_nodes",
-    exits="0; 2 the name cannot be one or is taken, or a file is there already.",
+    exits="0 success; 2 the name is invalid or taken, or a file exists already.",
 )
 @click.argument("name")
-@click.option("--dir", "folder", default=".", type=click.Path(path_type=Path), help="Where the files go.")
+@click.option("--dir", "folder", default=".", type=click.Path(path_type=Path), help="Directory for the files.")
 def new(name: str, folder: Path) -> None:
-    """Write a node called NAME that works, and its test. No file is overwritten."""
+    """Write a working node called NAME, and its test. No file is overwritten."""
     if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) or keyword.iskeyword(name):
-        raise BadInput(f"{name!r} cannot be a node's name: it is a class's, such as {_camel(name) or 'Tremolo'}")
+        raise BadInput(f"{name!r} cannot be a node's name: use a class name, such as {_camel(name) or 'Tremolo'}")
     module = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
     _require_free(name, module)
     files = {folder / f"{module}.py": "new_node.py.txt", folder / f"test_{module}.py": "new_test.py.txt"}
     if there := [str(path) for path in files if path.exists()]:
-        raise BadInput(f"{' and '.join(there)}: there already; nothing was written")
+        raise BadInput(f"{' and '.join(there)}: already there; nothing was written")
     folder.mkdir(parents=True, exist_ok=True)
     for path, template in files.items():
         text = Template((DATA / template).read_text(encoding="utf-8")).substitute(name=name, module=module)
@@ -62,13 +62,13 @@ def new(name: str, folder: Path) -> None:
 
 
 def _require_free(name: str, module: str) -> None:
-    """See that a node can be served under its name, and its file imported beside all others.
+    """Check that a node's name is free, and that its module would not hide another one.
 
     Raises:
-      BadInput: it cannot.
+      BadInput: the name is taken, or its module would hide another one.
     """
     if name in BUILTIN:
-        raise BadInput(f"the name {name!r} is taken: it comes with Headrace")
+        raise BadInput(f"the name {name!r} is taken by a node that comes with Headrace")
     hidden = find_spec(module)
     if hidden is not None and Path(hidden.origin or "").parent != Path.cwd():
         raise BadInput(f"{name!r} cannot be a node's name: its file {module}.py would hide the module {module!r}")
@@ -80,7 +80,7 @@ def _camel(name: str) -> str:
 
 @attrs.frozen
 class _Claims:
-    """What a node is checked for, beside what holds of all."""
+    """Forms of audio to check with, and the rules of the contract that a node may relax."""
 
     rates: tuple[int, ...]
     channels: tuple[int, ...]
@@ -99,30 +99,30 @@ class _Claims:
     exits="0 all checks passed; 1 one failed; 2 the file cannot be used.",
 )
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--params", metavar="JSON", help="The nodes' parameters.", show_default="none, or their example's")
-@click.option("--rate", "rates", multiple=True, default=(16_000,), help="Sample rate, Hz; may be repeated.")
-@click.option("--channels", multiple=True, default=(1, 2), help="Channels; may be repeated.")
+@click.option("--params", metavar="JSON", help="Parameters of the nodes.", show_default="none, or their example's")
+@click.option("--rate", "rates", multiple=True, default=(16_000,), help="Sample rate, Hz; repeatable.")
+@click.option("--channels", multiple=True, default=(1, 2), help="Channels; repeatable.")
 @click.option(
     "--format", "formats", multiple=True, default=("f32", "i16", "i32"), type=click.Choice(["f32", "i16", "i32"]),
-    help="Sample format; may be repeated.",
+    help="Sample format; repeatable.",
 )  # fmt: skip
-@click.option("--tolerance", default=1e-6, help="How far samples may differ between cuts; 1 is full scale.")
-@click.option("--any-length", is_flag=True, help="It may give more or fewer frames than it takes.")
-@click.option("--any-format", is_flag=True, help="It may give another sample format than it takes.")
+@click.option("--tolerance", default=1e-6, help="Largest difference between samples of two cuts; 1 is full scale.")
+@click.option("--any-length", is_flag=True, help="Allow an output with more or fewer frames than the input.")
+@click.option("--any-format", is_flag=True, help="Allow an output in another sample format than the input.")
 @click.option(
     "--settles-s",
     default=10.0,
     type=click.FloatRange(0.1),
-    help="Audio after which it holds as much as ever, s.",
+    help="Audio after which a node's memory must not grow any more, s.",
 )
-@click.option("--hour", is_flag=True, help="See over an hour of audio that it holds no more, not over 4 x --settles-s.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each check.")
+@click.option("--hour", is_flag=True, help="Check the memory over an hour of audio, not over 4 x --settles-s.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per check, one per line.")
 def check(path: Path, params: str | None, as_json: bool, **claims: Any) -> None:
-    """Run the conformance kit on every node of a Python file, PATH, and tell how each check ended.
+    """Run the conformance kit on every node of the Python file PATH, and print the outcome of each check.
 
-    The same stream is cut in several ways, with and without a gap, at every rate, format and number of channels: the
-    samples have to be the same. A node with several inputs gets the same stream at two of them. What a node says of
-    that stream in data, and what it makes of others' data, only its own test can check: see nodes/conformance.py.
+    Cuts the same stream in several ways, with and without a gap, at every rate, format and number of channels: the
+    output samples must be the same. A node with several inputs gets the same stream at two of them. Data that a node
+    emits or takes can only be checked in the node's own test: see nodes/conformance.
     """
     try:
         found = load_file(path)
@@ -142,29 +142,29 @@ def check(path: Path, params: str | None, as_json: bool, **claims: Any) -> None:
 
 
 def _params(name: str, node_class: type[AnyNode]) -> Mapping[str, Any]:
-    """None, if the defaults suffice, else those of its example."""
+    """Return no parameters if the defaults suffice, else those of the node's example."""
     return {} if build_node(node_class, {}, "", []) is not None else example_params(name, node_class)
 
 
 Outcomes = dict[str, tuple[str, str]]
-"""Check → "passed", "failed" or "skipped", and why."""
+"""Check → ("passed", "failed" or "skipped"; the reason)."""
 
 
 def _check_all(node_class: type[AnyNode], params: Mapping[str, Any], claims: _Claims) -> Outcomes:
-    """Every check once: of one that failed, the first form of audio that it failed for."""
+    """Run every check on a node; the reason of a failure is the first one, with its form of audio."""
     faults: list[Fault] = []
     specimen = build_node(node_class, params, "params", faults)
     if specimen is None:
         return {"can be built": ("failed", "; ".join(map(str, faults)))}
     outcomes: Outcomes = {"can be built": ("passed", "")}
     if Kind.AUDIO not in specimen.takes:
-        return {**outcomes, "takes audio": ("skipped", "it takes data alone: have a test of its own call check_node")}
+        return {**outcomes, "takes audio": ("skipped", "it takes data alone: call check_node in the node's own test")}
 
     def report(name: str, run: Callable[[], None]) -> None:
         check_name, _, form = name.partition(": ")
         try:
             run()
-        except Exception as error:  # a node's own error is what the check is there to find
+        except Exception as error:  # an error of the node's is a failed check too
             raised = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
             if outcomes.get(check_name, ("", ""))[0] != "failed":
                 outcomes[check_name] = ("failed", f"{form}: {raised}")
@@ -197,7 +197,7 @@ def _connected(made: AnyNode) -> AnyNode:
 
 
 class _TwoInputs:
-    """Makes rows for a `Join`: the same block at both of its inputs."""
+    """Makes rows for a `Join`: the same block at both inputs."""
 
     def __call__(self, block: Audio | None) -> Mapping[str, list[Audio]] | None:
         return None if block is None else {name: [block] for name in _UPSTREAMS}

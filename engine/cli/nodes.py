@@ -1,4 +1,4 @@
-"""`headrace nodes`: what pipelines are made of."""
+"""`headrace nodes`: list and describe the node types."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["find_type", "nodes"]
 @click.command(
     cls=Command,
     example="headrace nodes AudioResample",
-    exits="0; 2 there is no such node type.",
+    exits="0 success; 2 there is no such node type.",
 )
 @click.argument("name", required=False)
 @plugin_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object; of all nodes, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per node, one per line.")
 def nodes(name: str | None, node_files: Sequence[Path], strict_plugins: bool, as_json: bool) -> None:
     """List the node types, or describe the one called NAME.
 
-    Those that come with Headrace, those that are installed, and those of --nodes. Of one: what it does, takes and
-    gives, its delay, where it runs, its parameters, and an example.
+    Lists the nodes that come with Headrace, those of installed packages, and those of --nodes. Describes the purpose
+    of a node, its input and output, its delay, where it runs, its parameters, and an example.
     """
     found = find_nodes(node_files, strict_plugins)
     chosen = list(found.registry) if name is None else [find_type(name, found.registry)]
@@ -50,10 +50,10 @@ def nodes(name: str | None, node_files: Sequence[Path], strict_plugins: bool, as
 
 
 def find_type(name: str, registry: Registry) -> str:
-    """The node type of this name.
+    """Return the name of a node type if there is such a node type.
 
     Raises:
-      BadInput: there is none; the message has the nearest, or all there are.
+      BadInput: there is no such node type; the message suggests the nearest name, or lists all.
     """
     if name in registry:
         return name

@@ -1,4 +1,4 @@
-"""`headrace run`: a file through a pipeline in this process, without a server."""
+"""`headrace run`: run a file through a pipeline in this process, without a server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["run"]
 def run(registry: Registry, **chosen: Any) -> None:
     """Run an audio FILE through a pipeline in this process, without a server.
 
-    The same as `headrace stream` but for the network: the same session, options, outputs and report.
+    Does the same as `headrace stream` without the network: the session, its options, outputs and report are the same.
     """
     job = make_job(registry, **chosen)
 

@@ -1,4 +1,4 @@
-"""`headrace schema`: JSON Schema for editors."""
+"""`headrace schema`: print the JSON Schema of manifests, for editors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["schema"]
 @click.command(
     cls=Command,
     example="headrace schema > headrace.schema.json",
-    exits="0; 2 there is no such node type.",
+    exits="0 success; 2 there is no such node type.",
 )
 @click.argument("node", required=False)
 @plugin_options
 def schema(node: str | None, node_files: Sequence[Path], strict_plugins: bool) -> None:
     """Print the JSON Schema (draft 2020-12) of manifests, or of the parameters of one NODE type.
 
-    An editor that knows it completes node types and parameters, and marks what is wrong. A manifest may name it under
-    "$schema".
+    An editor that uses the schema completes node types and parameters, and marks mistakes. A manifest may name the
+    schema under "$schema".
     """
     registry = find_nodes(node_files, strict_plugins).registry
     if node is None:

@@ -1,4 +1,4 @@
-"""`headrace serve`: the command of `engine.serve`, with the help that all commands have."""
+"""`headrace serve`: the command of `engine.serve`, with help in the form of all commands."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ serve = Command(
     params=main.params,
     callback=main.callback,
     help=main.help,
-    exits="0 after Ctrl-C or SIGTERM; 1 it cannot listen there, or its files cannot be used.",
+    exits="0 after Ctrl-C or SIGTERM; 1 an address or a file cannot be used.",
     example="headrace serve --port 50051 --max-memory-mb 200",
 )

@@ -1,4 +1,4 @@
-"""`headrace stream`: a file to a server."""
+"""`headrace stream`: stream a file through a pipeline on a server."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ __all__ = ["stream"]
     example="headrace stream talk.wav --manifest pipeline.json --realtime",
     exits=STREAM_EXITS,
 )
-@click.option("--address", default=DEFAULT_ADDRESS, metavar="ADDRESS", help="The server: HOST:PORT or unix:PATH.")
+@click.option(
+    "--address", default=DEFAULT_ADDRESS, metavar="ADDRESS", help="Address of the server: HOST:PORT or unix:PATH."
+)
 @server_options
 @job_options
 def stream(address: str, **chosen: Any) -> None:
     """Stream an audio FILE through a pipeline on a server.
 
-    Shows speech as it is found, the latency of the chunks, what each node cost, and the account of every chunk. Any
-    file that libsndfile reads will do: WAV, FLAC, MP3, Ogg, AIFF and more. Ctrl-C ends the session and shows what came
-    until then.
+    Shows speech as it is found, the latency of the chunks, the time that each node took, and the ledger, which accounts
+    for every chunk. FILE can be of any format that libsndfile reads: WAV, FLAC, MP3, Ogg, AIFF and more. Ctrl-C cancels
+    the session and shows the summary so far.
     """
     where = make_target(address, **{name: chosen.pop(name) for name in SERVER_OPTIONS})
     job = make_job(**chosen)

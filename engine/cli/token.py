@@ -1,4 +1,4 @@
-"""`headrace token`: make bearer tokens, and the lines that `--auth-tokens` files are made of."""
+"""`headrace token`: make bearer tokens, and their lines for a server's `--auth-tokens` file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["token"]
     example="headrace token new call-centre > call-centre.token 2>> tokens",
 )
 def token() -> None:
-    """Make bearer tokens, and the lines that a server knows them by (--auth-tokens).
+    """Make bearer tokens, and their lines for a server's file (--auth-tokens).
 
-    A server's file holds a line NAME:SHA256 for each token; the token itself is with the client alone.
+    The file holds a line NAME:SHA256 for each token. Only the client has the token itself.
     """
 
 
@@ -28,11 +28,14 @@ def token() -> None:
     cls=Command,
     short_help="Make a token.",
     example="headrace token new call-centre > call-centre.token 2>> tokens",
-    exits="0; 2 the name cannot be one.",
+    exits="0 success; 2 the name is invalid.",
 )
 @click.argument("name")
 def new(name: str) -> None:
-    """Make a token: on standard output the token, for the client; on standard error its line, for the server's file."""
+    """Make a token.
+
+    Prints the token, for the client, on standard output, and its line, for the server's file, on standard error.
+    """
     _check(name)
     made = new_token()
     click.echo(made)
@@ -42,13 +45,16 @@ def new(name: str) -> None:
 @token.command(
     "hash",
     cls=Command,
-    short_help="Make the line of a token that there is.",
+    short_help="Make the line of an existing token.",
     example="headrace token hash call-centre < token.txt >> tokens",
-    exits="0; 2 the name cannot be one, or there is no token on standard input.",
+    exits="0 success; 2 the name is invalid, or there is no token on standard input.",
 )
 @click.argument("name")
 def hash_(name: str) -> None:
-    """Read a token on standard input (never an argument: those can be seen by others) and give its line."""
+    """Read a token from standard input and print its line.
+
+    The token is not an argument, because other users can see those.
+    """
     _check(name)
     value = sys.stdin.readline().strip()
     if not value or len(value) > MAX_TOKEN_CHARACTERS or not value.isascii() or not value.isprintable() or " " in value:

@@ -1,4 +1,4 @@
-"""`headrace validate`: whether a manifest makes sense, and all that does not."""
+"""`headrace validate`: check a manifest and list all its faults."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["validate"]
 @click.command(
     cls=Command,
     example="headrace validate pipeline.json",
-    exits="0 valid; 1 not; 2 it cannot be read.",
+    exits="0 valid; 1 invalid; 2 the manifest cannot be read.",
 )
 @click.argument("manifest")
 @registry_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def validate(manifest: str, as_json: bool, registry: Registry) -> None:
-    """Check a MANIFEST, a JSON file or - for standard input, against the node types that there are here.
+    """Check a MANIFEST (a JSON file, or - for standard input) against the node types available here.
 
-    Says what the pipeline is, or lists every fault with its path.
+    Prints a description of the pipeline, or every fault with its path.
     """
     try:
         plan = make_plan(read_manifest(manifest), registry)

@@ -1,4 +1,4 @@
-"""`headrace version`: this program's version, and a server's."""
+"""`headrace version`: show the version of this program and of a server."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["version"]
 @click.command(
     cls=Command,
     example="headrace version --address 127.0.0.1:50051",
-    exits="0; 1 no server answers, or it is not compatible.",
+    exits="0 success; 1 the server does not answer, or is not compatible.",
 )
-@click.option("--address", metavar="ADDRESS", help="Ask this server too: HOST:PORT or unix:PATH.")
+@click.option("--address", metavar="ADDRESS", help="Ask this server for its version too: HOST:PORT or unix:PATH.")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def version(address: str | None, as_json: bool, **how: Any) -> None:
-    """Say which version this is, and what a server is: a quick way to see whether it answers."""
+    """Show the version of this program and, with --address, of a server: a quick test that it answers."""
     told = None if address is None else _ask(address, how)
     if as_json:
         about = {"version": runtime_version(), "protocol": PROTOCOL}
@@ -41,7 +41,7 @@ def version(address: str | None, as_json: bool, **how: Any) -> None:
 
 
 def _ask(address: str, how: dict[str, Any]) -> Version:
-    """Ask a server; the client and trio are loaded for that alone."""
+    """Ask a server for its version. The client and trio are imported here, because only this needs them."""
     import trio
 
     from engine.cli.common.server import make_target

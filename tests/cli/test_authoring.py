@@ -49,7 +49,7 @@ def test_a_new_node_passes_its_own_test_and_all_checks(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "test_echo.py").write_text("mine")
     done = invoke("node", "new", "Echo", "--dir", tmp_path)
-    assert (done.exit_code, "test_echo.py: there already; nothing was written" in done.stderr) == (2, True)
+    assert (done.exit_code, "test_echo.py: already there; nothing was written" in done.stderr) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["test_echo.py"]
 
 

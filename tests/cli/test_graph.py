@@ -30,7 +30,9 @@ def test_a_run_s_report_adds_its_latencies(manifest: Path, tmp_path: Path) -> No
     assert drawn.count("<br/>run ") == drawn.count("<br/>queued ") == 2
 
 
-@pytest.mark.parametrize(("text", "said"), [("{", "is no report"), ("{}\n", "has no summary"), (None, "cannot read")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "is not the report of a run"), ("{}\n", "has no summary"), (None, "cannot read")]
+)
 def test_a_report_that_is_none_is_told(manifest: Path, tmp_path: Path, text: str | None, said: str) -> None:
     if text is not None:
         (tmp_path / "r.json").write_text(text)

@@ -1,4 +1,4 @@
-"""What all commands have in common."""
+"""Base classes of the commands: the form of their help, and errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["STREAM_EXITS", "Command", "Group", "with_options"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 STREAM_EXITS = (
-    "0 all went well; 1 something failed while running, or a chunk was refused; 2 the command, a file or the manifest"
-    " cannot be used; 130 after Ctrl-C."
+    "0 success; 1 the stream failed, or a chunk had an error; 2 the command line, the audio file or the manifest cannot"
+    " be used; 130 after Ctrl-C."
 )
 
 
 class Explained(click.Command):
-    """A command that shows its defaults, and ends its help with what it is good for.
+    """Command whose help shows the defaults and ends with the exit codes and an example.
 
     Args:
-      example: One that can be typed as it is; ends the help.
-      exits: What its exit codes mean; ends the help too.
+      example: A command line to type as it is.
+      exits: Meaning of the exit codes.
     """
 
     def __init__(self, *args: Any, example: str = "", exits: str = "", **kwargs: Any) -> None:
@@ -34,7 +34,7 @@ class Explained(click.Command):
         self._endings = {"Exit codes": exits, "Example": example}
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The exit codes and the example."""
+        """Write the exit codes and the example."""
         for heading, text in self._endings.items():
             if text:
                 with formatter.section(heading):
@@ -42,18 +42,18 @@ class Explained(click.Command):
 
 
 class Group(Explained, click.Group):
-    """A command that has commands of its own."""
+    """Command with subcommands."""
 
 
 class Command(Explained):
-    """A command that says what is wrong instead of showing a traceback."""
+    """Command that reports an expected error in a message instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it; errors that have an explanation end it with their exit code."""
+        """Run the command; an error that `explain` knows ends it with a message and an exit code."""
         try:
             return super().invoke(ctx)
         except Exception as error:
-            from engine.cli.common.explanations import explain  # loads every library whose errors it knows
+            from engine.cli.common.explanations import explain  # here, because it loads many libraries
 
             explained = explain(error)
             if explained is None:
@@ -65,7 +65,7 @@ class Command(Explained):
 
 
 def with_options(command: F, options: Sequence[Callable[[F], F]]) -> F:
-    """Give a command options, in this order in its help."""
+    """Add options to a command; its help lists them in this order."""
     for option in reversed(options):
         command = option(command)
     return command

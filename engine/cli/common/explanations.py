@@ -1,6 +1,6 @@
-"""Errors that end a command: what to say of each, and its exit code.
+"""Message and exit code of each error that can end a command.
 
-Apart from `failures`, because it imports the libraries whose errors it explains, and `--help` must not.
+Separate from `failures`, because this module imports the libraries whose errors it explains, and `--help` must not.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["explain", "nobody_reads"]
 
 
 def nobody_reads(error: BaseException | None) -> bool:
-    """Whether standard output has been closed on us: what print raises of that, or rich."""
+    """Return True if the reader of standard output went away: BrokenPipeError from print, SystemExit from rich."""
     return isinstance(error, (BrokenPipeError, SystemExit))
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
-    """What to say of an error that ended a command, and its exit code; None if it is a bug of ours."""
+    """Return the message and exit code for an error that ended a command, or None if the error is a bug."""
     match error:
         case BadInput():
             return error.message, USAGE
         case ManifestInvalid():
             return error.message, USAGE
         case RemoteError(category=Category.VALIDATION):
-            return f"the server refuses the session: {error.message}", USAGE
+            return f"the server refused the session: {error.message}", USAGE
         case RpcError():
             return f"{error.message} ({error.code.name})" if error.message else error.code.name, FAILED
         case EngineError():

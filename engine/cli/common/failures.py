@@ -11,6 +11,6 @@ USAGE = 2
 
 
 class BadInput(click.ClickException):
-    """What the user gave cannot be used: a file, a manifest, an address."""
+    """Input from the user that cannot be used: a file, a manifest or an address."""
 
     exit_code = USAGE

@@ -1,4 +1,4 @@
-"""Manifests for the commands: from a file, from standard input, or from this package."""
+"""Manifests for the commands: read from a file, from standard input, or from this package."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from engine.manifest import MAX_MANIFEST_BYTES, Manifest, load_manifest, manifes
 __all__ = ["DATA", "packaged_manifest", "read_manifest", "source_ids"]
 
 DATA = resources.files("engine.cli") / "data"
-"""What ships with the command line: the demo's speech, and manifests."""
+"""Files that ship with the command line: the demo's speech, manifests and templates."""
 
 
 def read_manifest(path: str) -> Manifest:
-    """Read a JSON manifest; "-" is standard input.
+    """Read a JSON manifest from a file; "-" is standard input.
 
     Raises:
-      BadInput: it cannot be read.
-      ManifestInvalid: it is not a manifest's JSON; all faults are listed.
+      BadInput: the file cannot be read.
+      ManifestInvalid: the text is not a manifest in JSON; all faults are listed.
     """
     if path == "-":
         return _from_stdin()
@@ -39,11 +39,14 @@ def _from_stdin() -> Manifest:
 
 
 def packaged_manifest(name: str) -> Manifest:
-    """One of the manifests that ship with the command line."""
+    """Load one of the manifests that ship with the command line."""
     return manifest_from_json((DATA / name).read_text(encoding="utf-8"))
 
 
 def source_ids(manifest: Manifest) -> list[str]:
-    """The nodes that nothing leads to, by the manifest alone: a server may know node types that we do not."""
+    """Return the ids of the nodes without inbound connections.
+
+    Looks at the manifest alone, because a server may have node types that are unknown here.
+    """
     fed = {link.target for link in manifest.connections}
     return list(dict.fromkeys(node.id for node in manifest.nodes if node.id not in fed))

@@ -1,4 +1,4 @@
-"""The options that say which nodes there are: those that do not come with Headrace, and what those that do may open."""
+"""Options that define the available nodes: plugins to load, and directories that built-in nodes may open."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def plugin_options(command: F) -> F:
-    """Give a command the options that `find_nodes` takes."""
+    """Add the options for plugins, which `find_nodes` takes, to a command."""
     return with_options(command, PLUGIN_OPTIONS)
 
 
 def registry_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that pipelines' nodes depend on; it is called with the `registry` that they give."""
+    """Add the options that define the available nodes to a command, which receives these nodes as `registry`."""
 
     @wraps(command)
     def call(
@@ -46,16 +46,16 @@ def registry_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def find_nodes(node_files: Sequence[Path], strict_plugins: bool, builtin: Registry = BUILTIN) -> Discovered:
-    """The nodes that come with Headrace, those that are installed, and those of files.
+    """Find the nodes that come with Headrace, those of installed packages, and those of `node_files`.
 
-    What cannot be used is told on standard error.
+    A plugin that cannot be used is reported on standard error and left out.
 
     Raises:
-      BadInput: there is such a plugin, and `strict_plugins`.
+      BadInput: a plugin cannot be used, and `strict_plugins` is set.
     """
     found = discover(builtin, node_files)
     if found.faults and strict_plugins:
         raise BadInput("plugins cannot be used:\n" + "\n".join(map(str, found.faults)))
     for fault in found.faults:
-        click.echo(f"Warning: left out: {printable(str(fault))}", err=True)
+        click.echo(f"Warning: plugin left out: {printable(str(fault))}", err=True)
     return found

@@ -1,4 +1,4 @@
-"""The server that a command talks to: its address, TLS and token, checked before anything is done."""
+"""Server that a command connects to: its address, TLS settings and token, checked before connecting."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["ServerTarget", "make_target"]
 
 @attrs.frozen
 class ServerTarget:
-    """A server, and what it takes to be let in."""
+    """Address of a server, and the TLS settings and token to connect with."""
 
     address: str
     tls: ClientTls | None = None
     token: str = attrs.field(default="", repr=False)
 
     def connect(self) -> AbstractAsyncContextManager[Client]:
-        """Connect; raises as `transport.client.connect` does."""
+        """Connect to the server; raises the errors of `transport.client.connect`."""
         return connect(self.address, tls=self.tls, token=self.token)
 
 
@@ -39,10 +39,10 @@ def make_target(
     tls_server_name: str | None = None,
     token_file: Path | None = None,
 ) -> ServerTarget:
-    """Check what was asked for, before anything is done; the keywords are the options of `server_options`.
+    """Check the address, the TLS files and the token; the keywords are the options of `server_options`.
 
     Raises:
-      BadInput: the address is none, or a file cannot be used.
+      BadInput: the address is invalid, or a file cannot be used.
     """
     try:
         parse_target(address)
@@ -56,14 +56,14 @@ def make_target(
 
 
 def _read_token(path: Path) -> str:
-    """The token of a file; what is wrong with it is told without showing it."""
+    """Read the token from a file. Error messages never contain the token."""
     try:
         token = path.read_text(encoding="utf-8").strip()
         encode_metadata([("authorization", token)])
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
     except (UnicodeDecodeError, BadHeader):
-        raise BadInput(f"{path}: no token: it has to be one line of printable ASCII") from None
+        raise BadInput(f"{path}: not a token: it must be one line of printable ASCII") from None
     if not token:
         raise BadInput(f"{path}: there is no token in it")
     return token

@@ -1,6 +1,7 @@
-"""The options that say which server, and how to reach it.
+"""Options for the connection to a server: TLS and the token.
 
-Apart from `server`, which reads them, because that loads the client, and `headrace version` must not.
+Separate from `server`, which checks their values, because that module loads the client, which `headrace version` does
+without unless it asks a server.
 """
 
 from __future__ import annotations
@@ -21,17 +22,19 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 _PATH = click.Path(path_type=Path)
 _OPTIONS = (
-    click.option("--tls", is_flag=True, help="Over TLS, believing the authorities that this system believes."),
-    click.option("--tls-ca", metavar="PEM", type=_PATH, help="Over TLS, believing these authorities."),
-    click.option("--tls-cert", metavar="PEM", type=_PATH, help="Over TLS, showing this certificate."),
-    click.option("--tls-key", metavar="PEM", type=_PATH, help="Its key."),
-    click.option("--tls-server-name", metavar="NAME", help="What the server's certificate has to say, if not HOST."),
-    click.option("--token-file", metavar="PATH", type=_PATH, help="A file with the token to show, in one line."),
+    click.option("--tls", is_flag=True, help="Use TLS and trust the system's CA certificates."),
+    click.option("--tls-ca", metavar="PEM", type=_PATH, help="Use TLS and trust these CA certificates."),
+    click.option("--tls-cert", metavar="PEM", type=_PATH, help="Use TLS and present this client certificate."),
+    click.option("--tls-key", metavar="PEM", type=_PATH, help="Private key of --tls-cert."),
+    click.option(
+        "--tls-server-name", metavar="NAME", help="Name expected in the server's certificate.  [default: HOST]"
+    ),
+    click.option("--token-file", metavar="PATH", type=_PATH, help="File with the bearer token to send, in one line."),
 )
 
 SERVER_OPTIONS = frozenset({"tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name", "token_file"})
 
 
 def server_options(command: F) -> F:
-    """Give a command the options that `make_target` takes, but for the address."""
+    """Add the options that `make_target` takes, except the address, to a command."""
     return with_options(command, _OPTIONS)

@@ -1,4 +1,4 @@
-"""Standard output as rich sees it, and text from outside made safe to show."""
+"""Standard output: a rich console, JSON lines, and text from outside made safe to print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["make_console", "print_json", "printable", "tolerate_encodings"]
 
 
 def make_console() -> Console:
-    """Standard output, as rich sees it; in a pipe, lines are as long as they are."""
+    """Make a rich console on standard output; in a pipe, it never wraps a line."""
     from rich.console import Console  # here, so that --help does not load it
 
     console = Console(highlight=False, soft_wrap=True)
@@ -25,17 +25,17 @@ def make_console() -> Console:
 
 
 def printable(text: str) -> str:
-    """Text from outside with control characters made harmless; line breaks stay."""
+    """Replace unprintable characters in text from outside with U+FFFD; line breaks stay."""
     return "".join(mark if mark.isprintable() or mark == "\n" else "\N{REPLACEMENT CHARACTER}" for mark in text)
 
 
 def tolerate_encodings() -> None:
-    """Have what a terminal's or pipe's encoding cannot say replaced, not raised."""
+    """Replace characters that the output's encoding lacks, instead of raising UnicodeEncodeError."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on one line of standard output, at once."""
+    """Print one JSON object on one line of standard output, and flush."""
     print(json.dumps(value, ensure_ascii=False), flush=True)

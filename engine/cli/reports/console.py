@@ -1,4 +1,4 @@
-"""The report for a person: live on a terminal, plain lines in a pipe."""
+"""Report for people: a live display on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _ERRORS_SHOWN = 5
 
 
 class ConsoleReport:
-    """Shows a stream as it runs.
+    """Report that shows a stream while it runs.
 
     Args:
-      head: What is streamed, in lines of a label and a text.
-      duration_s: Of the audio, for the bar.
+      head: Description of the stream, in lines of a label and a text.
+      duration_s: Duration of the audio, for the progress bar.
       node_types: Node id → type, in the pipeline's order, for the table.
-      side: Who keeps the session's own account: "server" or "engine".
-      realtime: What the client's latency counts from.
+      side: Origin of the session's own figures: "server" or "engine".
+      realtime: True if the client's latencies count from due times, not from sending.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ConsoleReport:
     # ---- events
 
     def ready(self, tally: Tally) -> None:
-        """Say what is streamed, and start the live part."""
+        """Print the description of the stream, and start the live display."""
         assert tally.ready is not None
         ready = tally.ready
         session = f"{ready.session_id}, delay up to {ready.max_delay_ms:.3g} ms, window {ready.input_capacity}"
@@ -75,14 +75,14 @@ class ConsoleReport:
             self._live.start()
 
     def result(self, tally: Tally, result: Result, latency_ms: float | None) -> None:
-        """Now and then, show where the stream is: right after a result, when a paced stream has nothing to do."""
+        """Record levels, and show the progress now and then: right after a result, a paced stream is idle."""
         for node, output in result.outputs.items():
             if output.data is not None:
                 self._timeline.level(node, output.data.value)
         self._show_progress(tally)
 
     def segment(self, tally: Tally, segment: Segment) -> None:
-        """Say when speech begins and when it has ended, and how far the stream was then."""
+        """Print the start of a segment of speech, then its end, each with the stream's position at that moment."""
         self._timeline.speech(segment)
         line = Text(f"  at {tally.heard_s:7.2f} s   ", style="dim")
         line.append("speech from ", style="not dim")
@@ -96,28 +96,28 @@ class ConsoleReport:
         self._say(line)
 
     def text(self, tally: Tally, node: str, text: str) -> None:
-        """Say what was understood, how far the stream was then, and by which node."""
+        """Print recognized text, with the stream's position and the node."""
         line = Text(f"  at {tally.heard_s:7.2f} s   ", style="dim")
         line.append(printable(text), style="not dim bold")
         line.append(f"   ({printable(node)})")
         self._say(line)
 
     def error(self, tally: Tally, error: EngineError) -> None:
-        """Show the first few; the summary counts them all."""
+        """Print the first few errors; the summary counts all of them."""
         self._errors += 1
         if self._errors > _ERRORS_SHOWN:
             return
         where = "" if error.sequence is None else f"chunk {error.sequence}: "
         self._complain(f"{where}{error.message}")
         if self._errors == _ERRORS_SHOWN:
-            self._complain("more errors are counted, not shown")
+            self._complain("further errors are counted, not shown")
 
     def metrics(self, tally: Tally, metrics: SessionMetrics) -> None:
-        """A moment to show that a stream without results is still there."""
+        """Show the progress, so that a stream without results does not look stalled."""
         self._show_progress(tally)
 
     def failed(self, message: str, error: BaseException) -> None:
-        """Say it on standard error."""
+        """Print the message on standard error."""
         self._stop_live()
         click.echo(f"Error: {printable(message)}", err=True)
 
@@ -180,7 +180,7 @@ class ConsoleReport:
     # ---- summary
 
     def summary(self, tally: Tally, files: OutputFiles | None) -> None:
-        """Show what came of it."""
+        """Print the summary."""
         self._stop_live()
         self._say(Text())
         if strips := self._strips(tally.heard_s):

@@ -1,4 +1,4 @@
-"""WAV and JSON-lines files of what nodes give, written as it comes."""
+"""WAV and JSON-lines files of the nodes' outputs, written as the results arrive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SUBTYPES = {"f32": "FLOAT", "i16": "PCM_16", "i32": "PCM_32"}
 
 @attrs.define
 class Written:
-    """One output file: what it is, for the summary."""
+    """Output file, as the summary describes it."""
 
     path: Path
     node: str
@@ -35,10 +35,10 @@ class Written:
 
 
 class OutputFiles:
-    """Writes what the nodes give: `<node>.wav` and `<node>.jsonl`, in a directory that is made if it is not there.
+    """Writes the nodes' outputs to `<node>.wav` and `<node>.jsonl` in a directory, which is created if missing.
 
-    A file is made by its node's first output. In file names, what is no letter, digit, `_`, `.`, `-` or `~` in a
-    node's id is percent-encoded.
+    A file is created by its node's first output. In file names, all characters of a node's id except letters, digits,
+    `_`, `.`, `-` and `~` are percent-encoded.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -49,7 +49,7 @@ class OutputFiles:
         directory.mkdir(parents=True, exist_ok=True)
 
     def write(self, result: Result) -> None:
-        """Add what one result has.
+        """Append the outputs of one result.
 
         Raises:
           OSError, soundfile.SoundFileError: a file cannot be written, or a node changed its audio's format.
@@ -75,8 +75,8 @@ class OutputFiles:
             self.written[path] = Written(path, node, sample_rate=audio.sample_rate)
         if (file.samplerate, file.channels) != (audio.sample_rate, audio.channels):
             raise OSError(
-                f"cannot go on with {path}: node {node!r} now gives {audio.channels} channels at"
-                f" {audio.sample_rate} Hz, before {file.channels} at {file.samplerate} Hz"
+                f"cannot continue {path}: node {node!r} now emits {audio.channels} channels at"
+                f" {audio.sample_rate} Hz, and before {file.channels} at {file.samplerate} Hz"
             )
         file.write(audio.frames)
         self.written[path].frames += len(audio.frames)
@@ -93,6 +93,6 @@ class OutputFiles:
         return self._directory / (quote(node, safe="") + ending)
 
     def close(self) -> None:
-        """Finish every file."""
+        """Close every file."""
         for file in (*self._audio.values(), *self._data.values()):
             file.close()

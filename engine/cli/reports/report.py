@@ -1,4 +1,4 @@
-"""What a command shows while a stream runs: the interface, and the one for machines."""
+"""Reports of a running stream: the interface, and the report as JSON lines."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ __all__ = ["JsonReport", "Report", "latency_figures"]
 
 
 class Report(Protocol):
-    """Is told of everything that happens in a stream."""
+    """Receiver of every event of a stream."""
 
     def ready(self, tally: Tally) -> None:
-        """The session takes chunks now."""
+        """Report that the session takes chunks now."""
 
     def result(self, tally: Tally, result: Result, latency_ms: float | None) -> None:
-        """A result has come; `latency_ms` is None if that of its chunk is not known."""
+        """Report a result; `latency_ms` is None if the latency of its chunk is unknown."""
 
     def segment(self, tally: Tally, segment: Segment) -> None:
-        """Speech has been found, or has ended."""
+        """Report a segment of speech that has begun or ended."""
 
     def text(self, tally: Tally, node: str, text: str) -> None:
-        """A node has understood words: its data have a `text` that is not empty."""
+        """Report words that a node recognized: its data have a `text` that is not empty."""
 
     def error(self, tally: Tally, error: EngineError) -> None:
-        """An error has come; it may or may not be the session's end."""
+        """Report an error, which may or may not end the session."""
 
     def metrics(self, tally: Tally, metrics: SessionMetrics) -> None:
-        """The session has told its account."""
+        """Report the session's own metrics."""
 
     def summary(self, tally: Tally, files: OutputFiles | None) -> None:
-        """The stream is over, however it ended."""
+        """Report the end of the stream, orderly or not."""
 
     def failed(self, message: str, error: BaseException) -> None:
-        """The command ends without a stream, or after its summary."""
+        """Report that the command failed, without a stream or after the summary."""
 
 
 def latency_figures(tally: Tally) -> dict[str, float]:
-    """The client's latencies, for JSON: percentiles are within 1 %."""
+    """Return the client's latencies in ms, for JSON; percentiles are within 1 %."""
     latencies = tally.latencies
     p50, p95, p99 = latencies.percentiles(0.5, 0.95, 0.99)
     return {
@@ -63,22 +63,22 @@ def latency_figures(tally: Tally) -> dict[str, float]:
 
 
 class JsonReport:
-    """Lines of JSON: `ready`, `result`, `segment`, `text`, `error`, `metrics`, `summary`, told apart by `type`.
+    """Report as JSON lines, of the `type` `ready`, `result`, `segment`, `text`, `error`, `metrics` or `summary`.
 
     Args:
-      about: What the `ready` line says besides: file, source, pipeline.
+      about: Further fields of the `ready` line: file, source, pipeline.
     """
 
     def __init__(self, about: Mapping[str, Any]) -> None:
         self._about = dict(about)
 
     def ready(self, tally: Tally) -> None:
-        """One `ready` line."""
+        """Print one `ready` line."""
         assert tally.ready is not None
         print_json({"type": "ready", **attrs.asdict(tally.ready), **self._about})
 
     def result(self, tally: Tally, result: Result, latency_ms: float | None) -> None:
-        """One `result` line, with the outputs' data and the audio's measures."""
+        """Print one `result` line, with the outputs' data, and the length and format of their audio."""
         line: dict[str, Any] = {
             "type": "result",
             "sequence": result.sequence,
@@ -101,23 +101,23 @@ class JsonReport:
         print_json(line)
 
     def segment(self, tally: Tally, segment: Segment) -> None:
-        """One `segment` line; `end_ms` is null while it is open."""
+        """Print one `segment` line; `end_ms` is null while the segment is open."""
         print_json({"type": "segment", **attrs.asdict(segment)})
 
     def text(self, tally: Tally, node: str, text: str) -> None:
-        """One `text` line."""
+        """Print one `text` line."""
         print_json({"type": "text", "node": node, "text": text})
 
     def error(self, tally: Tally, error: EngineError) -> None:
-        """One `error` line."""
+        """Print one `error` line."""
         print_json(_error_line(error.message, error))
 
     def metrics(self, tally: Tally, metrics: SessionMetrics) -> None:
-        """One `metrics` line."""
+        """Print one `metrics` line."""
         print_json({"type": "metrics", **attrs.asdict(metrics)})
 
     def summary(self, tally: Tally, files: OutputFiles | None) -> None:
-        """The last line."""
+        """Print the `summary` line, the last one of a stream."""
         metrics = tally.metrics
         print_json(
             {
@@ -143,7 +143,7 @@ class JsonReport:
         )
 
     def failed(self, message: str, error: BaseException) -> None:
-        """An `error` line, and the same in words on standard error."""
+        """Print an `error` line, and the message on standard error."""
         print_json(_error_line(message, error))
         click.echo(f"Error: {message}", err=True, file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""Speech segments as they come in with the results: which are new, which have closed."""
+"""Log of the speech segments in a stream's results: the open ones, and totals of the closed ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Segment", "SpeechLog"]
 
 @attrs.frozen
 class Segment:
-    """A stretch of speech that a node found, in ms since the session began; `end_ms` is None while it is open."""
+    """Stretch of speech that a node found, in ms since the session began; `end_ms` is None while it is open."""
 
     node: str
     start_ms: float
@@ -20,18 +20,18 @@ class Segment:
 
     @property
     def duration_ms(self) -> float:
-        """0 while it is open."""
+        """Duration in ms; 0 while the segment is open."""
         return 0.0 if self.end_ms is None else self.end_ms - self.start_ms
 
 
 @attrs.define
 class SpeechLog:
-    """Tells each segment twice: when it opens and when it closes. Keeps open ones and sums, so it does not grow.
+    """Reports each segment twice: when it opens and when it closes. Keeps only open segments and totals.
 
     Attributes:
-      open: The segments that are open now, by node and start.
-      count: Of closed segments, by node.
-      speech_ms: Length of the closed segments, by node.
+      open: Segments that are open now, by node and start.
+      count: Number of closed segments, by node.
+      speech_ms: Total length of the closed segments, by node.
     """
 
     open: dict[tuple[str, float], Segment] = attrs.field(factory=dict)
@@ -39,7 +39,7 @@ class SpeechLog:
     speech_ms: dict[str, float] = attrs.field(factory=dict)
 
     def hear(self, node: str, value: Mapping[str, Any]) -> list[Segment]:
-        """The segments in a node's data that are news; data of another shape has none."""
+        """Return the segments in a node's data that have just opened or closed; data of another shape has none."""
         news = []
         for segment in _segments(node, value.get("segments")):
             key = (node, segment.start_ms)

@@ -1,4 +1,4 @@
-"""What a stream came to, for a person: speed, speech, latencies, nodes and the ledger."""
+"""Summary of a stream for people: speed, speech, latencies, nodes and the ledger."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LABEL_WIDTH = 10
 
 
 def summary_parts(tally: Tally, node_types: Mapping[str, str], side: str, realtime: bool) -> Iterator[RenderableType]:
-    """Lines and tables to print, in order.
+    """Yield the lines and tables to print, in order.
 
     Args:
-      tally: Of a stream that is over.
+      tally: Tally of a stream that is over.
       node_types: Node id → type, in the order to show them.
-      side: Who told the session's own account: "server" or "engine".
-      realtime: The client's latencies count from when chunks were due, not from when they were sent.
+      side: Origin of the session's own figures: "server" or "engine".
+      realtime: True if the client's latencies count from due times, not from sending.
     """
     yield from _outcome(tally, side, realtime)
     if tally.metrics is not None:
@@ -55,7 +55,7 @@ def _outcome(tally: Tally, side: str, realtime: bool) -> list[Text]:
 
 
 def label(name: str) -> tuple[str, str]:
-    """The first column of a line, for `Text.assemble`."""
+    """Return the first column of a line, for `Text.assemble`."""
     return name.ljust(LABEL_WIDTH), "bold"
 
 
@@ -64,7 +64,7 @@ def _percentiles(p50: float, p95: float, p99: float, most: float) -> str:
 
 
 def latencies(tally: Tally) -> str:
-    """The client's latencies so far, in one line."""
+    """Return the client's latencies so far, in one line."""
     return _percentiles(*tally.latencies.percentiles(0.5, 0.95, 0.99, 1.0))
 
 
@@ -97,7 +97,7 @@ def _ledger(told: SessionMetrics) -> list[Text]:
     )
     rest = f" + {told.in_flight} in flight" if told.in_flight else ""
     missing = f"   ({told.missing} missing)" if told.missing else ""
-    until = "" if told.final else "   (as last told)"
+    until = "" if told.final else "   (last report, not final)"
     return [
         Text.assemble(label("ledger"), received, missing, (until, "dim")),
         Text.assemble(label(""), settled, rest),

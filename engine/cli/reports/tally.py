@@ -1,4 +1,4 @@
-"""What is known of a stream so far: the one state that the reports show."""
+"""State of a stream so far, which all reports show."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Tally:
     """Counts and latencies as the client sees them; bounded, however long the stream.
 
     Attributes:
-      latencies: From a chunk's setting out (`Feeder.times`) until its result was here, in ms.
-      last_ms: The latest of them.
-      results: Of chunks; flushes are not counted.
-      errors: Those after which the session went on.
-      failure: What ended the stream early, if that was no signal.
-      interrupted_by: The signal that ended it, or 0.
-      metrics: The session's own account, as last told.
-      heard_s: How much of the audio has results.
-      sent_s: How much of it has been handed over.
+      latencies: From a chunk's send time (`Feeder.times`) to the arrival of its result, in ms.
+      last_ms: The latest latency.
+      results: Number of results of chunks; flushes are not counted.
+      errors: Number of errors after which the session continued.
+      failure: Error that ended the stream early, unless a signal ended it.
+      interrupted_by: Number of the signal that ended the stream, or 0.
+      metrics: Latest metrics of the session.
+      heard_s: End of the audio that has results, in seconds.
+      sent_s: Seconds of audio handed to the session.
     """
 
     ready: Ready | None = None
@@ -43,14 +43,14 @@ class Tally:
     elapsed_s: float = 0.0
 
     def fail(self, error: BaseException) -> None:
-        """The stream ended with this; told as an event before, it is no longer one of the errors."""
+        """Record the error that ended the stream; if it was an event before, it no longer counts among the errors."""
         self.failure = error
         if self.last_error is not None and str(error) == str(self.last_error):
             self.errors -= 1
 
     @property
     def exit_code(self) -> int:
-        """0 if all went well, 1 if anything did not, 128 + the signal if one ended it."""
+        """0 on success, 1 after any error or an unbalanced ledger, 128 + the signal's number after a signal."""
         if self.interrupted_by:
             return 128 + self.interrupted_by
         unbalanced = self.metrics is not None and self.metrics.final and not balances(self.metrics)
@@ -58,6 +58,6 @@ class Tally:
 
 
 def balances(metrics: SessionMetrics) -> bool:
-    """Whether the ledger of a session that is over accounts for every chunk."""
+    """Return True if the final ledger of a session accounts for every chunk."""
     settled = metrics.delivered + metrics.rejected + metrics.dropped + metrics.cancelled
     return metrics.received == metrics.accepted + metrics.refused and metrics.accepted == settled + metrics.in_flight

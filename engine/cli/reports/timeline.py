@@ -1,4 +1,4 @@
-"""A strip of text that shows a stream's level and speech over its time."""
+"""Strips of text that show a stream's level and speech over time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SPEECH, _SILENCE, _UNHEARD = "█", "─", " "
 
 @attrs.define
 class Timeline:
-    """Levels and speech in columns of equal time: its size does not depend on how long the stream is.
+    """Levels and speech in columns of equal duration; the size does not depend on the length of the stream.
 
-    It shows the first node that gives levels (`rms_dbfs`) and the first that gives speech.
+    Shows the first node that emits levels (`rms_dbfs`) and the first that emits speech segments.
     """
 
     duration_s: float
@@ -39,7 +39,7 @@ class Timeline:
         return min(max(int(at_s / self.duration_s * self.columns), 0), self.columns - 1) if self.duration_s else 0
 
     def level(self, node: str, value: Mapping[str, Any]) -> None:
-        """Take a node's data; what has no level is passed over."""
+        """Add the level in a node's data; data without one is ignored."""
         dbfs, at_ms = value.get("rms_dbfs"), value.get("timestamp_ms")
         if not isinstance(dbfs, (int, float)) or not isinstance(at_ms, (int, float)):
             return
@@ -50,7 +50,7 @@ class Timeline:
             self._levels[column] = dbfs if before is None else max(before, dbfs)
 
     def speech(self, segment: Segment) -> None:
-        """Take a segment that opened or closed."""
+        """Add a segment that has just opened or closed."""
         self._speech_node = self._speech_node or segment.node
         if segment.node != self._speech_node:
             return
@@ -59,16 +59,16 @@ class Timeline:
             self._spoken = self._with(segment.start_ms / 1000, segment.end_ms / 1000)
 
     def _with(self, start_s: float, end_s: float) -> list[bool]:
-        """The columns with speech, with those whose middle lies in this stretch."""
+        """Return the columns with speech, together with those whose middle lies between these times."""
         width_s = self.duration_s / self.columns
         return [spoken or start_s <= (column + 0.5) * width_s <= end_s for column, spoken in enumerate(self._spoken)]
 
     def level_strip(self) -> str:
-        """One character for each column; "" if no level has been told."""
+        """Return one character for each column, or "" if there was no level yet."""
         return "".join(map(_bar, self._levels)) if self._level_node else ""
 
     def speech_strip(self, heard_s: float) -> str:
-        """One character for each column, up to where the stream has been heard; "" if no speech has been told."""
+        """Return one character for each column, blank from `heard_s` on, or "" if there was no speech yet."""
         if self._speech_node is None:
             return ""
         spoken = self._spoken if self._open is None else self._with(self._open.start_ms / 1000, heard_s)

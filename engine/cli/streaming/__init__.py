@@ -1,1 +1,1 @@
-"""Streaming an audio file through a session: the job, the feeder, the session, and what drives them."""
+"""Streaming of an audio file through a session: the job, the feeder, the session, and the driver of all three."""

@@ -1,4 +1,4 @@
-"""Audio files, read piece by piece: never a whole file in memory."""
+"""Audio files, read block by block, so that a whole file is never in memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["AudioFile", "open_audio"]
 
 @attrs.frozen(eq=False)
 class AudioFile:
-    """An open audio file.
+    """Open audio file.
 
     Attributes:
-      name: For people.
+      name: Name for messages.
       sample_rate: In Hz.
-      frames: How many it says it has.
+      frames: Number of frames, as the file's header states it.
     """
 
     name: str
@@ -35,33 +35,35 @@ class AudioFile:
 
     @property
     def duration_s(self) -> float:
-        """Its length by its own account."""
+        """Length of the file in seconds, as its header states it."""
         return self.frames / self.sample_rate
 
     def read(self, n_frames: int, sample_format: SampleFormat) -> Audio:
-        """The next frames, fewer at the end; integers are clipped, not wrapped.
+        """Read the next frames, fewer at the end of the file; integer samples are clipped, not wrapped.
 
         Raises:
-          soundfile.SoundFileError: the file is damaged here.
-          BadInput: samples are not finite, and integers are asked for.
+          soundfile.SoundFileError: the file is damaged at this point.
+          BadInput: samples are not finite, and `sample_format` is an integer format.
         """
         frames = self._file.read(n_frames, dtype="float32", always_2d=True)
         if sample_format != "f32" and not np.isfinite(frames).all():
-            raise BadInput(f"{self.name} has samples that are not finite numbers; they cannot go as {sample_format}")
+            raise BadInput(
+                f"{self.name} has samples that are not finite numbers; they cannot be sent as {sample_format}"
+            )
         return Audio(from_float32(frames, sample_format), self.sample_rate)
 
 
 @contextlib.contextmanager
 def open_audio(source: Path | IO[bytes], name: str = "") -> Iterator[AudioFile]:
-    """Open anything that soundfile reads.
+    """Open an audio file of any format that soundfile reads.
 
     Raises:
-      BadInput: it is missing, or no audio, or of a form that no session takes.
+      BadInput: the file is missing, is not audio, or has a channel count or sample rate that no session takes.
     """
     name = name or str(source)
     try:
         if isinstance(source, Path):
-            source.open("rb").close()  # says in words why it cannot be opened, which libsndfile does not
+            source.open("rb").close()  # raises an OSError with the reason, which libsndfile does not give
         file = soundfile.SoundFile(str(source) if isinstance(source, Path) else source)
     except OSError as error:
         raise BadInput(f"cannot read {name}: {error.strerror or error}") from None

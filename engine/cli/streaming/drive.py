@@ -1,4 +1,4 @@
-"""Runs a session for a command: one task feeds it, one receives, one watches for Ctrl-C."""
+"""Run a session for a command: one task sends, one receives, one waits for Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ _BREAK_GRACE_S = 5.0
 
 @attrs.define(eq=False)
 class Interruption:
-    """Ctrl-C or SIGTERM. The first lets the session end by itself, if there is one; a second ends at once.
+    """Ctrl-C or SIGTERM. The first signal cancels the session and waits for its last events; a second ends at once.
+
+    Outside a session, the first signal ends the command at once.
 
     Attributes:
-      signum: Which came, or 0.
+      scope: Scope of the whole command.
+      signum: Number of the first signal, or 0.
+      came: Set by the first signal.
+      in_session: True while a session runs.
     """
 
     scope: trio.CancelScope
@@ -40,7 +45,7 @@ class Interruption:
     in_session: bool = False
 
     async def watch(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Wait for signals until cancelled."""
+        """Handle signals until cancelled."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for signum in signals:
@@ -51,7 +56,7 @@ class Interruption:
 
 
 def run_command(body: Callable[[Interruption], Awaitable[int]], report: Report) -> int:
-    """Run an async command to its exit code: what goes wrong is said, and signals end it."""
+    """Run an async command and return its exit code; expected errors are reported, and signals end the command."""
     try:
         return trio.run(_run_interruptibly, body)
     except BaseExceptionGroup as group:
@@ -70,7 +75,7 @@ def run_command(body: Callable[[Interruption], Awaitable[int]], report: Report) 
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first exception in a group and the groups within it."""
+    """Return the first exception of a group, searching nested groups."""
     first: BaseException = group
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
@@ -94,9 +99,10 @@ async def drive(
     interruption: Interruption,
     files: OutputFiles | None = None,
 ) -> Tally:
-    """Feed a session to its end, or to the first signal, and report what comes.
+    """Send the feeder's audio to a session and report every event, until the end or the first signal.
 
-    However it ends, the tally is returned, and the report has shown its summary: failures are in it, not raised.
+    Returns the tally however the session ends, after the report has shown its summary. Expected failures are in the
+    tally, not raised.
     """
     driver = _Driver(session, feeder, report, files)
     interruption.in_session = True
@@ -137,7 +143,7 @@ class _Driver:
     async def _feed(self) -> None:
         try:
             await self._feeder.run(self._session)
-        except trio.BrokenResourceError:  # receiving tells why, as a rule
+        except trio.BrokenResourceError:  # as a rule, receiving raises the reason first
             await trio.sleep(_BREAK_GRACE_S)
             raise
 

@@ -1,4 +1,4 @@
-"""Audio into a session: cut into chunks, sent as fast as the session takes them or as a microphone would."""
+"""Send audio to a session: cut into chunks, at a microphone's pace or as fast as the session takes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_REMEMBERED = 65_536
 
 @attrs.define
 class SendTimes:
-    """When each chunk set out, until its result is here; bounded, the oldest are forgotten first."""
+    """Send times of chunks without a result yet. Bounded: the oldest are forgotten first."""
 
     _times: dict[int, float] = attrs.field(factory=dict)
 
@@ -31,13 +31,13 @@ class SendTimes:
         return len(self._times)
 
     def note(self, sequence: int, at: float) -> None:
-        """This chunk set out now; numbers rise."""
+        """Record the send time of a chunk; sequence numbers rise."""
         self._times[sequence] = at
         if len(self._times) > _MAX_REMEMBERED:
             del self._times[next(iter(self._times))]
 
     def take(self, sequence: int) -> float | None:
-        """When this chunk set out; it and those before it (they were dropped or refused) are forgotten."""
+        """Remove a chunk's send time and return it, or None. Earlier chunks, dropped or refused, are forgotten."""
         at = self._times.pop(sequence, None)
         while self._times and (oldest := next(iter(self._times))) < sequence:
             del self._times[oldest]
@@ -46,11 +46,11 @@ class SendTimes:
 
 @attrs.frozen
 class Pace:
-    """How audio is cut and when it goes.
+    """Length, pace and format of the chunks.
 
     Attributes:
-      chunk_ms: Length of a chunk; where that is no whole number of frames, chunks differ by one.
-      realtime: A chunk goes when its last frame would have been heard, else as soon as the session takes it.
+      chunk_ms: Length of a chunk; if that is not a whole number of frames, chunks differ by one frame.
+      realtime: Send a chunk when a microphone would have recorded its last frame, else as soon as the session takes it.
     """
 
     chunk_ms: float = 20.0
@@ -58,18 +58,18 @@ class Pace:
     sample_format: SampleFormat = "f32"
 
     def edge(self, chunk: int, sample_rate: int) -> int:
-        """The first frame of a chunk: counted from the file's start, so rounding never adds up."""
+        """Return the first frame of a chunk, counted from the file's start, so that rounding errors do not add up."""
         return max(chunk, round(chunk * self.chunk_ms * sample_rate / 1000))
 
 
 class Feeder:
-    """Feeds one file to one source, then closes the session.
+    """Sends one file to one source, then closes the session.
 
     Attributes:
-      times: When chunks set out, by sequence: in real time when they were due, else when they were handed over, both
-        by trio's clock. Waiting for the session's room is part of a latency.
-      sent_frames: Frames handed over so far.
-      stopped: It sends nothing more.
+      times: Send times by trio's clock: the time a chunk was due if paced in real time, else the time it was handed
+        to the session. So a latency includes the wait for room in the session.
+      sent_frames: Number of frames handed to the session so far.
+      stopped: Set when nothing more will be sent.
     """
 
     def __init__(self, audio: AudioFile, source: str, pace: Pace) -> None:
@@ -81,26 +81,26 @@ class Feeder:
         self._pause = trio.CancelScope()
 
     def stop(self) -> None:
-        """Send nothing after the chunk that is being sent, which is sent whole."""
+        """Stop after the chunk that is being sent; that chunk is still sent whole."""
         self._stopping = True
         self._pause.cancel()
 
     @property
     def sent_s(self) -> float:
-        """How much audio has been handed over."""
+        """Seconds of audio handed to the session so far."""
         return self.sent_frames / self._audio.sample_rate
 
     def end_of(self, sequence: int) -> float:
-        """Where a chunk ends in the file, in seconds."""
+        """Return the end of a chunk in the file, in seconds."""
         rate = self._audio.sample_rate
         return min(self._pace.edge(sequence + 1, rate), self.sent_frames) / rate
 
     async def run(self, session: AnySession) -> None:
-        """Send everything and close; ends early, and silently, when the session does.
+        """Send the whole file and close the session; return early, without an error, if the session ends first.
 
         Raises:
           soundfile.SoundFileError: the file is damaged.
-          trio.BrokenResourceError: the connection is; receiving tells why, as a rule.
+          trio.BrokenResourceError: the connection is broken; as a rule, receiving raises the reason.
         """
         try:
             with contextlib.suppress(SessionClosed):
@@ -110,7 +110,7 @@ class Feeder:
             self.stopped.set()
 
     async def _send_all(self, session: AnySession) -> bool:
-        """Send every chunk; False if it was stopped before the end."""
+        """Send every chunk; return False if stopped before the end."""
         began = trio.current_time()
         sequence = 0
         async with contextlib.aclosing(self._chunks()) as chunks:
@@ -134,7 +134,7 @@ class Feeder:
             await trio.sleep_until(due)
 
     async def _chunks(self) -> AsyncGenerator[Audio, None]:
-        """The file in chunks, read about a second at a time, in a thread: a slow disk delays nobody else."""
+        """Yield the file's chunks. A thread reads about a second at a time, so a slow disk does not block the loop."""
         rate, pace = self._audio.sample_rate, self._pace
         together = max(1, int(_READ_S * 1000 / pace.chunk_ms))
         first = 0

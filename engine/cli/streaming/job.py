@@ -1,4 +1,4 @@
-"""The options that `stream` and `run` share, and what they make of them."""
+"""Options that `stream` and `run` share, and the job that they describe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OVERFLOWS = {"block": Overflow.BLOCK, "drop-oldest": Overflow.DROP_OLDEST, "dro
 
 
 def _number(default: str) -> dict[str, Any]:
-    """What an option has whose absence, 0 on the wire, means a default of the service's."""
+    """Settings of an option whose 0 means the service's default, which the help shows as `default`."""
     return {"default": 0, "type": click.IntRange(0), "show_default": default}
 
 
@@ -34,41 +34,41 @@ _OPTIONS = (
     click.argument("file", type=click.Path(path_type=Path)),
     click.option(
         "-m", "--manifest", metavar="PATH",
-        help="The pipeline, a JSON file; - is standard input.",
+        help="Manifest of the pipeline, a JSON file; - is standard input.",
         show_default="resample to 16 kHz, find speech, measure the level",
     ),
-    click.option("--realtime", is_flag=True, help="At a microphone's pace, else as fast as the session takes it."),
+    click.option("--realtime", is_flag=True, help="Send at a microphone's pace, not as fast as the session takes it."),
     click.option("--chunk-ms", default=20.0, metavar="MS", type=click.FloatRange(1, 10_000), help="Length of a chunk."),
-    click.option("--node", metavar="ID", help="The source to feed.", show_default="the only one"),
-    click.option("--format", "sample_format", default="f32", type=click.Choice(["f32", "i16"]), help="What is sent."),
+    click.option("--node", metavar="ID", help="Source to send the audio to.", show_default="the only one"),
+    click.option("--format", "sample_format", default="f32", type=click.Choice(["f32", "i16"]), help="Sample format."),
     click.option(
         "--out-dir", metavar="DIR", type=click.Path(path_type=Path),
-        help="Write what nodes give: audio to ID.wav, data to ID.jsonl.",
+        help="Write the nodes' outputs here: audio to ID.wav, data to ID.jsonl.",
     ),
-    click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object on each line."),
-    click.option("--overflow", default="block", type=click.Choice(list(_OVERFLOWS)), help="What a full session does."),
-    click.option("--max-age-ms", metavar="MS", help="Drop chunks that waited longer.", **_number("never")),
-    click.option("--lean", is_flag=True, help="Results without per-node figures."),
-    click.option("--capacity", metavar="N", help="Chunks that may be under way at once.", **_number("32")),
-    click.option("--max-timeout-ms", metavar="MS", help="Limit for the time of a chunk.", **_number("5000")),
-    click.option("--max-memory-mb", metavar="MB", help="Limit for the session's memory.", **_number("100")),
-    click.option("--max-audio-samples", metavar="N", help="Limit for a chunk's samples.", **_number("10000000")),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line."),
+    click.option("--overflow", default="block", type=click.Choice(list(_OVERFLOWS)), help="Policy of a full session."),
+    click.option("--max-age-ms", metavar="MS", help="Drop chunks that have waited longer.", **_number("never")),
+    click.option("--lean", is_flag=True, help="Ask for results without per-node figures."),
+    click.option("--capacity", metavar="N", help="Most chunks under way at once.", **_number("32")),
+    click.option("--max-timeout-ms", metavar="MS", help="Most time for a chunk in the graph.", **_number("5000")),
+    click.option("--max-memory-mb", metavar="MB", help="Most memory for the session.", **_number("100")),
+    click.option("--max-audio-samples", metavar="N", help="Most samples in a chunk.", **_number("10000000")),
 )  # fmt: skip
 
 
 def job_options(command: F) -> F:
-    """Give a command the options that `make_job` takes."""
+    """Add the options that `make_job` takes to a command."""
     return with_options(command, _OPTIONS)
 
 
 @attrs.frozen
 class Job:
-    """What to stream through what, and how.
+    """Audio file, pipeline and settings of a stream.
 
     Attributes:
-      file: The audio.
-      source: The node to feed.
-      out_dir: Where outputs go; None is nowhere.
+      file: Path of the audio.
+      source: Id of the node to send the audio to.
+      out_dir: Directory for the outputs; None writes none.
     """
 
     file: Path
@@ -100,9 +100,9 @@ def make_job(
     max_memory_mb: int,
     max_audio_samples: int,
 ) -> Job:
-    """Read the manifest and settle what is to be done; the keywords are the options of `job_options`.
+    """Read the manifest and make the job; the keywords are the options of `job_options`.
 
-    With a registry the manifest is held against it, whole, before anything else is asked; without, a server does it.
+    With a registry, the whole manifest is checked against it first; without one, the server checks it.
 
     Raises:
       BadInput: the manifest cannot be read, or the source is not one of its sources.

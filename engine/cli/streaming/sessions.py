@@ -1,4 +1,4 @@
-"""One face for a session in this process and one on a server."""
+"""Common interface of a session in this process and one on a server."""
 
 from __future__ import annotations
 
@@ -14,46 +14,45 @@ Event = Result | EngineError | SessionMetrics
 
 
 class AnySession(Protocol):
-    """What the commands need of a session; `transport.client.RemoteSession` has it as it is."""
+    """Session, as the commands use it; `transport.client.RemoteSession` has this interface as it is."""
 
     @property
     def ready(self) -> Ready:
-        """What the session told when it was ready."""
+        """Message that the session sent when it became ready."""
 
     async def send(self, chunk: Chunk) -> None:
         """Send a chunk, waiting for room."""
 
     async def close(self) -> None:
-        """Flush, and send nothing more."""
+        """Close the session: nothing more can be sent, and the nodes are flushed."""
 
     async def cancel(self) -> None:
-        """End at once; final metrics remain to be received."""
+        """Cancel the session at once; its final metrics can still be received."""
 
     async def receive(self) -> Event | None:
-        """The next event; None at a good end, else raises the failure, which has come as an event before."""
+        """Return the next event, or None at the end; if the session failed, raise the failure instead of None.
+
+        The failure was received as an event before.
+        """
 
 
 class LocalSession:
-    """A session in this process, which ends as one on a server does: with the failure raised."""
+    """Session in this process that raises its failure at the end, as a session on a server does."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.ready = session.ready
 
     async def send(self, chunk: Chunk) -> None:
-        """Send a chunk, waiting for room."""
         await self._session.send(chunk)
 
     async def close(self) -> None:
-        """Flush, and send nothing more."""
         await self._session.close()
 
     async def cancel(self) -> None:
-        """End at once; final metrics remain to be received."""
         self._session.cancel()
 
     async def receive(self) -> Event | None:
-        """The next event; None at a good end, else raises the failure."""
         event = await self._session.receive()
         if event is None and self._session.failure is not None:
             raise self._session.failure

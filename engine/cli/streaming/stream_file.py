@@ -1,4 +1,4 @@
-"""What `stream`, `run` and `demo` share: from a job and an open session to an exit code."""
+"""Streaming as `stream`, `run` and `demo` share it: from a job and an open session to an exit code."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ OpenSession = Callable[[], AbstractAsyncContextManager[AnySession]]
 
 
 def make_report(job: Job, audio: AudioFile, side: str) -> Report:
-    """The report that suits the job.
+    """Make the report for a job: JSON lines, or a report for people.
 
     Args:
-      job: What is streamed.
-      audio: Its file, open.
-      side: Where the session runs: "server" or "engine".
+      job: Job to report on.
+      audio: Audio file of the job.
+      side: Place where the session runs: "server" or "engine".
     """
     name = job.manifest.name or "pipeline"
     if job.as_json:
@@ -55,7 +55,7 @@ def make_report(job: Job, audio: AudioFile, side: str) -> Report:
 async def stream_file(
     job: Job, audio: AudioFile, open_session: OpenSession, report: Report, interruption: Interruption
 ) -> int:
-    """Stream an open file through a session and report; returns the exit code."""
+    """Stream an open file through a session, report the events, and return the exit code."""
     async with open_session() as session:
         files = None if job.out_dir is None else OutputFiles(job.out_dir)
         tally = await drive(session, Feeder(audio, job.source, job.pace), report, interruption, files)
@@ -63,7 +63,7 @@ async def stream_file(
 
 
 def stream_job(job: Job, open_session: OpenSession, side: str) -> int:
-    """Open the job's file and stream it through a session that is opened here; returns the exit code."""
+    """Open the job's file, stream it through a new session, and return the exit code."""
     with open_audio(job.file) as audio:
         report = make_report(job, audio, side)
 
