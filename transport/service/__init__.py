@@ -1,1 +1,1 @@
-"""The services: handlers of the pipeline RPCs, health and reflection."""
+"""Services: handlers of the pipeline RPCs, of health checks and of reflection."""

@@ -1,8 +1,9 @@
-"""`grpc.health.v1`: how the server and each of its services are, asked or watched.
+"""`grpc.health.v1`: the health of the server and of each service, by request (Check) or by subscription (Watch).
 
 Rules kept here:
-- A watcher is told at once, and of every change that lasts until it can be told; it never holds anybody up.
-- None of this needs a token, so the number of watchers is bounded, and how long a question may take.
+- A watcher receives the status at once and again after every change. A slow one may miss changes that were undone in
+  the meantime; it delays no other.
+- Health needs no token, so the number of watchers and the wait for a request are bounded.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["HEALTH_SERVICE", "Health"]
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 MAX_WATCHERS = 1000
-REQUEST_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 10.0  # for the one message of a request
 
 _SERVING = pb.HealthCheckResponse.SERVING
 _NOT_SERVING = pb.HealthCheckResponse.NOT_SERVING
@@ -28,10 +29,10 @@ _SERVICE_UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health:
-    """What is told of each service; "", the server as a whole, is always among them.
+    """Health of some services, and of the server as a whole under the name "".
 
     Args:
-      services: Their full names; all are serving until `shut_down`.
+      services: Full names of the services; all are SERVING until `shut_down`.
     """
 
     def __init__(self, services: Iterable[str] = ()) -> None:
@@ -41,12 +42,12 @@ class Health:
         self._changes = trio.lowlevel.ParkingLot()
 
     def shut_down(self) -> None:
-        """Nothing serves any more."""
+        """Change all services to NOT_SERVING and notify the watchers."""
         self._serving = False
         self._changes.unpark_all()
 
     def handlers(self) -> Mapping[str, Handler]:
-        """By path; none of them needs a token."""
+        """Return the handlers by path; none of them needs a token."""
         return {f"/{HEALTH_SERVICE}/Check": self._check, f"/{HEALTH_SERVICE}/Watch": self._watch}
 
     def _status(self, service: str) -> pb.HealthCheckResponse.ServingStatus.ValueType:
@@ -55,35 +56,36 @@ class Health:
         return _SERVING if self._serving else _NOT_SERVING
 
     async def _check(self, call: Call) -> None:
-        service = await _asked(call)
+        service = await _read_service(call)
         status = self._status(service)
         if status == _SERVICE_UNKNOWN:
             raise StatusError(StatusCode.NOT_FOUND, f"no service {service[:200]!r}")
         await call.send(pb.HealthCheckResponse(status=status).SerializeToString())
 
     async def _watch(self, call: Call) -> None:
-        service = await _asked(call)
+        service = await _read_service(call)
         if self._watchers >= MAX_WATCHERS:
-            raise StatusError(StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} are watching already")
+            reason = f"the server has reached its limit of {MAX_WATCHERS} health watches"
+            raise StatusError(StatusCode.RESOURCE_EXHAUSTED, reason)
         self._watchers += 1
         try:
-            await self._tell_changes(call, service)
+            await self._send_changes(call, service)
         finally:
             self._watchers -= 1
 
-    async def _tell_changes(self, call: Call, service: str) -> None:
-        told: pb.HealthCheckResponse.ServingStatus.ValueType | None = None
+    async def _send_changes(self, call: Call, service: str) -> None:
+        sent: pb.HealthCheckResponse.ServingStatus.ValueType | None = None
         while True:
             status = self._status(service)
-            if status == told:
+            if status == sent:
                 await self._changes.park()
                 continue
             await call.send(pb.HealthCheckResponse(status=status).SerializeToString())
-            told = status
+            sent = status
 
 
-async def _asked(call: Call) -> str:
-    """Which service the one message of a request is about."""
+async def _read_service(call: Call) -> str:
+    """Read the one message of a request and return the name of the service that it asks about."""
     request = None
     with trio.move_on_after(REQUEST_TIMEOUT_S) as scope:
         request = await call.receive()

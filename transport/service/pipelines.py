@@ -1,4 +1,4 @@
-"""One handler per RPC, without logic of its own; what a streaming call does is in `relay`."""
+"""Handlers of the pipeline RPCs: they decode, call the engine and encode; `relay` does the work of a streaming call."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ _log = logging.getLogger(f"headrace.{__name__}")
 
 
 def handlers(engine: Engine, *, debug_errors: bool = False, idle_timeout_s: float = math.inf) -> Mapping[str, Handler]:
-    """The service's RPCs, by path.
+    """Return the handlers of the pipeline RPCs by path.
 
     Args:
-      engine: What all sessions share; its sweep has to be running.
+      engine: Engine that all sessions share; its sweep must be running.
       debug_errors: Send stack traces to clients.
-      idle_timeout_s: A session to which nothing comes for so long is closed, with an error; so is a call without
-        a first message ended.
+      idle_timeout_s: Time without a request after which a session is closed with an error; also the longest wait for
+        the manifest. 0 is no limit.
     """
     service = _Service(engine, debug_errors, idle_timeout_s or math.inf)
     return {
@@ -69,7 +69,7 @@ class _Service:
         self._idle_timeout_s = idle_timeout_s
 
     async def get_version(self, request: bytes, call: Call) -> bytes:
-        """Tell what this service is, and whether the client can talk to it."""
+        """Answer with the service's versions and node types, and whether the client is compatible."""
         try:
             client = parse(execution.VersionRequest(), request).client_version
         except ProtocolMisuse as error:
@@ -133,10 +133,10 @@ class _Service:
         """Open a session and relay it to its end.
 
         Returns:
-          What it failed with, which the client has been told in band.
+          The session's failure, already sent in band; None if it ended well.
 
         Raises:
-          EngineError: there never was a session.
+          EngineError: the session could not be opened.
         """
         manifest, options = await self._read_first(call)
         check_client(options.client_version)
@@ -155,10 +155,10 @@ class _Service:
                     _forget_frames(session.failure)
 
     def _told(self, error: Exception) -> EngineError:
-        """What the client is told of an exception: the engine's own errors as they are, a bug as INTERNAL."""
+        """Return the error to report for an exception: an engine error as it is, a bug as INTERNAL."""
         if isinstance(error, EngineError) and not isinstance(error, InternalFault):
             return error
-        _log.error("a bug in the service", exc_info=error)
+        _log.error("bug in the service", exc_info=error)
         trace = "".join(traceback.format_exception(error))
         return InternalFault(repr(error) if self._debug else "internal error", stack_trace=trace)
 
@@ -193,13 +193,13 @@ class _Service:
                     call.on_close = call.on_arrival = None
                     session.show_to(None)
                     self._engine.sweep.remove(reader)
-                    nursery.cancel_scope.cancel()  # were it left to trio, that would keep an error in a cycle
+                    nursery.cancel_scope.cancel()  # left to trio, the end would keep an error in a reference cycle
             if sending.cancelled_caught:
-                raise StatusError(StatusCode.CANCELLED, "cancelled; the final metrics were not read in time")
+                raise StatusError(StatusCode.CANCELLED, "cancelled; the client did not read the final metrics in time")
 
 
 def _ends_the_call(error: Exception) -> bool:
-    """Whether it says no more than that the client has gone, or how the call shall end."""
+    """Return True if the exception only says that the client has gone, or already carries the call's status."""
     causes = leaves(ExceptionGroup("", [error]))
     return all(isinstance(cause, (StatusError, trio.BrokenResourceError)) for cause in causes)
 
@@ -210,12 +210,12 @@ def _forget_frames(failure: Exception) -> None:
 
 
 async def _close_for(session: Session, reason: EngineError) -> None:
-    with contextlib.suppress(SessionClosed):  # it came to an end by itself
+    with contextlib.suppress(SessionClosed):  # it has ended by itself
         await session.close_for(reason)
 
 
 def _build_timestamp() -> str:
-    """When this build was made: SOURCE_DATE_EPOCH if set, else the time of this module's file."""
+    """Return the build time in ISO 8601: SOURCE_DATE_EPOCH if set, else the time of this module's file."""
     made = os.environ.get("SOURCE_DATE_EPOCH", "")
     seconds = int(made) if made.isdecimal() else int(os.path.getmtime(__file__))
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

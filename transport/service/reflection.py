@@ -1,9 +1,8 @@
-"""`grpc.reflection.v1` and `v1alpha`: the server's schema, for tools that have none.
+"""`grpc.reflection.v1` and `v1alpha`: the server's schema, for tools that have no .proto files.
 
 Rules kept here:
-- What is told are the files of the services that are served, and what those import; nothing else that happens to be
-  loaded in this process.
-- Both versions are the same messages under two names, so there is one handler.
+- Only the files of the served services and their imports are visible, not everything that this process has loaded.
+- The two versions have the same messages under two package names, so one handler serves both.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ class _NotFound(Exception):
 
 
 class Reflection:
-    """Answers about some files.
+    """Reflection of some .proto files.
 
     Args:
-      files: In which the services are declared.
+      files: Descriptors of the files that declare the services.
     """
 
     def __init__(self, files: Iterable[FileDescriptor] = SERVED_FILES) -> None:
         files = tuple(files)
         self._services = sorted(service.full_name for file in files for service in file.services_by_name.values())
         self._files = {each.name: each for file in files for each in _with_imports(file)}
-        self._homes = {symbol: file for file in self._files.values() for symbol in _symbols(file)}
+        self._files_by_symbol = {symbol: file for file in self._files.values() for symbol in _symbols(file)}
 
     def handlers(self) -> Mapping[str, Handler]:
-        """Both versions, by path."""
+        """Return the handlers of both versions, by path."""
         return {
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo": partial(self._inform, module)
             for version, module in _VERSIONS.items()
@@ -70,35 +69,36 @@ class Reflection:
                     for name in self._services:
                         response.list_services_response.service.add(name=name)
                 case "file_by_filename":
-                    self._give_file(self._files, request.file_by_filename, response)
+                    self._add_file(self._files, request.file_by_filename, response)
                 case "file_containing_symbol":
-                    self._give_file(self._homes, request.file_containing_symbol, response)
+                    self._add_file(self._files_by_symbol, request.file_containing_symbol, response)
                 case "all_extension_numbers_of_type":
-                    self._give_no_extensions(request.all_extension_numbers_of_type, response)
+                    self._add_no_extensions(request.all_extension_numbers_of_type, response)
                 case "file_containing_extension":
-                    raise _NotFound("no message here has extensions")
+                    raise _NotFound("no message of this server has extensions")
                 case _:
                     response.error_response.error_code = StatusCode.INVALID_ARGUMENT
-                    response.error_response.error_message = "the request asks for nothing that is known here"
+                    response.error_response.error_message = "the request is empty or of an unknown kind"
         except _NotFound as error:
             response.error_response.error_code = StatusCode.NOT_FOUND
             response.error_response.error_message = str(error)
 
-    def _give_file(self, where: Mapping[str, FileDescriptor], name: str, response: Any) -> None:
-        if name not in where:
-            raise _NotFound(f"nothing is named {name[:200]!r} here")
-        for file in _with_imports(where[name]):
+    def _add_file(self, files: Mapping[str, FileDescriptor], name: str, response: Any) -> None:
+        if name not in files:
+            raise _NotFound(f"this server has no file or symbol {name[:200]!r}")
+        for file in _with_imports(files[name]):
             response.file_descriptor_response.file_descriptor_proto.append(file.serialized_pb)
 
-    def _give_no_extensions(self, message: str, response: Any) -> None:
-        home = self._homes.get(message)
-        if home is None or message.removeprefix(f"{home.package}.") not in home.message_types_by_name:
-            raise _NotFound(f"no message is named {message[:200]!r} here")
+    def _add_no_extensions(self, message: str, response: Any) -> None:
+        """Answer for a top-level message: proto3 messages have no extensions, so the list of numbers stays empty."""
+        file = self._files_by_symbol.get(message)
+        if file is None or message.removeprefix(f"{file.package}.") not in file.message_types_by_name:
+            raise _NotFound(f"this server has no message {message[:200]!r}")
         response.all_extension_numbers_response.base_type_name = message
 
 
 def _with_imports(file: FileDescriptor) -> list[FileDescriptor]:
-    """The file, then all it needs, each once."""
+    """Return the file, followed by all files that it imports, directly or not; each once."""
     found = {file.name: file}
     for imported in file.dependencies:
         for each in _with_imports(imported):
@@ -107,7 +107,7 @@ def _with_imports(file: FileDescriptor) -> list[FileDescriptor]:
 
 
 def _symbols(file: FileDescriptor) -> Iterator[str]:
-    """Full names of what is declared in a file: services, their methods, messages, enums, and what is within them."""
+    """Yield the full names declared in a file: services, methods, messages, fields, oneofs, enums and their values."""
     for service in file.services_by_name.values():
         yield service.full_name
         yield from (method.full_name for method in service.methods)

@@ -1,4 +1,4 @@
-"""Which clients this service can talk to: the compatibility matrix, as a table.
+"""Compatibility of client versions with this service, as a table.
 
 A version is "v1", "1", "v1.2" or "v1.2.3"; an empty one means "v1". Clients of the same major version are compatible.
 """
@@ -15,13 +15,13 @@ __all__ = ["COMPATIBLE", "PROTOCOL", "check_client", "is_compatible", "runtime_v
 PROTOCOL = "v1"
 
 COMPATIBLE: dict[str, tuple[str, ...]] = {"v1": ("v1",)}
-"""Protocol of this service → major versions of clients that it can talk to."""
+"""Protocol version of a service → major versions of the clients that it serves."""
 
 _VERSION = re.compile(r"v?(\d{1,9})(\.\d{1,9}){0,2}([-+][0-9A-Za-z.+-]{0,64})?", re.ASCII)
 
 
 def is_compatible(client_version: str) -> bool:
-    """Whether a client of this version can be served."""
+    """Return True if the service can serve a client of this version."""
     if not client_version:
         return True
     match = _VERSION.fullmatch(client_version)
@@ -29,10 +29,10 @@ def is_compatible(client_version: str) -> bool:
 
 
 def check_client(client_version: str) -> None:
-    """Refuse a client that cannot be served.
+    """Refuse a client that the service cannot serve.
 
     Raises:
-      VersionNotSupported: its version is not one of those that are, which the message names.
+      VersionNotSupported: the version is not compatible; the message lists the supported ones.
     """
     if not is_compatible(client_version):
         supported = ", ".join(COMPATIBLE[PROTOCOL])
@@ -43,7 +43,7 @@ def check_client(client_version: str) -> None:
 
 
 def runtime_version() -> str:
-    """The version of Headrace that is running."""
+    """Return the version of the running Headrace; "0+unknown" if it is not installed as a package."""
     try:
         return version("headrace")
     except PackageNotFoundError:
