@@ -7,6 +7,7 @@ full one p99 is chance.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ from benchmarks.load.pipelines import pipeline_script
 from benchmarks.load.run import run_load
 from benchmarks.load.script import Load, Script
 from benchmarks.load.workloads import workload
-from benchmarks.report.progress import progress
+from benchmarks.report.progress import Bars, progress
 from benchmarks.report.report import Report, Table, publish, report_options
 
 __all__ = ["stalled"]
@@ -72,25 +73,39 @@ def stalled(
         )
         for name, beside in (("without", None), ("with", _beside()))
     }
-    rows: list[dict[str, float]] = []
     with progress() as bars:
-        for pair in range(pairs):
-            p99, unread = {}, 0
-            for name in sorted(loads, reverse=bool(pair % 2)):
-                outcome = run_load(loads[name], bars, f"pair {pair + 1} of {pairs}, {name}")
-                figures = summarize(outcome)
-                unread = max(unread, outcome.beside_unread_bytes)
-                if figures["lost"] or figures["errors"]:
-                    raise click.ClickException(
-                        f"a run {name} it lost {figures['lost']:.0f} chunks, and the server waited"
-                        f" {figures['server_waited_percent']:.0f} % of the time for its core: use fewer --sessions"
-                    )
-                p99[name] = figures["p99_ms"]
-            row = {"pair": pair + 1, "without_p99_ms": p99["without"], "with_p99_ms": p99["with"]}
-            rows.append({**row, "ratio": p99["with"] / p99["without"], "unread_kb": unread / 1e3})
-    low, high = interval([row["ratio"] for row in rows])
-    medians = {key: spread([row[key] for row in rows])[0] for key in ("without_p99_ms", "with_p99_ms", "ratio")}
-    summary = {**medians, "low": low, "high": high, "holds_1": "yes" if low <= 1 <= high else "no"}
+        rows = [_run_pair(number, pairs, loads, bars) for number in range(1, pairs + 1)]
     kind = f"reads {reads_per_s:g} bytes/s" if reads_per_s else "has stalled"
     title = f"{sessions} sessions of {streamed}, beside one whose client {kind}"
-    publish(Report("stalled", [Table(title, SUMMARY, [summary]), Table("pairs", PAIRS, rows)]), as_json, out)
+    publish(Report("stalled", [Table(title, SUMMARY, [_summary(rows)]), Table("pairs", PAIRS, rows)]), as_json, out)
+
+
+def _run_pair(number: int, pairs: int, loads: Mapping[str, Load], bars: Bars) -> dict[str, float]:
+    """Run both loads, in an order that alternates from pair to pair; return the pair's row."""
+    names = sorted(loads, reverse=number % 2 == 0)
+    runs = {name: _run(name, loads[name], bars, f"pair {number} of {pairs}, {name}") for name in names}
+    without_ms, with_ms = runs["without"][0], runs["with"][0]
+    row = {"pair": number, "without_p99_ms": without_ms, "with_p99_ms": with_ms}
+    return {**row, "ratio": with_ms / without_ms, "unread_kb": runs["with"][1] / 1e3}
+
+
+def _run(name: str, load: Load, bars: Bars, text: str) -> tuple[float, int]:
+    """Run one load of a pair; return p99 in ms, and the bytes that the session beside has not read.
+
+    Raises:
+      ClickException: chunks were lost or failed.
+    """
+    outcome = run_load(load, bars, text)
+    figures = summarize(outcome)
+    if figures["lost"] or figures["errors"]:
+        raise click.ClickException(
+            f"a run {name} it lost {figures['lost']:.0f} chunks, and the server waited"
+            f" {figures['server_waited_percent']:.0f} % of the time for its core: use fewer --sessions"
+        )
+    return figures["p99_ms"], outcome.beside_unread_bytes
+
+
+def _summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float | str]:
+    low, high = interval([row["ratio"] for row in rows])
+    medians = {key: spread([row[key] for row in rows])[0] for key in ("without_p99_ms", "with_p99_ms", "ratio")}
+    return {**medians, "low": low, "high": high, "holds_1": "yes" if low <= 1 <= high else "no"}

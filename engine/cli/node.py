@@ -6,6 +6,7 @@ import keyword
 import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
@@ -159,18 +160,6 @@ def _check_all(node_class: type[AnyNode], params: Mapping[str, Any], claims: _Cl
     outcomes: Outcomes = {"can be built": ("passed", "")}
     if Kind.AUDIO not in specimen.takes:
         return {**outcomes, "takes audio": ("skipped", "it takes data alone: call check_node in the node's own test")}
-
-    def report(name: str, run: Callable[[], None]) -> None:
-        check_name, _, form = name.partition(": ")
-        try:
-            run()
-        except Exception as error:  # an error of the node's is a failed check too
-            raised = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-            if outcomes.get(check_name, ("", ""))[0] != "failed":
-                outcomes[check_name] = ("failed", f"{form}: {raised}")
-        else:
-            outcomes.setdefault(check_name, ("passed", ""))
-
     check_node(
         lambda: _connected(node_class(**params)),
         feed=_TwoInputs if isinstance(specimen, Join) else None,
@@ -182,9 +171,22 @@ def _check_all(node_class: type[AnyNode], params: Mapping[str, Any], claims: _Cl
         keeps_format=not claims.any_format,
         settles_s=claims.settles_s,
         hour=claims.hour,
-        report=report,
+        report=partial(_record, outcomes),
     )
     return outcomes
+
+
+def _record(outcomes: Outcomes, name: str, run: Callable[[], None]) -> None:
+    """Run a check and record its outcome; `name` is the check's, with the form of audio after ": "."""
+    check_name, _, form = name.partition(": ")
+    try:
+        run()
+    except Exception as error:  # an error of the node's is a failed check too
+        raised = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+        if outcomes.get(check_name, ("", ""))[0] != "failed":
+            outcomes[check_name] = ("failed", f"{form}: {raised}")
+    else:
+        outcomes.setdefault(check_name, ("passed", ""))
 
 
 _UPSTREAMS = ("a", "b")

@@ -108,9 +108,7 @@ def make_job(
       BadInput: the manifest cannot be read, or the source is not one of its sources.
       ManifestInvalid: the manifest has faults; all are listed.
     """
-    pipeline = packaged_manifest("default.json") if manifest is None else read_manifest(manifest)
-    if registry is not None:
-        make_plan(pipeline, registry).close()
+    pipeline = _load_pipeline(manifest, registry)
     return Job(
         file=file,
         manifest=pipeline,
@@ -121,6 +119,13 @@ def make_job(
         out_dir=out_dir,
         as_json=as_json,
     )
+
+
+def _load_pipeline(path: str | None, registry: Registry | None) -> Manifest:
+    manifest = packaged_manifest("default.json") if path is None else read_manifest(path)
+    if registry is not None:
+        make_plan(manifest, registry).close()
+    return manifest
 
 
 def _choose_source(manifest: Manifest, asked: str | None) -> str:
