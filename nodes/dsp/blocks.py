@@ -1,4 +1,4 @@
-"""What several nodes ask of a stream: one format, no overlap, finite samples, no overflow."""
+"""Checks and helpers for the blocks of a stream: one format, no overlap, finite samples, no overflow."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ StreamFormat = tuple[int, int]
 
 
 def require_format(audio: Audio, expected: StreamFormat) -> None:
-    """Refuse a block whose rate or channel count is not the stream's.
+    """Reject a block whose sample rate or channel count is not the stream's.
 
     Raises:
-      InvalidInput: they differ.
+      InvalidInput: the formats differ.
     """
     rate, channels = expected
     if audio.sample_rate != rate or audio.channels != channels:
@@ -45,12 +45,16 @@ def require_format(audio: Audio, expected: StreamFormat) -> None:
 
 
 def continues(audio: Audio, expected: int) -> bool:
-    """Whether a block goes on where the stream stood; False says that there is a gap before it.
+    """Return True if a block continues the stream, False if there is a gap before it.
 
-    One frame off is not a gap: positions that came through a change of rate are rounded.
+    A difference of one frame is not a gap, because a rate conversion rounds positions.
+
+    Args:
+      audio: The block.
+      expected: Position just after the stream's last frame.
 
     Raises:
-      InvalidInput: the block begins before `expected`, the position where the stream stood.
+      InvalidInput: the block begins more than one frame before `expected`.
     """
     if audio.start < expected - 1:
         raise InvalidInput(f"the block starts at frame {audio.start}, the stream is at frame {expected}")
@@ -58,15 +62,15 @@ def continues(audio: Audio, expected: int) -> bool:
 
 
 def require_order(blocks: Iterable[Audio], expected: StreamFormat | None, stop: int) -> None:
-    """Refuse blocks that are not all of one format, or of which one begins before the end of the one before.
+    """Reject blocks that differ in format, or of which one begins before the end of the previous one.
 
     Args:
-      blocks: What came together.
-      expected: The stream's format; None before its first block.
-      stop: The position where the stream stood.
+      blocks: Blocks of one row, in order.
+      expected: Format of the stream; None before its first block.
+      stop: Position just after the stream's last frame.
 
     Raises:
-      InvalidInput: they are not.
+      InvalidInput: a block has another format, or begins too early.
     """
     for block in blocks:
         expected = expected or (block.sample_rate, block.channels)
@@ -77,7 +81,7 @@ def require_order(blocks: Iterable[Audio], expected: StreamFormat | None, stop: 
 
 
 def require_finite(audio: Audio) -> None:
-    """Refuse NaN and infinity, for nodes that cannot express them.
+    """Reject NaN and infinity, for nodes that compute with samples.
 
     Raises:
       InvalidInput: a float32 sample is not finite.
@@ -85,33 +89,33 @@ def require_finite(audio: Audio) -> None:
     if audio.sample_format != "f32":
         return
     finite = np.isfinite(audio.frames)
-    if np.count_nonzero(finite) < finite.size:  # quicker than all()
+    if np.count_nonzero(finite) < finite.size:  # faster than all()
         raise InvalidInput("the block holds samples that are not finite")
 
 
 def bounded(frames: Floats) -> Floats:
-    """Clip, in place, what overflowed float32 to its largest value; NaN stays NaN."""
+    """Clip samples, in place, to the range of float32; NaN stays NaN."""
     np.minimum(frames, _LARGEST, out=frames)
     np.maximum(frames, -_LARGEST, out=frames)
     return frames
 
 
 def scaled(frames: Float32, factor: float) -> Float32:
-    """The samples times a factor, clipped to float32's range."""
+    """Multiply samples by a factor, clipping to the range of float32."""
     with np.errstate(over="ignore"):
         product: Float32 = np.multiply(frames, np.float32(factor), dtype=np.float32)
     return bounded(product) if abs(factor) > 1.0 else product
 
 
 def split(audio: Audio, position: int) -> tuple[Audio, Audio]:
-    """The frames before a position, and those from there on; views, with the positions they have."""
+    """Split a block at a position: views of the frames before it and of those from it on, at their own positions."""
     at = min(max(position - audio.start, 0), len(audio.frames))
     before = Audio(audio.frames[:at], audio.sample_rate, audio.start)
     return before, Audio(audio.frames[at:], audio.sample_rate, audio.start + at)
 
 
 def mono(audio: Audio) -> Float32:
-    """The mean of the channels as float32, shape (n_frames,); for one channel a view."""
+    """Return the mean of the channels as float32, shape (n_frames,); for one channel a view."""
     frames = audio.as_float32()
     if audio.channels == 1:
         return frames[:, 0]

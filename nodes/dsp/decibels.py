@@ -1,4 +1,4 @@
-"""Levels in decibels relative to full scale, no less than -120: an amplitude of 1.0 is 0 dBFS."""
+"""Levels in decibels relative to full scale, with a floor of -120 dBFS; an amplitude of 1.0 is 0 dBFS."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def powers_db(mean_squares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def amplitude(level_db: float) -> float:
-    """The amplitude of a level."""
+    """Amplitude of a level."""
     return float(10.0 ** (level_db / 20.0))
 
 
 def power(level_db: float) -> float:
-    """The mean square of a level."""
+    """Mean square of a level."""
     return float(10.0 ** (level_db / 10.0))

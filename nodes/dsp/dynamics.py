@@ -1,8 +1,8 @@
-"""Gain that follows the peaks of the signal: what Limiter and Compressor stand on.
+"""Gain that follows the peaks of the signal, for Limiter and Compressor.
 
-The signal is cut into hops of a millisecond. A gain is computed for each boundary between hops from the peaks of the
-hops, over all channels, and drawn as a straight line between boundaries. So the work per sample is NumPy's alone, and
-the result does not depend on how the audio is cut into blocks.
+The signal is cut into hops of one millisecond. The gain at each boundary between hops is computed from the peaks of the
+hops, over all channels; between boundaries it follows a straight line. So NumPy does all the work per sample, and the
+result does not depend on how the audio is cut into blocks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def hop_frames(sample_rate: int) -> int:
-    """Length of a hop; at least one frame, whatever the rate."""
+    """Length of a hop in frames; at least one, whatever the sample rate."""
     return max(1, sample_rate * HOP_MS // 1000)
 
 
@@ -35,22 +35,25 @@ def _rounded_down(value: float) -> np.float32:
 
 
 class GainComputer(Protocol):
-    """From the peaks of hops to the gains at the boundaries between them, the first one before the first hop."""
+    """Computes gains from the peaks of hops: one at each boundary, the first before the first hop."""
 
     def push(self, peaks: _Float64) -> _Float64:
-        """Take the linear peaks of the next hops, and give the linear gains of the boundaries that can be told now."""
+        """Take the linear peaks of the next hops; return the linear gains at the boundaries that are known now."""
         ...
 
     def flush(self) -> _Float64:
-        """Give the gains that are left, up to the boundary after the last hop."""
+        """Return the remaining gains, up to the boundary after the last hop."""
         ...
 
 
 class GainFilter:
-    """A `Filter` that multiplies hops by the gains that a `GainComputer` finds.
+    """A `Filter` that multiplies hops by the gains of a `GainComputer`.
 
     Args:
-      ceiling: Linear; what rounding would leave above it is clipped.
+      sample_rate: In Hz.
+      channels: Number of channels.
+      computer: Source of the gains, fresh.
+      ceiling: Greatest amplitude, linear; samples that rounding would leave above it are clipped.
     """
 
     def __init__(self, sample_rate: int, channels: int, computer: GainComputer, ceiling: float = _LARGEST) -> None:
@@ -76,7 +79,7 @@ class GainFilter:
         return whole[: len(whole) - missing]
 
     def _apply(self, gains: _Float64) -> Float32:
-        """The held hops whose gains at both ends are known, amplified."""
+        """Return the held hops whose gains at both ends are known, amplified."""
         self._gains = np.concatenate((self._gains, gains))
         count = len(self._gains) - 1
         if count < 1:
@@ -89,5 +92,5 @@ class GainFilter:
 
     @property
     def memory_bytes(self) -> int:
-        """The hops whose gain is not known yet."""
+        """Number of bytes of the hops whose gains are not known yet, and of the incomplete hop."""
         return self._held.nbytes + self._framing.memory_bytes

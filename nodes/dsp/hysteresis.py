@@ -1,4 +1,4 @@
-"""Events from values that waver: two thresholds, and a time for which a change has to last."""
+"""Alarms on values that waver, with two thresholds and a time for which a change must last."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ __all__ = ["Alarm"]
 
 @attrs.define
 class Alarm:
-    """A state that goes on when values have been high for `hold_ms`, and off when they have been low for `release_ms`.
+    """A state that turns on when values were high for `hold_ms`, and off when they were low for `release_ms`.
 
-    A value is high from `threshold` up and low below `threshold - margin`; one in between, or NaN, is as the one before
-    it, and low at the beginning. The times when it was on are segments, `[start_ms, end_ms or None]`, that begin with
-    the first high value and end with the last: the hold and the release only put off when that is known.
+    A value is high from `threshold` up, and low below `threshold - margin`. A value in between, or NaN, counts like the
+    one before it, or as low at the beginning. The times when the state is on are segments, `[start_ms, end_ms or
+    None]`, that begin with the first high value and end with the last one: the hold and the release only delay the
+    moment when that is known.
     """
 
     threshold: float
@@ -29,7 +30,7 @@ class Alarm:
     _ended: list[Segment] = attrs.field(init=False, factory=list)
 
     def push(self, values: NDArray[np.float64], start_ms: float, hop_ms: float) -> None:
-        """Take the values of the hops that follow, shape (n,), n > 0; the first of them begins at `start_ms`."""
+        """Take the values of the next hops, shape (n,), n > 0; the first of them begins at `start_ms`."""
         if self._segmenter is None:
             self._segmenter = Segmenter(self.hold_ms, self.release_ms, 0.0, start_ms)
         high = self._judged(values)
@@ -42,7 +43,7 @@ class Alarm:
                 self._segmenter.silence_until(end_ms)
 
     def _judged(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of the values are high."""
+        """Return True for each value that is high, shape (n,)."""
         above = values >= self.threshold
         known = above | (values < self.threshold - self.margin)
         latest = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))
@@ -52,19 +53,19 @@ class Alarm:
 
     @property
     def duration_ms(self) -> float:
-        """From its first high value to the last so far, if it is on; else 0."""
+        """Time from the first high value to the last so far, in ms; 0 while the state is off."""
         segmenter = self._segmenter
         if segmenter is None or segmenter.open_ms is None:
             return 0.0
         return milliseconds(segmenter.settled_ms) - milliseconds(segmenter.open_ms)
 
     def take(self) -> list[Segment]:
-        """The segments that ended since the last call, and the open one, if any."""
+        """Return the segments that ended since the last call, and the open one, if any."""
         taken, self._ended = self._ended, []
         return taken if self._segmenter is None else taken + self._segmenter.take()
 
     def end(self) -> None:
-        """The stretch ends here: what is on goes off, and what follows begins anew."""
+        """End the stretch: turn the state off, and begin anew with the next values."""
         if self._segmenter is not None:
             self._segmenter.end_at(self._segmenter.decided_ms)
             self._ended += self._segmenter.take()

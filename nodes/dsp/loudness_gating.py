@@ -1,4 +1,4 @@
-"""Integrated loudness: the gated mean of a whole programme, in memory that does not grow with it."""
+"""Integrated loudness: the gated mean of a whole programme, in memory that does not grow with its length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nodes.dsp.decibels import power
 __all__ = ["OFFSET_DB", "GatedMean"]
 
 OFFSET_DB = -0.691
-"""Loudness in LUFS is the weighted power in dB and this: a sine of 1 kHz has its level then."""
+"""Added to the weighted power in dB to get the loudness in LUFS, so that the loudness of a 1 kHz sine is its level."""
 
 _LOWEST_LUFS, _HIGHEST_LUFS, _BIN_LU = -70.0, 30.0, 0.1
 _N_BINS = round((_HIGHEST_LUFS - _LOWEST_LUFS) / _BIN_LU)
@@ -19,10 +19,10 @@ _RELATIVE_GATE = power(-10.0)
 
 
 class GatedMean:
-    """The mean power of gating blocks by ITU-R BS.1770-4: of those above -70 LUFS, those above their mean less 10 LU.
+    """Mean power of gating blocks by ITU-R BS.1770-4: of those above -70 LUFS, those above their mean less 10 LU.
 
-    Blocks are counted in a histogram of 0.1 LU with the sum of their powers, so the means are exact; only the blocks
-    that lie in one bin with the relative gate are let in or kept out together, by the bin's middle.
+    Blocks are counted in a histogram of 0.1 LU, with the sum of their powers, so the means are exact. Only the blocks
+    in the bin that contains the relative gate are all included or all excluded, according to the middle of the bin.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class GatedMean:
         self._sums = np.zeros(_N_BINS)
 
     def add(self, powers: NDArray[np.float64]) -> None:
-        """Take in the weighted powers of gating blocks, shape (n,)."""
+        """Add the weighted powers of gating blocks, shape (n,)."""
         audible = powers[powers > 0.0]
         bins = np.floor((10.0 * np.log10(audible) + OFFSET_DB - _LOWEST_LUFS) / _BIN_LU).astype(np.int64)
         loud = bins >= 0
@@ -39,7 +39,7 @@ class GatedMean:
         np.add.at(self._sums, bins, audible)
 
     def mean(self) -> float | None:
-        """The gated mean; None before a block was above -70 LUFS."""
+        """Return the gated mean; None before a block was above -70 LUFS."""
         blocks = int(self._counts.sum())
         if not blocks:
             return None
@@ -48,5 +48,5 @@ class GatedMean:
 
     @property
     def memory_bytes(self) -> int:
-        """The histogram."""
+        """Number of bytes of the histogram."""
         return self._counts.nbytes + self._sums.nbytes

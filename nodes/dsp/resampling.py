@@ -1,8 +1,10 @@
-"""Streaming sample rate conversion of float32 blocks: what AudioResample and VAD stand on.
+"""Streaming sample rate conversion of float32 blocks, for AudioResample and every node that works at a fixed rate.
 
-Every `RateStream` keeps three rules that the libraries alone do not: the same samples however the input is
-cut; exactly ⌊n · target / source⌋ frames after `flush`; finite output for finite input (an overshoot beyond
-float32's range is clipped to it).
+Rules kept here by every `RateStream`, which the libraries alone do not keep:
+
+- The output samples are the same however the input is cut.
+- n frames of input yield exactly ⌊n · target / source⌋ frames by the end of `flush`.
+- Finite input yields finite output: an overshoot beyond float32's range is clipped to it.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ __all__ = [
 ]
 
 MAX_RATIO = 256
-"""libsamplerate converts by factors from 1/256 to 256."""
+"""Greatest factor by which libsamplerate raises or lowers a rate."""
 
 USUAL_RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
-"""Sources for which a stated delay is a bound before the source is known."""
+"""Source rates in Hz that a stated delay covers before the source is known."""
 
 SOXR_QUALITIES = ("QQ", "LQ", "MQ", "HQ", "VHQ")
 
@@ -43,10 +45,10 @@ _SINC_REACH = {"sinc_fastest": 2464 / 128, "sinc_medium": 22438 / 491, "sinc_bes
 """Half the length of libsamplerate's filters, in frames at the lower of the two rates (its *_coeffs.h)."""
 
 _SINC_STEPS = {"sinc_fastest": 128, "sinc_medium": 491, "sinc_best": 2381}
-"""Coefficients from one frame to the next, as they stand there."""
+"""Filter coefficients from one frame to the next (from the same files)."""
 
-_UNHEEDED = 1e-11
-"""A difference of ratios that libsamplerate takes for none (src_sinc.c: up to 1e-10)."""
+_IGNORED_DIFFERENCE = 1e-11
+"""Difference between two ratios that libsamplerate ignores (src_sinc.c: up to 1e-10)."""
 
 LIBSAMPLERATE_CONVERTERS = (*_SINC_REACH, "zero_order_hold", "linear")
 
@@ -55,26 +57,26 @@ class RateStream(Protocol):
     """A rate converter with memory, for one stream of one format."""
 
     def push(self, frames: Float32, *, bound: bool = True) -> Float32:
-        """Take shape (n, channels) at the source rate, give (m, channels) at the target rate; m may be 0.
+        """Take frames at the source rate; return frames at the target rate, shape (m, channels); m may be 0.
 
         Args:
-          frames: Finite.
-          bound: Clip what overflows float32; not needed by a caller who clips to integers anyway.
+          frames: Finite, shape (n, channels).
+          bound: Clip values that overflow float32; a caller that clips to integers does not need it.
         """
         ...
 
     def flush(self) -> Float32:
-        """Give the rest, so that exactly ⌊n · target / source⌋ frames came of n; the stream is used up."""
+        """Return the rest, so that n frames yield ⌊n · target / source⌋; the stream cannot be used afterwards."""
         ...
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes held."""
+        """Number of bytes held."""
         ...
 
 
 class _Filter:
-    """Counts frames, and pushes zeros through a filter at the end until the exact length has come out."""
+    """Base of the converters that are filters: pushes zeros at the end until the exact length has come out."""
 
     def __init__(self, source: int, target: int, channels: int) -> None:
         self._source, self._target, self._channels = source, target, channels
@@ -105,19 +107,19 @@ class _Filter:
 
 
 class SincStream(_Filter):
-    """libsamplerate's band-limited converters: equal to its one-shot call, with the tail that streaming drops.
+    """libsamplerate's band-limited converters: equal to its one-shot call, including the tail that streaming drops.
 
-    The binding makes room for ⌈n · ratio⌉ frames of output. When that is full the library stops, also with the last
-    frames of the input not yet in its ring buffer, whose end came just there; the binding throws those away. So a block
-    that may fill the room is given in pieces: those that cannot fill it, and those so short that they always fit. Only
-    a block that makes a whole number of frames, as the usual ones do, is given at once, with room for one more: the
-    binding reckons with a ratio that is higher by less than the library heeds.
+    The binding makes room for ⌈n · ratio⌉ frames of output. When this room is full, the library stops, even if the last
+    frames of input are not in its ring buffer yet because they reached the buffer's end; the binding discards those
+    frames. So a block that may fill the room is pushed in pieces that cannot fill it, and in pieces so short that they
+    always fit. Only a block that yields a whole number of frames, as usual blocks do, is pushed at once. It gets room
+    for one more frame, because the binding is passed a ratio that is higher by a difference that the library ignores.
     """
 
     def __init__(self, source: int, target: int, channels: int, converter: str = "sinc_fastest") -> None:
         super().__init__(source, target, channels)
         reach = (_SINC_REACH[converter] + 2 / _SINC_STEPS[converter]) * max(1.0, source / target)
-        self._behind_frames = round(reach) + 1  # what the library holds back of its input (src_sinc.c)
+        self._behind_frames = round(reach) + 1  # input that the library holds back (src_sinc.c)
         self._fed_frames = 0
         self._ratio = target / source
         self._reach = _SINC_REACH[converter]
@@ -131,7 +133,7 @@ class SincStream(_Filter):
         held = self._fed_frames - self._behind_frames
         if held >= 0 and not len(frames) * self._target % self._source:
             self._fed_frames += len(frames)
-            converted = self._process(frames, self._ratio + _UNHEEDED)
+            converted = self._process(frames, self._ratio + _IGNORED_DIFFERENCE)
             return converted
         parts, at = [], 0
         for size in self._sizes(held, len(frames)):
@@ -150,20 +152,23 @@ class SincStream(_Filter):
 
     @property
     def memory_bytes(self) -> int:
-        """The library's ring buffer, sized for the greatest ratio whatever the ratio is (src_sinc.c)."""
+        """Number of bytes of the library's ring buffer, which is sized for the greatest ratio (src_sinc.c)."""
         return 4 * max(4096, 3 * round(self._reach * MAX_RATIO + 1)) * self._channels
 
 
 @functools.lru_cache(maxsize=4096)
 def _pieces(phase: int, frames: int, source: int, target: int, short: int) -> tuple[int, ...]:
-    """Cut a block so that each piece but short ones gives fewer frames than ⌈its length · target / source⌉.
+    """Cut a block so that each piece, except a short one, yields fewer frames than ⌈its length · target / source⌉.
 
     Args:
-      phase: Where the next frame of output lies, in 1/source of the distance between two.
-      frames: The block's length.
-      source: Hz, more than `target`.
-      target: Hz.
-      short: A piece of so many frames may fill its room.
+      phase: Distance from an output frame to the next input frame, in 1/source of the distance of two output frames.
+      frames: Length of the block.
+      source: Source rate in Hz, more than `target`.
+      target: Target rate in Hz.
+      short: Length up to which a piece may fill its room.
+
+    Returns:
+      Lengths of the pieces, in order.
     """
     pieces = []
     while frames > short:
@@ -176,13 +181,13 @@ def _pieces(phase: int, frames: int, source: int, target: int, short: int) -> tu
 
 
 def sinc_delay(source: int, target: int, converter: str = "sinc_fastest") -> float:
-    """How many seconds a `SincStream` holds back: half its filter, in frames of the lower rate."""
+    """Return the delay of a `SincStream` in seconds: half its filter, in frames of the lower rate."""
     stretched = _SINC_REACH[converter] / min(1.0, target / source)
     return (math.ceil(stretched) + 1) / source
 
 
 class SoxrStream(_Filter):
-    """libsoxr: less CPU time than libsamplerate, but more delay."""
+    """libsoxr's converter: less CPU time than libsamplerate's, but more delay."""
 
     def __init__(self, source: int, target: int, channels: int, quality: str = "HQ") -> None:
         super().__init__(source, target, channels)
@@ -196,13 +201,13 @@ class SoxrStream(_Filter):
 
     @property
     def memory_bytes(self) -> int:
-        """The samples held back; what the library adds is not told by it."""
+        """Number of bytes of the samples held back; the library does not report what it adds to that."""
         return 4 * self._held_frames * self._channels
 
 
 @functools.lru_cache(maxsize=256)
 def soxr_delay(source: int, target: int, quality: str = "HQ") -> float:
-    """How many seconds a `SoxrStream` holds back at most: measured on silence, once for each conversion."""
+    """Return the greatest delay of a `SoxrStream` in seconds, measured on silence, once for each conversion."""
     stream = SoxrStream(source, target, 1, quality)
     step = np.zeros((max(1, source // 1000), 1), np.float32)
     most = 0
@@ -213,11 +218,11 @@ def soxr_delay(source: int, target: int, quality: str = "HQ") -> float:
 
 
 class InterpolatedStream:
-    """Each output frame from one or two input frames: the last one before it (hold), or a line between neighbours.
+    """Conversion by the last input frame before each output frame (hold), or by a line between its two neighbours.
 
     Frame k of the output lies at k · source / target of the input, in integer arithmetic. libsamplerate has the same
-    two methods, but there the result depends on the size of the first block, so they are computed here. After the
-    last frame a line goes on level. There is no low-pass filter: what lies above half the target rate is mirrored.
+    two methods, but its result depends on the size of the first block, so they are computed here. After the last frame
+    a line continues level. There is no low-pass filter: frequencies above half the target rate are mirrored.
     """
 
     def __init__(self, source: int, target: int, channels: int, *, line: bool) -> None:
@@ -227,10 +232,10 @@ class InterpolatedStream:
         self._given_frames = 0
 
     def push(self, frames: Float32, *, bound: bool = True) -> Float32:
-        del bound  # between two samples nothing overflows
+        del bound  # a value between two samples cannot overflow
         self._kept = np.concatenate((self._kept, frames)) if len(self._kept) else frames
         taken = self._kept_from + len(self._kept)
-        reach = taken - 1 if self._line else taken  # a line needs the frame after, too
+        reach = taken - 1 if self._line else taken  # a line also needs the frame after
         possible = -(-reach * self._target // self._source) if reach > 0 else 0
         given = self._take(min(possible, taken * self._target // self._source))
         unused = min(len(self._kept), self._given_frames * self._source // self._target - self._kept_from)
@@ -244,7 +249,7 @@ class InterpolatedStream:
         return self._take(taken * self._target // self._source)
 
     def _take(self, until: int) -> Float32:
-        """Output frames up to the number `until`, of which the first `given` have gone out before."""
+        """Return the output frames up to the number `until`, except those returned before."""
         scaled = np.arange(self._given_frames, until, dtype=np.int64) * self._source
         self._given_frames = max(until, self._given_frames)
         before, offset = np.divmod(scaled, self._target)
@@ -257,5 +262,5 @@ class InterpolatedStream:
 
     @property
     def memory_bytes(self) -> int:
-        """The frames that the next output still needs."""
+        """Number of bytes of the frames that the next output still needs."""
         return self._kept.nbytes

@@ -1,4 +1,4 @@
-"""From frame decisions to speech segments: the smoothing of VAD, and how its rows are put together.
+"""Speech segments from frame decisions: the smoothing of VAD, and the merging of its rows.
 
 A segment is `[start_ms, end_ms]`, or `[start_ms, None]` while it is open, in milliseconds since the session began.
 """
@@ -18,10 +18,10 @@ _42_BITS = 2.0**42
 
 
 def milliseconds(exact: float) -> float:
-    """A time as it is reported: to the microsecond, so that the same moment is always the same number.
+    """Round a time in ms to the microsecond, as in all reports, so that the same moment is always the same number.
 
-    It is `round(exact, 3)`, without its way through the digits as text: a fraction of at most 42 bits, as every one is
-    from 1024 ms on, is still exact times 1000, and so can be rounded as a whole number of microseconds.
+    The result is that of `round(exact, 3)`, without its conversion to decimal text: a fraction of at most 42 bits, like
+    every one from 1024 ms on, is still exact times 1000, and so can be rounded as a whole number of microseconds.
     """
     fraction = exact % 1.0
     if not fraction:
@@ -33,13 +33,17 @@ def milliseconds(exact: float) -> float:
 
 @attrs.define
 class Segmenter:
-    """Joins decisions into segments; knows at any time up to where its word is final.
+    """Joins decisions into segments, and knows at any time up to which point they are final.
 
     A segment opens after `min_speech_ms` of unbroken speech and closes after `min_silence_ms` without any; it reaches
     from `padding_ms` before the first speech frame to `padding_ms` after the last. Segments do not overlap: where
     padding would, the later one begins at the earlier one's end. Nothing begins before `origin_ms`.
 
-    `padding_ms` must not exceed `min_silence_ms`: then an end is never later than the silence that proves it.
+    `padding_ms` must not exceed `min_silence_ms`, so that a segment never ends later than the silence that closes it.
+
+    Attributes:
+      decided_ms: Time up to which decisions were taken.
+      open_ms: Start of the open segment; None if none is open.
     """
 
     min_speech_ms: float
@@ -57,7 +61,7 @@ class Segmenter:
         self.decided_ms = self._floor_ms = self._speech_end_ms = self.origin_ms
 
     def speech_until(self, end_ms: float) -> bool:
-        """It was speech from `decided_ms` to here; True if that opened a segment."""
+        """Take the time from `decided_ms` to here as speech; return True if that opened a segment."""
         if self._run_ms is None:
             self._run_ms = self.decided_ms
         self.decided_ms = self._speech_end_ms = end_ms
@@ -67,7 +71,7 @@ class Segmenter:
         return True
 
     def silence_until(self, end_ms: float) -> bool:
-        """It was silence, or there was no audio, from `decided_ms` to here; True if that closed a segment."""
+        """Take the time from `decided_ms` to here as silence or a gap; return True if that closed a segment."""
         self._run_ms = None
         self.decided_ms = end_ms
         if self.open_ms is None or end_ms - self._speech_end_ms < self.min_silence_ms - _ROUNDING_MS:
@@ -75,7 +79,7 @@ class Segmenter:
         return self._close(self._speech_end_ms + self.padding_ms)
 
     def end_at(self, end_ms: float) -> bool:
-        """The stream ends here; True if that closed a segment."""
+        """End the stream here; return True if that closed a segment."""
         if self.open_ms is None:
             return False
         return self._close(min(self._speech_end_ms + self.padding_ms, end_ms))
@@ -88,14 +92,14 @@ class Segmenter:
 
     @property
     def settled_ms(self) -> float:
-        """Up to here nothing can change any more: what is in no segment is silence, what is in one is speech."""
+        """Time up to which nothing can change: audio in a segment is speech, all other audio is silence."""
         if self.open_ms is not None:
             return self._speech_end_ms + self.padding_ms
         pending_ms = self.decided_ms if self._run_ms is None else self._run_ms
         return max(pending_ms - self.padding_ms, self._floor_ms)
 
     def take(self) -> list[Segment]:
-        """The segments that closed since the last call, and the open one, if any."""
+        """Return the segments that closed since the last call, and the open one, if any."""
         taken, self._closed = self._closed, []
         if self.open_ms is not None:
             taken.append([milliseconds(self.open_ms), None])
@@ -103,7 +107,7 @@ class Segmenter:
 
 
 def merge_segments(rows: Iterable[Sequence[Segment]]) -> list[Segment]:
-    """The segments of several rows, each once: told by its start, and closed if any row closed it."""
+    """Merge the segments of several rows: each once, identified by its start, and closed if any row closed it."""
     ends: dict[float | None, float | None] = {}
     for segments in rows:
         for start_ms, end_ms in segments:

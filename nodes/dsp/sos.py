@@ -23,13 +23,13 @@ def scipy_signal() -> Any:
     """Import scipy.signal.
 
     Raises:
-      ValueError: it is not installed; the message names the extra.
+      ValueError: SciPy is not installed; the message names the extra.
     """
     return require("scipy.signal", "dsp")
 
 
 class SectionsFilter:
-    """A `Filter` of second-order sections in float64, each channel on its own, at rest before the first frame."""
+    """A `Filter` of second-order sections in float64, for each channel separately, at rest before the first frame."""
 
     def __init__(self, sections: Sections, channels: int) -> None:
         self._sosfilt = scipy_signal().sosfilt
@@ -40,7 +40,7 @@ class SectionsFilter:
         """Filter shape (n, channels) without rounding to float32."""
         filtered: NDArray[np.float64]
         filtered, self._state = self._sosfilt(self._sections, frames, axis=0, zi=self._state)
-        self._state[np.abs(self._state) < _TINY] = 0.0  # else silence ends in denormals, slow on some processors
+        self._state[np.abs(self._state) < _TINY] = 0.0  # denormals, in which silence would end, are slow on some CPUs
         return filtered
 
     def push(self, frames: Float32) -> Float32:
@@ -51,5 +51,5 @@ class SectionsFilter:
 
     @property
     def memory_bytes(self) -> int:
-        """Two numbers for each section and channel."""
+        """Number of bytes of the state: two float64 numbers for each section and channel."""
         return self._state.nbytes

@@ -15,7 +15,7 @@ _QUIETEST = 1e-10
 
 
 def spectrum_size(window: int) -> int:
-    """The FFT length for a window: the next power of two."""
+    """FFT length for a window: the next power of two."""
     return 1 << (window - 1).bit_length()
 
 
@@ -40,7 +40,7 @@ def _hann(size: int) -> Spectra:
 
 
 def decibels(power: Spectra) -> Spectra:
-    """10·log10, but nothing is below -100 dB: librosa's `power_to_db(power, top_db=None)`."""
+    """Convert power to dB, 10·log10, with a floor of -100 dB: librosa's `power_to_db(power, top_db=None)`."""
     levels: Spectra = 10.0 * np.log10(np.maximum(power, _QUIETEST))
     return levels
 
@@ -80,7 +80,7 @@ def _hz(mel: Spectra) -> Spectra:
 
 @functools.lru_cache(maxsize=16)
 def dct_matrix(coefficients: int, bands: int) -> Spectra:
-    """The first rows of the orthonormal DCT-II (Ahmed, Natarajan and Rao, 1974), shape (coefficients, bands)."""
+    """Return the first rows of the orthonormal DCT-II (Ahmed, Natarajan and Rao, 1974), shape (coefficients, bands)."""
     rows = np.arange(coefficients)[:, np.newaxis]
     matrix: Spectra = np.cos(np.pi * rows * (2 * np.arange(bands) + 1) / (2 * bands)) * np.sqrt(2.0 / bands)
     matrix[0] /= np.sqrt(2.0)

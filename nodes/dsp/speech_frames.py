@@ -1,4 +1,4 @@
-"""Audio as speech libraries take it: frames of 16-bit mono at one rate."""
+"""Conversion of audio to the form that speech libraries take: frames of 16-bit mono at one rate."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ __all__ = ["SpeechFrames"]
 
 
 class SpeechFrames:
-    """Cuts one unbroken stretch of audio into frames of 16-bit mono; the same ones however it comes in blocks.
+    """Cuts one unbroken stretch of audio into frames of 16-bit mono, the same however the stretch is cut into blocks.
 
     Channels are averaged; another rate is converted with libsamplerate's `sinc_fastest`.
 
     Args:
-      first: The block that the stretch begins with; it is not pushed by that.
-      sample_rate: Of the frames, in Hz.
-      frame_samples: Their length.
+      first: First block of the stretch; it must still be pushed.
+      sample_rate: Rate of the frames in Hz.
+      frame_samples: Length of a frame.
 
     Attributes:
-      start: Position of the first frame of audio, at the rate that it comes in.
-      stop: Position after the last one pushed.
+      source_rate: Rate of the stretch in Hz.
+      start: Position of the first audio frame of the stretch, at `source_rate`.
+      stop: Position just after the last one pushed, at `source_rate`.
+      sample_rate: Rate of the frames in Hz.
     """
 
     def __init__(self, first: Audio, sample_rate: int, frame_samples: int) -> None:
@@ -36,16 +38,16 @@ class SpeechFrames:
 
     @property
     def start_ms(self) -> float:
-        """Where the stretch begins."""
+        """Beginning of the stretch, in ms since the session began."""
         return self.start * 1000 / self.source_rate
 
     @property
     def stop_ms(self) -> float:
-        """Where what was pushed ends."""
+        """End of the pushed audio, in ms since the session began."""
         return self.stop * 1000 / self.source_rate
 
     def push(self, audio: Audio) -> list[bytes]:
-        """The frames that a block of shape (n, channels) completes."""
+        """Push a block of shape (n, channels); return the frames that it completes."""
         self.stop += len(audio.frames)
         if self._converter is not None:
             converted = self._converter.push(mono(audio)[:, np.newaxis], bound=False)
@@ -55,7 +57,7 @@ class SpeechFrames:
         return self._cut(from_float32(mono(audio), "i16").tobytes())
 
     def flush(self) -> list[bytes]:
-        """The whole frames that the converter still held."""
+        """Return the whole frames that the converter still held."""
         return [] if self._converter is None else self._cut(from_float32(self._converter.flush(), "i16").tobytes())
 
     def _cut(self, samples: bytes) -> list[bytes]:
@@ -69,10 +71,10 @@ class SpeechFrames:
 
     @property
     def rest(self) -> bytes:
-        """The part of a frame that waits for more."""
+        """Samples of the incomplete frame."""
         return self._pending
 
     @property
     def memory_bytes(self) -> int:
-        """The part of a frame, and the converter's buffers."""
+        """Number of bytes of the incomplete frame and the converter's buffers."""
         return len(self._pending) + (self._converter.memory_bytes if self._converter else 0)

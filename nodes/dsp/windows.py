@@ -1,4 +1,4 @@
-"""Cutting a stream into overlapping windows, aligned to where it began: what Chunker and the features stand on."""
+"""Overlapping windows of a stream, counted from its beginning, for Chunker, analysers and features."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from nodes.dsp.blocks import StreamFormat, continues, mono, require_finite, requ
 __all__ = ["ChannelWindows", "Framing", "MonoWindows", "Windows"]
 
 _LONGEST = 16_384
-"""Frames of the longest window."""
+"""Greatest length of a window, in frames."""
 
 _BATCH_SAMPLES = 1 << 16
-"""Samples of windows that are given in one go: it bounds what one long block costs in memory, and what comes of it."""
+"""Samples in one batch of windows; it bounds the memory that one long block costs, and the output for each batch."""
 
 
 @attrs.define
 class Framing:
-    """Window i has the frames from `i * hop` to `i * hop + size`, counted from where the stream began.
+    """Cuts a stream into windows: window i has the frames from `i * hop` to `i * hop + size` of the stream.
 
     Attributes:
-      size: Frames of a window.
+      size: Length of a window, in frames.
       hop: Frames from one window to the next; at most `size`.
-      position: Where the next window begins.
+      position: Position of the next window.
     """
 
     size: int
@@ -37,7 +37,7 @@ class Framing:
     _any: bool = attrs.field(init=False, default=False)
 
     def push(self, frames: Samples) -> tuple[int, Samples, int]:
-        """Take what follows, shape (n, ...), and give position, frames and number of the windows it completes.
+        """Take the next frames, shape (n, ...); return position, frames and number of the windows they complete.
 
         The first of these windows is `frames[:size]`, the next `frames[hop : hop + size]`.
         """
@@ -50,25 +50,25 @@ class Framing:
         return position, frames, count
 
     def rest(self) -> Samples | None:
-        """What the last window would begin with, if that has frames which are in no window yet."""
+        """Return the beginning of the next window if it has frames that are in no window yet, else None."""
         known = self.size - self.hop if self._any else 0
         return None if self._held is None or len(self._held) <= known else self._held
 
     @property
     def memory_bytes(self) -> int:
-        """The frames that wait for a whole window."""
+        """Number of bytes of the frames that wait for a whole window."""
         return 0 if self._held is None else self._held.nbytes
 
 
 @attrs.frozen
 class Windows:
-    """Some windows of a stream, one after another.
+    """Consecutive windows of a stream.
 
     Attributes:
-      samples: Float64, shape (count, size) of the mean of the channels, or (count, channels, size).
-      position: Of the first window's first frame.
+      samples: Float64, shape (count, size) for the mean of the channels, or (count, channels, size).
+      position: Position of the first window's first frame.
       sample_rate: In Hz.
-      is_fresh: They are the first after the beginning or a gap.
+      is_fresh: True if they are the first after the beginning of the stream or a gap.
     """
 
     samples: NDArray[np.float64]
@@ -79,11 +79,12 @@ class Windows:
 
 @attrs.define
 class ChannelWindows:
-    """The windows of a stream, with all its channels. A gap begins the windows anew; what is left is dropped.
+    """Cuts a stream into windows of all its channels. After a gap they begin anew; the remainder before is dropped.
 
     Attributes:
-      window_ms: Length of a window; of at least 2 frames, whatever the rate.
-      hop_ms: From one to the next; at least 1 frame.
+      window_ms: Length of a window; at least 2 frames, whatever the rate.
+      hop_ms: Time from one window to the next; at least 1 frame.
+      format: Format of the stream; None before its first block.
     """
 
     window_ms: float
@@ -94,11 +95,11 @@ class ChannelWindows:
     _is_fresh: bool = attrs.field(init=False, default=True)
 
     def push(self, audio: Audio) -> Iterator[Windows]:
-        """The windows that a block completes, in batches.
+        """Return the windows that a block completes, in batches.
 
         Raises:
-          InvalidInput: its format is not the stream's, it goes back, holds NaN or infinity, or its rate makes a window
-            longer than 16,384 frames.
+          InvalidInput: the block's format is not the stream's, it begins before the end of the previous one, or holds
+            NaN or infinity, or its rate makes a window longer than 16,384 frames.
         """
         require_finite(audio)
         size, hop = self.sizes(audio.sample_rate)
@@ -106,8 +107,8 @@ class ChannelWindows:
             require_format(audio, self.format)
         if not len(audio.frames):
             return iter(())
-        goes_on = self.format is not None and continues(audio, self._stop)
-        if not goes_on or self._framing is None:
+        is_continued = self.format is not None and continues(audio, self._stop)
+        if not is_continued or self._framing is None:
             self.format = (audio.sample_rate, audio.channels)
             self._framing = Framing(size, hop, audio.start)
             self._stop, self._is_fresh = audio.start, True
@@ -120,11 +121,15 @@ class ChannelWindows:
         return _batches(Windows(windows, position, audio.sample_rate, fresh), hop)
 
     def _samples(self, audio: Audio) -> NDArray[np.float64]:
-        """What is cut of a block, shape (n, ...)."""
+        """Return the samples of a block that are cut into windows, shape (n, ...)."""
         return audio.as_float32().astype(np.float64)
 
     def sizes(self, rate: int) -> tuple[int, int]:
-        """Frames of a window, and from one to the next."""
+        """Return the length of a window, and the distance from one to the next, in frames at a sample rate.
+
+        Raises:
+          InvalidInput: a window would be longer than 16,384 frames.
+        """
         size = max(2, round(self.window_ms * rate / 1000))
         if size > _LONGEST:
             raise InvalidInput(f"{self.window_ms:g} ms are {size} frames at {rate} Hz; a window has {_LONGEST} at most")
@@ -136,13 +141,13 @@ class ChannelWindows:
 
     @property
     def memory_bytes(self) -> int:
-        """The frames that wait for a whole window."""
+        """Number of bytes of the frames that wait for a whole window."""
         return 0 if self._framing is None else self._framing.memory_bytes
 
 
 @attrs.define
 class MonoWindows(ChannelWindows):
-    """The windows of a stream's mean over its channels."""
+    """Cuts the mean of a stream's channels into windows."""
 
     def _samples(self, audio: Audio) -> NDArray[np.float64]:
         return mono(audio).astype(np.float64)
