@@ -140,6 +140,11 @@ class _Case:
             checks["refusal leaves no trace"] = lambda: self.check_refusal(refuse)
         return checks
 
+    def run_checks(self, refuse: Callable[[Audio], Any] | None, run_check: Report) -> None:
+        """Run every check that applies, under its name and the format of the audio."""
+        for name, check in self.checks(refuse).items():
+            run_check(f"{name}: {self.form}", check)
+
     def check_cuts(self, start: int, gap: int | None) -> None:
         """However the stream is cut: the same samples, findings, positions and exact length."""
         stretches = [(start, self.frames())]
@@ -355,7 +360,6 @@ def check_node(
         for rate, count, sample_format in itertools.product(rates, channels, formats)
     ]
     for case in cases:
-        for name, check in case.checks(refuse).items():
-            run_check(f"{name}: {case.form}", check)
+        case.run_checks(refuse, run_check)
     total_s = HOUR_S if hour else 4 * settles_s
     run_check(f"bounded memory: {cases[0].form}", lambda: cases[0].check_memory(settles_s, total_s))
