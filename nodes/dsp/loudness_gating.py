@@ -10,7 +10,7 @@ from nodes.dsp.decibels import power
 __all__ = ["OFFSET_DB", "GatedMean"]
 
 OFFSET_DB = -0.691
-"""Added to the weighted power in dB to get the loudness in LUFS, so that the loudness of a 1 kHz sine is its level."""
+"""Loudness in LUFS is the weighted power in dB plus this offset, which cancels the gain of the K-weighting at 1 kHz."""
 
 _LOWEST_LUFS, _HIGHEST_LUFS, _BIN_LU = -70.0, 30.0, 0.1
 _N_BINS = round((_HIGHEST_LUFS - _LOWEST_LUFS) / _BIN_LU)
