@@ -1,1 +1,1 @@
-"""Third-party libraries that nodes use through their C interfaces or as optional extras."""
+"""Access to third-party libraries that nodes use through their C interfaces or as optional extras."""

@@ -1,4 +1,4 @@
-"""Optional libraries: imported when a node needs them, and asked for by the extra that brings them."""
+"""Optional libraries: imported when a node needs them; an error names the extra that brings a missing one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def require(module: str, extra: str) -> ModuleType:
     """Import a module that an optional extra brings.
 
     Raises:
-      ValueError: it cannot be imported; the message names the extra.
+      ValueError: the module cannot be imported; the message names the extra.
     """
     try:
         return importlib.import_module(module)
@@ -23,10 +23,10 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def package_folder(package: str, extra: str) -> Path:
-    """Where a package that an optional extra brings lies; it is not imported.
+    """Return the folder of a package that an optional extra brings, without importing the package.
 
     Raises:
-      ValueError: it is not installed; the message names the extra.
+      ValueError: the package is not installed; the message names the extra.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

@@ -1,4 +1,4 @@
-"""Speech recognition by pocketsphinx: its C library, with the English model that its wheel brings."""
+"""Speech recognition with pocketsphinx: its C library, and the English model in its wheel."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ __all__ = [
 ]
 
 SAMPLE_RATE = 16_000
-"""Of the audio that the model is for, in Hz."""
+"""Sample rate of the audio that the model is for, in Hz."""
 
 USUAL_MEAN = b"40,3,-1"
-"""The cepstral mean that the library takes when it knows nothing better."""
+"""Cepstral mean that the library uses by default."""
 
 _FRAME_MS = 10
 
 _SEARCH = b"_default"
-"""What the library calls the search that a decoder begins with."""
+"""Name that the library gives to the first search of a decoder."""
 
 _QUICK_SEARCH = b"quick"
-"""A search for one short word, for when nothing but the cepstral mean is asked for."""
+"""Name of a search for one short word, used when only the cepstral mean is needed."""
 
 _FUNCTIONS: Mapping[str, tuple[Any, ...]] = {
     "ps_config_init": (c_void_p, c_void_p),
@@ -62,18 +62,19 @@ _FUNCTIONS: Mapping[str, tuple[Any, ...]] = {
     "ps_seg_word": (c_char_p, c_void_p),
     "ps_seg_frames": (None, c_void_p, POINTER(c_int), POINTER(c_int)),
 }
-"""What is used of pocketsphinx.h: the type of the result, then those of the arguments."""
+"""Functions of pocketsphinx.h in use: the type of the result, then the types of the arguments."""
 
 
 @functools.cache
 def load_pocketsphinx() -> ctypes.CDLL:
-    """The C library inside the Python package's extension module.
+    """Load the C library inside the Python package's extension module.
 
-    That module holds the interpreter's lock while it loads a model or decodes (at the end of an utterance for a
-    second and more, measured), which stops every session of the server. Calls through ctypes release it.
+    Called through its own Python interface, that module holds the GIL while it loads a model or decodes (at the end of
+    an utterance for a second and more, measured), which stops every session of the server. Calls through ctypes release
+    the GIL.
 
     Raises:
-      ValueError: it is not installed, or is built in another way.
+      ValueError: pocketsphinx is not installed, or its build does not export the C functions.
     """
     module = require("pocketsphinx._pocketsphinx", "asr")
     library = ctypes.CDLL(str(module.__file__))
@@ -82,7 +83,7 @@ def load_pocketsphinx() -> ctypes.CDLL:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     except AttributeError as missing:
-        raise ValueError(f"this build of pocketsphinx keeps its C functions to itself: {missing}") from missing
+        raise ValueError(f"this build of pocketsphinx does not export its C functions: {missing}") from missing
     return library
 
 
@@ -92,7 +93,7 @@ def _model() -> Path:
 
 @functools.cache
 def _dictionary() -> frozenset[bytes]:
-    """The words that the model can tell; some 15 MB, read once for the process, in a tenth of a second."""
+    """Return the words that the model knows; some 15 MB, read once for the process, in a tenth of a second."""
     lines = (_model() / "cmudict-en-us.dict").read_bytes().splitlines()
     return frozenset(line.split(b" ", 1)[0] for line in lines)
 
@@ -101,21 +102,21 @@ def require_words(phrase: str) -> None:
     """Check that every word of a phrase is in the pronunciation dictionary.
 
     Raises:
-      ValueError: one is not.
+      ValueError: a word is not in it.
     """
     for word in phrase.split():
         if word.encode() not in _dictionary():
-            raise ValueError(f"the English dictionary has no word {word!r}")
+            raise ValueError(f"the English dictionary does not contain the word {word!r}")
 
 
 @attrs.frozen
 class Word:
-    """A word, or for keywords a phrase, that was recognized.
+    """A recognized word, or a recognized keyphrase.
 
     Attributes:
-      text: As the dictionary spells it.
-      start_ms: Where it begins, counted from the beginning of the utterance.
-      end_ms: Where it ends.
+      text: Spelling in the dictionary.
+      start_ms: Start of the word, counted from the beginning of the utterance.
+      end_ms: End of the word, counted in the same way.
     """
 
     text: str
@@ -125,11 +126,11 @@ class Word:
 
 @attrs.frozen
 class Task:
-    """What to listen for: anything in English, or keyphrases alone.
+    """Vocabulary of a recognizer: any English, or only keyphrases.
 
     Attributes:
-      max_active: HMM states to follow in every frame, for anything.
-      keyphrases: Each with the likelihood ratio at which it counts as heard; none of them for anything.
+      max_active: HMM states to follow in every frame; not used with keyphrases.
+      keyphrases: Phrases, each with the likelihood ratio at which it counts as heard; empty for any English.
     """
 
     max_active: int = 5_000
@@ -139,7 +140,7 @@ class Task:
 class Recognizer:
     """One decoder: a model, and an utterance at a time. Loading takes some tenths of a second of CPU time.
 
-    Nothing of one utterance influences the next but the cepstral mean that is handed on.
+    An utterance influences the next one only through the cepstral mean that the caller passes on.
     """
 
     def __init__(self, task: Task) -> None:
@@ -165,7 +166,7 @@ class Recognizer:
         finally:
             library.ps_config_free(config)
         if not decoder:
-            raise ValueError(f"pocketsphinx cannot work with {settings}")
+            raise ValueError(f"pocketsphinx cannot create a decoder with the settings {settings}")
         library.ps_add_keyphrase(decoder, _QUICK_SEARCH, b"a")
         return int(decoder)
 
@@ -179,14 +180,14 @@ class Recognizer:
         self.close()
 
     def mean_of(self, samples: bytes) -> bytes:
-        """The cepstral mean of some audio, with which recognition of more of its kind does well to begin."""
+        """Return the cepstral mean of some audio, a good start for the recognition of similar audio."""
         self._library.ps_activate_search(self._decoder, _QUICK_SEARCH)
         self._library.ps_reinit_feat(self._decoder, None)
         self._library.ps_start_utt(self._decoder)
         self._process(samples, whole=True)
         self._library.ps_end_utt(self._decoder)
         self._library.ps_activate_search(self._decoder, _SEARCH)
-        return USUAL_MEAN if b"nan" in self.mean else self.mean  # digital silence has none
+        return USUAL_MEAN if b"nan" in self.mean else self.mean  # digital silence has no mean
 
     def begin(self, mean: bytes) -> None:
         """Begin an utterance as if nothing had been heard before, but with this mean."""
@@ -195,29 +196,29 @@ class Recognizer:
         self._library.ps_start_utt(self._decoder)
 
     def feed(self, samples: bytes) -> None:
-        """Hear 16-bit mono at `SAMPLE_RATE`. What is understood depends, a little, on how it is cut."""
+        """Recognize 16-bit mono at `SAMPLE_RATE`. The words depend slightly on how the audio is cut."""
         self._process(samples, whole=False)
 
     def _process(self, samples: bytes, *, whole: bool) -> None:
         self._library.ps_process_raw(self._decoder, samples, len(samples) // 2, 0, whole)
 
     def end(self) -> None:
-        """End the utterance: the words may still change by that."""
+        """End the utterance, which may still change the words."""
         self._library.ps_end_utt(self._decoder)
 
     @property
     def mean(self) -> bytes:
-        """The cepstral mean of what was heard."""
+        """Cepstral mean of the audio that was heard."""
         return bytes(self._library.ps_get_cmn(self._decoder, 0))
 
     def words(self) -> list[Word]:
-        """What was understood of the utterance so far; silence and noise are left out."""
+        """Return the words of the utterance so far, without silence and noise."""
         found, library = [], self._library
         start, end = c_int(), c_int()
         segment = library.ps_seg_iter(self._decoder)
         while segment:
             library.ps_seg_frames(segment, byref(start), byref(end))
-            text = library.ps_seg_word(segment).decode().split("(")[0].strip()  # "and(2)": how "and" is pronounced
+            text = library.ps_seg_word(segment).decode().split("(")[0].strip()  # "and(2)": pronunciation 2 of "and"
             if text[0] not in "<[+":
                 found.append(Word(text, start.value * _FRAME_MS, (end.value + 1) * _FRAME_MS))
             segment = library.ps_seg_next(segment)
@@ -228,7 +229,7 @@ class Lender:
     """Lends recognizers, so that a model need not be loaded again for every utterance.
 
     Args:
-      idle: How many to keep that nobody uses.
+      idle: Greatest number of unused recognizers to keep.
     """
 
     def __init__(self, idle: int) -> None:
@@ -238,7 +239,7 @@ class Lender:
         self._has_loaded = False
 
     def prepare(self, task: Task) -> None:
-        """Load the first recognizer of all before it is needed; those that others need meanwhile they load themselves.
+        """Load the first recognizer before it is needed; `borrow` loads further ones.
 
         Raises:
           ValueError: the library cannot load it.
@@ -247,7 +248,7 @@ class Lender:
             self.give_back(self.borrow(task))
 
     def borrow(self, task: Task) -> Recognizer:
-        """A recognizer for the borrower alone; loads one if none for this task is idle."""
+        """Return a recognizer for the caller alone; load one if none for this task is idle."""
         with self._lock:
             for recognizer in self._idle:
                 if recognizer.task == task:
@@ -258,7 +259,7 @@ class Lender:
         return recognizer
 
     def give_back(self, recognizer: Recognizer) -> None:
-        """Take a recognizer back between utterances; the one that has been idle longest may go for it."""
+        """Take a recognizer back between utterances; the one that has been idle longest may be freed for it."""
         with self._lock:
             self._idle.append(recognizer)
             dropped = self._idle.popleft() if len(self._idle) > self._max_idle else None
@@ -266,9 +267,9 @@ class Lender:
             dropped.close()
 
     def discard(self, recognizer: Recognizer) -> None:
-        """Free a recognizer in the middle of an utterance, for a borrower that cannot wait for that."""
+        """Free a recognizer in the middle of an utterance, in a thread, because its borrower cannot wait for that."""
         threading.Thread(target=recognizer.close, name="headrace-recognizer").start()
 
 
 RECOGNIZERS = Lender(idle=2)
-"""Of this process."""
+"""Recognizers of this process."""

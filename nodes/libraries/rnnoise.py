@@ -20,10 +20,10 @@ _FULL_SCALE = np.float32(32768.0)
 
 @functools.cache
 def load_rnnoise() -> ctypes.CDLL:
-    """Load the library that lies in the wheel of pyrnnoise; that package itself would import matplotlib and FFmpeg.
+    """Load the library from the wheel of pyrnnoise, without importing it, which would import matplotlib and FFmpeg.
 
     Raises:
-      ValueError: it is not installed, or there is no library for this system in it.
+      ValueError: pyrnnoise is not installed, or contains no library for this system.
     """
     path = package_folder("pyrnnoise", "denoise") / _LIBRARIES.get(sys.platform, "librnnoise.so")
     try:
@@ -37,15 +37,15 @@ def load_rnnoise() -> ctypes.CDLL:
 
 
 class RNNoise:
-    """The `FrameProcessor` of RNNoise: 10 ms at 48 kHz, each channel on its own.
+    """The `FrameProcessor` of RNNoise: frames of 10 ms at 48 kHz, each channel processed separately.
 
-    Its state lies in NumPy's memory, so there is nothing to free.
+    Its state is in NumPy's memory, so there is nothing to free.
     """
 
     sample_rate = 48_000
     frame_length = 480
     delay_frames = 960
-    """Half of it the overlap of its windows, half that it looks one frame ahead."""
+    """Half of the delay is the overlap of the windows, the other half a look-ahead of one frame."""
 
     def __init__(self, channels: int) -> None:
         library = load_rnnoise()
@@ -57,7 +57,7 @@ class RNNoise:
             self._states.append(state)
 
     def process(self, frame: Float32) -> Float32:
-        """Denoise shape (480, channels); the library works on samples in the range of 16 bits."""
+        """Denoise one frame, shape (480, channels); the library works on samples in the range of 16 bits."""
         planar = np.clip(np.ascontiguousarray(frame.T), -1.0, 1.0)
         planar *= _FULL_SCALE
         for channel, state in zip(planar, self._states, strict=True):
@@ -68,5 +68,5 @@ class RNNoise:
 
     @property
     def memory_bytes(self) -> int:
-        """The states of all channels."""
+        """Number of bytes of the states of all channels."""
         return sum(state.nbytes for state in self._states)
