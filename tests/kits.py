@@ -1,4 +1,4 @@
-"""The conformance kit under the name that our own tests call it by, and a feed for nodes that join two streams."""
+"""The conformance kit, as this project's own tests import it, and a feed for nodes that join two streams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Outcome", "blocks_of", "check_node", "cut", "late_by_one_row", "run"
 
 
 def late_by_one_row() -> Callable[[Audio | None], Mapping[str, Sequence[Audio]]]:
-    """The same audio from "a" at once and from "b" one row later."""
+    """Make a feed that sends each block from "a" at once, and from "b" one row later."""
     waiting: list[Audio] = []
 
     def feed(block: Audio | None) -> Mapping[str, Sequence[Audio]]:

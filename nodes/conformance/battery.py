@@ -1,12 +1,4 @@
-"""The conformance kit: one battery of checks for every node, the built-in ones and yours.
-
-    from nodes.conformance import check_node
-
-    def test_my_node() -> None:
-        check_node(MyNode, rates=(16_000, 48_000), faults=[{"cutoff_hz": -1}])
-
-It needs neither pytest nor the engine: plain asserts over what the node gives for a stream, however cut.
-"""
+"""The battery of checks that `check_node` runs: asserts on a node's output for one stream, cut in many ways."""
 
 from __future__ import annotations
 
@@ -43,7 +35,7 @@ HOUR_S = 3_600.0
 
 
 Report = Callable[[str, Callable[[], None]], None]
-"""Is given a check's name, and the check to run, which raises if the node fails it."""
+"""Called with the name of a check and the check itself, which it must run; the check raises if the node fails it."""
 
 
 def _cuttings() -> Iterator[list[int]]:
@@ -54,8 +46,8 @@ def _cuttings() -> Iterator[list[int]]:
     yield [1] * 64 + [1_500]
 
 
-def _same(first: Outcome, second: Outcome, node: AnyNode, tolerance: float, settled: Any) -> None:
-    """Assert that two outcomes are the same samples at the same places, and the same findings."""
+def _same(first: Outcome, second: Outcome, node: AnyNode, tolerance: float, findings: Any) -> None:
+    """Assert that two outcomes have the same samples at the same positions, and the same findings."""
     assert [(start, frames.shape) for start, frames in first.runs] == [
         (start, frames.shape) for start, frames in second.runs
     ], "positions or lengths differ"
@@ -68,7 +60,7 @@ def _same(first: Outcome, second: Outcome, node: AnyNode, tolerance: float, sett
             least = 0.0 if one.dtype == np.float32 else 1.0
             off = np.abs(one.astype(np.float64) - other.astype(np.float64)).max(initial=0.0)
             assert off <= max(least, tolerance * step), f"samples differ by {off / step}"
-    assert settled(_joined(first, node)) == settled(_joined(second, node)), "findings differ"
+    assert findings(_joined(first, node)) == findings(_joined(second, node)), "findings differ"
 
 
 def _joined(outcome: Outcome, node: AnyNode) -> Mapping[str, Any] | None:
@@ -81,24 +73,24 @@ def _joined(outcome: Outcome, node: AnyNode) -> Mapping[str, Any] | None:
 
 _BLOCK_S, _LOOP_S = 0.1, 3.0
 _SLACK_BYTES, _SLACK_FRAMES = 512, 8
-"""By how much the most that a node holds may waver: numbers grow digits, lists grow in steps, hops drift."""
+"""Greatest allowed growth of the memory that a node holds: numbers gain digits, lists grow in steps, hops drift."""
 
 
 @attrs.define
 class _Held:
-    """The most that a node has held: by its own account, and by what can be reached from it."""
+    """Greatest memory of a node so far, in bytes: as the node reports it, and as found by following references."""
 
-    told: int = 0
+    reported: int = 0
     found: int = 0
 
     def note(self, node: AnyNode) -> None:
-        self.told = max(self.told, node.memory_bytes)
+        self.reported = max(self.reported, node.memory_bytes)
         self.found = max(self.found, footprint_bytes(node))
 
 
 @attrs.frozen
 class _Case:
-    """One node kind under one format; each check is a method."""
+    """One kind of node under one format of audio; each check is a method."""
 
     make_node: Callable[..., AnyNode]
     make_feed: Callable[[], Feed] | None
@@ -125,7 +117,7 @@ class _Case:
         return run(node, blocks_of(stretches, sizes, self.rate), self.feed())
 
     def checks(self, refuse: Callable[[Audio], Any] | None) -> dict[str, Callable[[], None]]:
-        """Every check that applies, by name."""
+        """Return every check that applies, by name."""
         checks: dict[str, Callable[[], None]] = {
             "cut anyhow": lambda: self.check_cuts(start=0, gap=None),
             "cut anyhow with a gap": lambda: self.check_cuts(start=480, gap=1_234),
@@ -146,7 +138,7 @@ class _Case:
             run_check(f"{name}: {self.form}", check)
 
     def check_cuts(self, start: int, gap: int | None) -> None:
-        """However the stream is cut: the same samples, findings, positions and exact length."""
+        """Check that samples, findings, positions and length are the same however the stream is cut."""
         stretches = [(start, self.frames())]
         if gap is not None:
             stretches.append((start + FRAMES + gap, self.frames(seed=8)))
@@ -162,12 +154,12 @@ class _Case:
                 assert {frames.dtype for _, frames in outcome.runs} <= {stretches[0][1].dtype}, "another format"
             rounding = 2.0 / min(self.rate, outcome.rate or self.rate)
             assert outcome.lag <= node.delay + rounding or not self._timed(outcome), (
-                f"the output lags by {outcome.lag} s, said to be {node.delay} s"
+                f"the output lags by {outcome.lag} s, but the node's delay is {node.delay} s"
             )
             node.close()
 
     def _timed(self, outcome: Outcome) -> bool:
-        """Whether the output goes on with the input: audio of which some is left out does not."""
+        """Return True if the output must keep up with the input, which audio with dropped parts does not."""
         if self.waits or (self.length is None and outcome.n_frames):
             return False
         return bool(outcome.n_frames or outcome.data)
@@ -181,9 +173,9 @@ class _Case:
         assert [(start, len(frames)) for start, frames in outcome.runs] == wanted, "positions or length"
 
     def check_small(self) -> None:
-        """Nothing, an empty block and one frame are streams too."""
+        """Check that nothing, an empty block and a single frame are valid streams."""
         node = self.make_node()
-        assert not list(node.finish()), "a fresh node has nothing to finish"
+        assert not list(node.finish()), "finish of a fresh node yielded items"
         empty = self.run(node, [], [])
         assert not empty.n_frames
         nothing = block_at(self.frames(0), self.rate, 0)
@@ -194,16 +186,16 @@ class _Case:
         node.close()
 
     def check_fresh(self) -> None:
-        """`finish` leaves the node as new: nothing more to finish, and the same again for the same stream."""
+        """Check that `finish` leaves the node as new: nothing more to finish, and equal output for an equal stream."""
         node, stretches, sizes = self.make_node(), [(480, self.frames())], [160] * 30
         first = self.run(node, stretches, sizes)
-        assert not list(node.finish()), "finish gave something the second time"
+        assert not list(node.finish()), "finish yielded items the second time"
         assert node.memory_bytes == self.make_node().memory_bytes, "memory held after finish"
         _same(first, self.run(node, stretches, sizes), node, 0.0, self.findings)
         node.close()
 
     def check_close(self) -> None:
-        """`close` works on a new node and in the middle of a stream; figures can be asked at any time."""
+        """Check that `close` works on a new node and in mid-stream, and that figures can be read at any time."""
         self.make_node().close()
         node, feed = self.make_node(), taken_by(self.feed())
         list(node.process(feed(block_at(self.frames(700), self.rate, 0))))
@@ -215,7 +207,7 @@ class _Case:
         node.close()
 
     def check_nan(self) -> None:
-        """A block with NaN is refused without a trace, or is forgotten by `finish`; it is no failure."""
+        """Check that a block with NaN is rejected without a trace, or forgotten at `finish`, but is never a failure."""
         frames = self.frames(700)
         poisoned = frames.copy()
         poisoned[350] = np.nan
@@ -229,7 +221,7 @@ class _Case:
         node.close()
 
     def check_extremes(self) -> None:
-        """Silence throughout and full scale throughout give finite output, as long as any other."""
+        """Check that silence throughout and full scale throughout yield finite output of the usual length."""
         full = self.frames()
         largest = 1.0 if full.dtype == np.float32 else np.iinfo(full.dtype).max
         lowest = -1.0 if full.dtype == np.float32 else np.iinfo(full.dtype).min
@@ -241,9 +233,9 @@ class _Case:
             node.close()
 
     def check_memory(self, settles_s: float, total_s: float) -> None:
-        """At the end of a long stream the node holds no more than when it had settled.
+        """Check that the node holds no more memory at the end of a long stream than once it had settled.
 
-        Both times the most is taken over `settles_s` seconds, block by block.
+        Both times the maximum over `settles_s` seconds counts, measured after each block.
         """
         node, feed = self.make_node(), taken_by(self.feed())
         settled, last = _Held(), _Held()
@@ -255,22 +247,24 @@ class _Case:
                 last.note(node)
         node.close()
         slack = _SLACK_BYTES + self.frames(_SLACK_FRAMES).nbytes
-        assert last.told <= settled.told + slack, f"memory_bytes grew from {settled.told} to {last.told}"
+        assert last.reported <= settled.reported + slack, (
+            f"memory_bytes grew from {settled.reported} to {last.reported}"
+        )
         assert last.found <= settled.found + slack, (
-            f"what the node leads to grew from {settled.found} to {last.found} bytes"
+            f"the memory reachable from the node grew from {settled.found} to {last.found} bytes"
         )
 
     def unbroken(self, total_s: float, loop_s: float) -> Iterator[Audio]:
-        """A long stream without a gap: `loop_s` seconds in blocks of many lengths, again and again."""
+        """Yield a long stream without a gap: `loop_s` seconds in blocks of many lengths, again and again."""
         shares = np.random.default_rng(5).uniform(0, 2, math.ceil(2 * loop_s / _BLOCK_S))
         sizes = [max(1, round(share * _BLOCK_S * self.rate)) for share in shares]
         loop = list(cut(self.frames(round(loop_s * self.rate)), sizes, self.rate))
-        for turn in range(math.ceil(total_s / loop_s)):
+        for index in range(math.ceil(total_s / loop_s)):
             for block in loop:
-                yield block.placed(turn * loop[-1].stop + block.start)
+                yield block.placed(index * loop[-1].stop + block.start)
 
     def check_refusal(self, refuse: Callable[[Audio], Any]) -> None:
-        """An item that is refused in the middle of the stream leaves no trace."""
+        """Check that an item that is rejected in the middle of the stream leaves no trace."""
         blocks = blocks_of([(0, self.frames())], [500] * 8, self.rate)
         plain = self.make_node()
         expected = run(plain, blocks, self.feed())
@@ -303,7 +297,7 @@ def _check_fault(make_node: Callable[..., AnyNode], fault: Mapping[str, Any]) ->
 
 
 def same_length(n_frames: int, rate: int) -> int:
-    """A node that gives as many frames as it takes."""
+    """Return the output length of a node that yields as many frames as it takes."""
     del rate
     return n_frames
 
@@ -330,23 +324,23 @@ def check_node(
 
     Args:
       make_node: Builds a node; keyword arguments are parameters.
-      feed: Makes a fresh feed for one stream: block → what `process` takes, None → what comes last, if any.
-        Needed for a `Join`; a plain node takes the block itself.
+      feed: Makes a fresh feed for one stream (see `Feed`). Needed for a `Join`; a plain node takes the block itself.
       formats: Sample formats to try.
       rates: Sample rates to try, in Hz.
       channels: Channel counts to try.
-      tolerance: How far samples may differ between cuts, as a share of full scale (integers: at least 1).
-      length: Exact output frames for an unbroken stretch of so many frames at such a rate; None if the node
-        drops audio.
-      findings: Picks what must not depend on the cutting from the joined data items; nothing by default.
-      keeps_format: The output has the input's sample format.
-      waits: The feed itself is late, or the output is of events alone, so it may lag by more than the node's delay.
+      tolerance: Greatest difference between samples of two cuttings, as a share of full scale (integers: at least 1).
+      length: Function from the frames of an unbroken stretch and its sample rate to the exact number of output frames;
+        None if the node drops audio.
+      findings: Selects the values that must not depend on the cutting from the joined data items; none by default.
+      keeps_format: True if the output has the input's sample format.
+      waits: True if the output may lag by more than the node's delay, because the feed itself is late or the output
+        consists of events only.
       faults: Parameters that `make_node` must refuse with ValueError.
-      refuse: Makes of a block in the middle of a stream something that the node has to refuse.
-      settles_s: Seconds of audio after which the node holds as much as it ever will. That it does is seen over four
-        times as long, of the first rate, channel count and format alone.
-      hour: See it over an hour instead.
-      report: Runs each check itself, given its name; without one, the first that fails ends the battery.
+      refuse: Turns a block in the middle of a stream into an item that the node must reject.
+      settles_s: Seconds of audio after which the node holds as much memory as it ever will. This is checked over four
+        times as long, for the first rate, channel count and format only.
+      hour: Check the memory over an hour instead.
+      report: Runs each check, and is given its name; without it, the first check that fails ends the battery.
 
     Raises:
       AssertionError: the node breaks a rule of the contract.

@@ -1,4 +1,4 @@
-"""How much memory an object holds, with all that it leads to."""
+"""Memory that an object holds, including everything that can be reached from it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 __all__ = ["footprint_bytes"]
 
 _SHARED = (type, ModuleType, FunctionType, BuiltinFunctionType)
-"""What belongs to the program, not to an object that leads to it."""
+"""Types of objects that belong to the program, not to an object that refers to them."""
 
 
 def footprint_bytes(root: Any) -> int:
-    """The size of everything that can be reached from an object, each thing counted once.
+    """Return the size of everything that can be reached from an object, each object counted once.
 
-    Python's objects and NumPy's memory, also what a view keeps alive. What a C library allocates is not seen.
+    Python objects and NumPy's memory count, including an array that a view keeps alive. Memory that a C library
+    allocates is not seen.
     """
     seen: set[int] = set()
     found = [root]
@@ -31,5 +32,5 @@ def footprint_bytes(root: Any) -> int:
         total += sys.getsizeof(each)
         found += gc.get_referents(each)
         if isinstance(each, np.ndarray) and each.base is not None:
-            found.append(each.base)  # which NumPy does not tell the collector
+            found.append(each.base)  # NumPy does not report it to the collector
     return total

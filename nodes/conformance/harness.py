@@ -1,4 +1,4 @@
-"""A node fed with a stream, cut somehow, and what it gave: what the conformance kit stands on."""
+"""Test streams, cut in any way, and the outcome of a node that is fed with one; for the conformance kit."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ __all__ = [
 ]
 
 FRAMES = 4_001
-"""Length of the test stream per stretch: prime, so that no block size divides it."""
+"""Length of each stretch of the test stream, in frames; prime, so that no block size divides it."""
 
 Feed = Callable[[Audio | None], Any]
-"""Makes what `process` takes of a block (for a Join a row), and of the end (None) what is left, if any."""
+"""Turns a block into the argument of `process` (for a Join a row), and None, the end, into a last one or None."""
 
 
 @attrs.frozen
 class Outcome:
-    """All that a node gave for one stream, with the audio joined into runs of contiguous frames.
+    """Complete output of a node for one stream, with the audio joined into runs of contiguous frames.
 
     Attributes:
       runs: (start, frames) of every unbroken run of output audio.
-      rate: Of the output audio in Hz, 0 if there was none.
-      data: Every data item in order.
-      lag: The most, in seconds, that audio and `Data.until` were behind the input after a block.
+      rate: Sample rate of the output audio in Hz; 0 if there was none.
+      data: All data items in order.
+      lag: Greatest lag of audio and `Data.until` behind the input after a block, in seconds.
     """
 
     runs: list[tuple[int, Samples]]
@@ -51,14 +51,14 @@ class Outcome:
 
     @property
     def n_frames(self) -> int:
-        """Frames of output audio in all."""
+        """Number of frames of output audio."""
         return sum(len(frames) for _, frames in self.runs)
 
 
 def signal(
     n_frames: int = FRAMES, channels: int = 1, sample_format: Any = "f32", rate: int = 16_000, seed: int = 7
 ) -> Samples:
-    """A test signal, shape (n_frames, channels): tone, noise, silence, full scale, unlike in each channel."""
+    """Return a test signal, shape (n_frames, channels): tone, noise, silence, full scale; channels differ."""
     rng = np.random.default_rng(seed)
     seconds = np.arange(n_frames)[:, None] / rate
     tones = 0.4 * np.sin(2 * np.pi * (300 + 70 * np.arange(channels)) * seconds)
@@ -71,7 +71,7 @@ def signal(
 
 
 def cut(frames: Samples, sizes: Iterable[int], rate: int, start: int = 0) -> Iterator[Audio]:
-    """Blocks of the given sizes at their positions, then the rest; over memory that nobody can write to."""
+    """Yield blocks of the given sizes at their positions, then the rest; their memory is read-only."""
     at = 0
     for size in sizes:
         if at >= len(frames):
@@ -83,18 +83,18 @@ def cut(frames: Samples, sizes: Iterable[int], rate: int, start: int = 0) -> Ite
 
 
 def block_at(frames: Samples, rate: int, start: int) -> Audio:
-    """A block over memory of its own that nobody can write to."""
+    """Return a block with a read-only copy of the frames."""
     copy = np.frombuffer(frames.tobytes(), frames.dtype).reshape(frames.shape)
     return Audio(copy, rate, start)
 
 
 def blocks_of(stretches: Sequence[tuple[int, Samples]], sizes: list[int], rate: int) -> list[Audio]:
-    """The blocks of a stream with gaps: `stretches` are (start, frames), each of them cut anew by `sizes`."""
+    """Return the blocks of a stream with gaps: `stretches` are (start, frames), each of them cut by all of `sizes`."""
     return [block for start, frames in stretches for block in cut(frames, sizes, rate, start)]
 
 
 def run(node: AnyNode, blocks: Iterable[Audio], feed: Feed | None = None) -> Outcome:
-    """Feed a stream, finish, and collect what came; the node stays open."""
+    """Feed a stream to a node, finish, and return the outcome; the node stays open."""
     taken = taken_by(feed)
     items: list[Item] = []
     progress = _Progress()
@@ -109,13 +109,13 @@ def run(node: AnyNode, blocks: Iterable[Audio], feed: Feed | None = None) -> Out
 
 
 def taken_by(feed: Feed | None) -> Callable[[Audio | None], Any]:
-    """The feed, or for None one that gives the blocks themselves."""
+    """Return the feed, or for None a feed that returns the blocks themselves."""
     return feed or (lambda block: block)
 
 
 def checked(items: Iterable[Item | To]) -> list[Item]:
-    """The items, without `To` around them, if each is what a node may give."""
-    assert isinstance(items, Iterable), f"gave {items!r:.60}, no list of items: yield each, or return a list of them"
+    """Return the items, without `To` around them, after a check that a node may yield each of them."""
+    assert isinstance(items, Iterable), f"gave {items!r:.60}, not a list of items: yield each, or return a list of them"
     given = [item.item if isinstance(item, To) else item for item in items]
     for item in given:
         if isinstance(item, Audio):
@@ -129,7 +129,7 @@ def checked(items: Iterable[Item | To]) -> list[Item]:
 
 @attrs.define
 class _Progress:
-    """How far the output is behind the input; a gap in the input is not lag."""
+    """Greatest lag of the output behind the input so far; a gap in the input does not count as lag."""
 
     lag: float = 0.0
     _stop: int = -1
@@ -150,7 +150,7 @@ class _Progress:
 
 
 def outcome_of(items: Sequence[Item], lag: float) -> Outcome:
-    """What these items are together."""
+    """Join the items of one stream into its outcome."""
     runs: list[tuple[int, list[Samples]]] = []
     rates = {item.sample_rate for item in items if isinstance(item, Audio)}
     assert len(rates) <= 1, f"several output rates: {rates}"
