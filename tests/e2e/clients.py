@@ -1,4 +1,4 @@
-"""The tests' end of the foreign client's pipe: calls, and streams to talk on. Everything is bounded by a timeout."""
+"""The tests' end of the foreign client's pipe: unary calls and streams. Every operation is bounded by a timeout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EXECUTION = "/remotemedia.v1.PipelineExecutionService/"
 
 @attrs.frozen
 class Ended:
-    """How a call ended, as grpcio tells it."""
+    """The end of a call, as grpcio reports it."""
 
     code: str
     message: str
@@ -34,14 +34,14 @@ class Ended:
 
     @property
     def error(self) -> pb.ErrorResponse:
-        """The details, which are the service's own words."""
+        """The service's own error, from the details."""
         found = unpack(self.details, StatusCode[self.code])
         assert found is not None
         return found
 
 
 class Foreign:
-    """A grpcio client in a process of its own, pointed at one server."""
+    """A grpcio client in a separate process, pointed at one server."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -61,7 +61,7 @@ class Foreign:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL: the client is gone without a word."""
+        """End the client by SIGKILL, so that it sends nothing more."""
         self.process.kill()
         self.process.wait(60)
 
@@ -86,19 +86,19 @@ class Foreign:
         return execution.VersionResponse.FromString(response)
 
     def execute(self, request: execution.ExecuteRequest) -> execution.ExecuteResponse:
-        """An ExecutePipeline that ends with status OK, whatever its outcome."""
+        """Call ExecutePipeline, which must end with status OK, whatever its outcome."""
         response, ended = self.unary("ExecutePipeline", request.SerializeToString())
         assert ended.code == "OK", ended
         return execution.ExecuteResponse.FromString(response)
 
     def stream(self, *requests: Request | bytes, timeout: float | None = CALL_S) -> Talk:
-        """Open a streaming call and send these."""
+        """Open a streaming call and send these requests."""
         talk = Talk(self, self.ask("open", self.address, timeout))
         talk.send(*requests)
         return talk
 
     def session(self, manifest: pb.PipelineManifest = ECHO, **options: Any) -> Talk:
-        """Open a session and wait until it is ready; `options` as for `wire.opening`."""
+        """Open a session and wait until it is ready; `options` as for `raw_messages.opening`."""
         talk = self.stream(opening(manifest, **options))
         talk.ready = talk.expect("ready").ready
         return talk
@@ -114,9 +114,9 @@ class Talk:
     """A streaming call.
 
     Attributes:
-      responses: All that have been read.
-      times: When they had come, on the foreign process' monotonic clock.
-      ready: What the session said when it was ready.
+      responses: Responses read so far.
+      times: Their times of arrival, on the foreign process's monotonic clock.
+      ready: The session's `ready` message.
     """
 
     ready: Any
@@ -146,11 +146,11 @@ class Talk:
         self._foreign.ask("reset", self._number)
 
     def wait_quiet(self, seconds: float) -> int:
-        """Wait until nothing has been asked for during so long; give how many requests have been."""
+        """Wait until grpcio has pulled no request for this long; return the number of pulled requests."""
         return int(self._foreign.ask("wait_quiet", self._number, seconds))
 
     def read(self, count: int | None) -> list[Response]:
-        """So many responses, fewer if the call ends before; None reads to the end."""
+        """Read this many responses, fewer if the call ends before; None reads to the end."""
         if self._ended is not None:
             return []
         responses, ended = self._foreign.ask("read", self._number, count)
@@ -161,12 +161,12 @@ class Talk:
         return read
 
     def rest(self) -> list[Response]:
-        """Read to the end; all responses of the call."""
+        """Read to the end; return all responses of the call."""
         self.read(None)
         return self.responses
 
     def expect(self, kind: str) -> Response:
-        """The next response that is not periodic metrics; it has to be of this kind."""
+        """Return the next response that is not periodic metrics; it must be of this kind."""
         while True:
             (response,) = self.read(1) or [None]
             assert response is not None, f"expected {kind}, the call ended with {self._ended}"
@@ -178,17 +178,17 @@ class Talk:
 
     @property
     def end(self) -> Ended:
-        """How the call ended; it has to have been read to its end."""
+        """The end of the call, which must have been read to its end."""
         assert self._ended is not None
         return self._ended
 
     def ask(self, request: Request, kind: str = "result") -> Response:
-        """Send one request and expect its answer: a refusal goes out at once, past results that are under way."""
+        """Send one request and expect its answer; a refusal is sent at once, ahead of results under way."""
         self.send(request)
         return self.expect(kind)
 
     def finish(self, *requests: Request) -> list[Response]:
-        """Send these and CLOSE, and read to an end that has to be good; all responses of the call."""
+        """Send these requests and CLOSE, and read to the end, which must be OK; return all responses of the call."""
         self.send(*requests, CLOSE)
         self.half_close()
         self.rest()
@@ -201,7 +201,7 @@ def sequences(responses: Iterable[Response]) -> list[int]:
 
 
 def kinds(responses: Sequence[Response]) -> list[str]:
-    """What came, but for periodic metrics."""
+    """Return the kinds of the responses, without periodic metrics."""
     found = [response.WhichOneof("response") or "" for response in responses]
     return [
         kind for kind, response in zip(found, responses, strict=True) if kind != "metrics" or response.metrics.final

@@ -1,4 +1,4 @@
-"""One server in a process of its own, and one foreign client in another, for all tests that need no others."""
+"""Shared fixtures: one server and one foreign client, each in its own process."""
 
 from __future__ import annotations
 

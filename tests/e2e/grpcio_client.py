@@ -1,6 +1,6 @@
-"""A client of another make: grpcio, in a process of its own, doing what it is told over a pipe.
+"""A foreign client: grpcio in a separate process, driven by commands over a pipe.
 
-It carries bytes and knows none of our messages, so nothing of ours is in its process. `clients.Foreign` is the
+It carries bytes and imports none of our messages, so none of our code is in its process. `clients.Foreign` is the
 other end of the pipe. Run as `python -m tests.e2e.grpcio_client FD`.
 """
 
@@ -19,13 +19,13 @@ import grpc
 STREAM = "/remotemedia.v1.StreamingPipelineService/StreamPipeline"
 
 Ended = tuple[str, str, bytes]
-"""A call's end: the status code's name, the message, and `grpc-status-details-bin`."""
+"""The end of a call: the status code's name, the message, and `grpc-status-details-bin`."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.http2.bdp_probe", 0),  # a receive window that stays as small as it begins: 64 kB
+    ("grpc.http2.bdp_probe", 0),  # keep the receive window at its initial 64 kB
     ("grpc.enable_retries", 0),
 ]
 
@@ -54,7 +54,7 @@ class Stream:
             yield request
 
     def put(self, requests: Sequence[bytes], interval: float) -> None:
-        """Have these sent: at once, or one every `interval` seconds from now on."""
+        """Queue requests: to send at once, or one every `interval` seconds from now on."""
         began = time.monotonic()
         for i, request in enumerate(requests):
             self._requests.put((began + (i + 1) * interval if interval else 0.0, request))
@@ -63,7 +63,7 @@ class Stream:
         self._requests.put(None)
 
     def read(self, count: int | None) -> tuple[list[tuple[float, bytes]], Ended | None]:
-        """So many responses with their times, or all; and the end, if that came."""
+        """Read this many responses, or all; return them with their times, and the end if it was reached."""
         responses: list[tuple[float, bytes]] = []
         try:
             while count is None or len(responses) < count:
@@ -76,14 +76,14 @@ class Stream:
         return responses, None
 
     def wait_quiet(self, seconds: float) -> int:
-        """Wait until grpcio has asked for nothing during so many seconds; say how much it has asked for."""
+        """Wait until grpcio has pulled no request for this long; return the number of pulled requests."""
         while (left := self.last_pull + seconds - time.monotonic()) > 0:
             time.sleep(left)
         return self.pulled
 
 
 class Client:
-    """What the parent can ask for; every public method is a command."""
+    """The parent's commands: every public method is one."""
 
     def __init__(self) -> None:
         self._channels: dict[str, grpc.Channel] = {}
@@ -122,7 +122,7 @@ class Client:
         return self._streams[number].wait_quiet(seconds)
 
     def reset(self, number: int) -> None:
-        """End the call from here: grpcio sends RST_STREAM, if the call is not over."""
+        """Cancel the call; grpcio sends RST_STREAM if the call has not ended."""
         self._streams[number].call.cancel()
         self._streams[number].half_close()
 
@@ -137,7 +137,7 @@ def main() -> None:
                 pipe.send((getattr(client, command)(*arguments), None))
             except Exception as error:
                 pipe.send((None, f"{type(error).__name__}: {error}"))
-    except EOFError:  # the parent is done with us
+    except EOFError:  # the parent has closed the pipe
         os._exit(0)
 
 

@@ -1,8 +1,8 @@
-"""A foreign client for what operators look at: TLS, tokens, health and reflection, by grpcio and its own stubs.
+"""A foreign client for an operator's features: TLS, tokens, health and reflection, by grpcio and its own stubs.
 
-Run as `python -m tests.e2e.operator_client` with a JSON object on standard input; answers with one on standard output.
-With `--stubs` it only says whether grpcio's stubs can be used with this protobuf. Nothing of ours is imported here:
-grpcio's packages declare the same messages, and one process takes them only once.
+Run as `python -m tests.e2e.operator_client` with a JSON object on standard input; it answers with one on standard
+output. With `--stubs` it only checks that grpcio's stubs work with this protobuf. None of our code is imported here,
+because grpcio's packages declare the same messages, and a process can register them only once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ try:
     from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 except ImportError:
     raise
-except Exception as error:  # protobuf's VersionError: their generated code wants a newer protobuf than ours has to
+except Exception as error:  # protobuf's VersionError: the generated code needs a newer protobuf
     if len(sys.argv) > 1:
         sys.exit(str(error))
 
@@ -47,7 +47,7 @@ def metadata(job: dict[str, Any]) -> list[tuple[str, str]]:
     return [("authorization", value) for value in job.get("authorization", [])]
 
 
-def told(error: Any) -> dict[str, Any]:
+def failure(error: Any) -> dict[str, Any]:
     trailers = dict(error.trailing_metadata() or ())
     return {
         "code": error.code().name,
@@ -64,25 +64,25 @@ def version(job: dict[str, Any], opened: grpc.Channel) -> Any:
 
 
 def versions(job: dict[str, Any], opened: grpc.Channel) -> Any:
-    """One call after another, as each of `calls` says."""
+    """Make the calls in `calls` one after another."""
     answers = []
     for each in job["calls"]:
         try:
             answers.append(version(each, opened))
         except grpc.RpcError as error:
-            answers.append(told(error))
+            answers.append(failure(error))
     return answers
 
 
 def explain(job: dict[str, Any], opened: grpc.Channel) -> Any:
-    """What grpcio's own reader makes of the details of a failure; it insists on the status' code and message."""
+    """Read a failure's details by grpcio's own reader, which checks them against the status code and message."""
     try:
         return version(job, opened)
     except grpc.RpcError as error:
         status = rpc_status.from_call(error)
         assert status is not None
         kinds = [each.TypeName() for each in status.details]
-        return {**told(error), "kinds": kinds, "values": [each.value.hex() for each in status.details]}
+        return {**failure(error), "kinds": kinds, "values": [each.value.hex() for each in status.details]}
 
 
 def check(job: dict[str, Any], opened: grpc.Channel) -> Any:
@@ -92,7 +92,7 @@ def check(job: dict[str, Any], opened: grpc.Channel) -> Any:
 
 
 def watch(job: dict[str, Any], opened: grpc.Channel) -> Any:
-    """Say on standard output when the first status has come; answer when the call has ended."""
+    """Print "watching" when the first status has arrived; answer when the call has ended."""
     seen = []
     request = health_pb2.HealthCheckRequest(service=job.get("service", ""))
     try:
@@ -101,12 +101,12 @@ def watch(job: dict[str, Any], opened: grpc.Channel) -> Any:
             if len(seen) == 1:
                 print("watching", flush=True)
     except grpc.RpcError as error:
-        return {**told(error), "seen": seen}
+        return {**failure(error), "seen": seen}
     return {"code": "OK", "seen": seen}
 
 
 def reflect(job: dict[str, Any], opened: grpc.Channel) -> Any:
-    """v1alpha by grpcio's own stub; v1 is the same messages under another path."""
+    """Call v1alpha by grpcio's own stub, or v1, which has the same messages under another path."""
     pb = reflection_pb2
     requests = [
         pb.ServerReflectionRequest(list_services=""),
@@ -146,7 +146,7 @@ def fill(job: dict[str, Any], opened: grpc.Channel) -> Any:
             held.append(call)
             outcomes.append({"code": "OK"})
         except grpc.RpcError as error:
-            outcomes.append(told(error))
+            outcomes.append(failure(error))
     release.set()
     return {"outcomes": outcomes}
 
@@ -159,9 +159,9 @@ def main() -> None:
         try:
             answer = globals()[job["do"]](job, opened)
         except grpc.RpcError as error:
-            answer = told(error)
+            answer = failure(error)
     print(json.dumps(answer), flush=True)
-    os._exit(0)  # an interpreter that ends waits, now and then for ever, for a lock that a thread of grpcio's died with
+    os._exit(0)  # a normal exit may wait for ever for a lock that a dead grpcio thread holds
 
 
 if __name__ == "__main__":

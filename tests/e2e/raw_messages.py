@@ -1,4 +1,4 @@
-"""Messages made and read in the tests' own words, straight from the generated classes, past codec and mirror."""
+"""Messages made and read from the generated classes directly, independently of the codec."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Nodes = Mapping[str, str | tuple[str, Mapping[str, Any]]]
 
 
 def pipeline(nodes: Nodes, *edges: str, outputs: Sequence[str] = ()) -> pb.PipelineManifest:
-    """A manifest: `pipeline({"in": "PassThrough", "vad": ("VAD", {...})}, "in>vad")`."""
+    """Make a manifest: `pipeline({"in": "PassThrough", "vad": ("VAD", {...})}, "in>vad")`."""
     manifest = pb.PipelineManifest(version="v1")
     manifest.metadata.name = "test"
     for name, what in nodes.items():
@@ -44,7 +44,7 @@ ECHO = pipeline({"in": "PassThrough"})
 
 
 def opening(manifest: pb.PipelineManifest = ECHO, **options: Any) -> Request:
-    """A session's first request; `options` are fields of StreamOptions, those of ResourceLimits among them."""
+    """Make a session's first request; `options` are fields of StreamOptions and of its ResourceLimits."""
     limits = {name: options.pop(name) for name in list(options) if name in pb.ResourceLimits.DESCRIPTOR.fields_by_name}
     return Request(
         manifest=manifest,
@@ -53,7 +53,7 @@ def opening(manifest: pb.PipelineManifest = ECHO, **options: Any) -> Request:
 
 
 def buffer(samples: Samples, rate: int = 16_000, /, **changes: Any) -> pb.AudioBuffer:
-    """Samples of shape (n,) or (n, channels) as a buffer; `changes` overwrite its fields."""
+    """Make a buffer of samples, shape (n,) or (n, channels); `changes` overwrite its fields."""
     samples = np.asarray(samples)
     fields: dict[str, Any] = {
         "samples": samples.astype(samples.dtype.newbyteorder("<")).tobytes(),
@@ -75,7 +75,7 @@ def chunk(
 
 
 def data(value: Any, sequence: int = 0, *, node: str = "", timestamp_ms: int = 0) -> Request:
-    """A chunk of data; a string is taken for JSON text as it stands."""
+    """Make a data chunk; a string is JSON text, used unchanged."""
     text = value if isinstance(value, str) else json.dumps(value)
     return Request(
         data_chunk=streaming.DataChunk(node_id=node, json=text, sequence=sequence, timestamp_ms=timestamp_ms)
@@ -83,12 +83,12 @@ def data(value: Any, sequence: int = 0, *, node: str = "", timestamp_ms: int = 0
 
 
 def ramp(sequence: int = 0, frames: int = 160) -> Samples:
-    """A chunk of 16-bit samples by which its number can be told."""
+    """Make a chunk of 16-bit samples that identify its number."""
     return np.arange(sequence * frames, (sequence + 1) * frames, dtype=np.int64).astype(np.int16)
 
 
 def samples_of(wire: pb.AudioBuffer) -> Samples:
-    """A buffer's samples, shape (n, channels); what it says of itself is checked."""
+    """Return a buffer's samples, shape (n, channels), after checking their number."""
     samples = np.frombuffer(wire.samples, DTYPES[wire.format])
     assert samples.size == wire.num_samples
     return samples.reshape(-1, wire.channels)
@@ -103,7 +103,7 @@ def errors(responses: Iterable[Response]) -> list[Response]:
 
 
 def final_metrics(responses: Sequence[Response]) -> streaming.StreamMetrics:
-    """The last response, which has to be the final metrics, with a ledger that balances."""
+    """Return the last response, which must be the final metrics, with a ledger that balances."""
     metrics = responses[-1].metrics
     assert metrics.final
     assert not any(response.metrics.final for response in responses[:-1])
@@ -115,13 +115,13 @@ def final_metrics(responses: Sequence[Response]) -> streaming.StreamMetrics:
 
 
 def joined_audio(responses: Iterable[Response], node: str) -> Samples:
-    """What a node gave over all results, end to end, shape (n, channels)."""
+    """Join a node's audio of all results end to end, shape (n, channels)."""
     outputs = [each.result.audio_outputs for each in results(responses)]
     return np.concatenate([samples_of(each[node]) for each in outputs if node in each])
 
 
 def joined_data(responses: Iterable[Response], node: str) -> list[dict[str, Any]]:
-    """What a node said, one object for each result in which it said something."""
+    """Return a node's data, one object for each result that has any."""
     outputs = [each.result.data_outputs for each in results(responses)]
     return [json.loads(each[node]) for each in outputs if node in each]
 

@@ -1,4 +1,4 @@
-"""Servers to test: the real one in a process of its own, and one in this process, to look inside."""
+"""Servers to test: the real one in a separate process, and one in this process, to look inside."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ START_S = 120.0
 
 
 class ServerProcess:
-    """`python -m engine.serve --port 0`; told to stop by SIGTERM, and its exit code has to be 0.
+    """`python -m engine.serve --port 0`, stopped by SIGTERM; its exit code must be 0.
 
     Args:
-      options: More of them; where to listen is said by `--listen` or `--fd`, if not on a free port.
-      log_level: What is logged.
-      pass_fds: Handed to the process.
+      options: Further options; `--listen` or `--fd` replaces the free port.
+      log_level: Level of the server's log.
+      pass_fds: Descriptors that the process inherits.
     """
 
     def __init__(self, *options: str, log_level: str = "WARNING", pass_fds: Sequence[int] = ()) -> None:
@@ -60,7 +60,7 @@ class ServerProcess:
         return self.next_address()
 
     def next_address(self) -> str:
-        """Where it listens as well: said at once after the first."""
+        """Read the next address that the server listens on; it prints all of them at once."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         match = re.fullmatch(r"listening on (\S+)\n", line)
@@ -68,7 +68,7 @@ class ServerProcess:
         return match[1]
 
     def read_log(self, wanted: str) -> str:
-        """Wait for a line of the log that holds this."""
+        """Wait for a line of the log that contains this text."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if wanted in line:
@@ -84,7 +84,7 @@ class ServerProcess:
         assert "Traceback" not in errors, errors
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        """Its exit code, and all it wrote to its log."""
+        """Stop the server; return its exit code and the rest of its log."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
@@ -108,7 +108,7 @@ class ServerProcess:
 async def serving(
     registry: Mapping[str, type[Any]], limits: Limits | None = None, **of_engine: Any
 ) -> AsyncIterator[Server]:
-    """A server in this process, with nodes of the test's own."""
+    """Run a server in this process, with the test's own nodes."""
     engine = Engine(registry, **of_engine)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.sweep.run)

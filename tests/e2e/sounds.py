@@ -1,4 +1,4 @@
-"""Something like speech, made here: syllables of gliding harmonics in noise, with pauses between phrases."""
+"""Synthetic speech: syllables of gliding harmonics in noise, with pauses between phrases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.e2e.raw_messages import Samples
 
 
 def speech(rate: int, seconds: float, seed: int = 7) -> Samples:
-    """16-bit mono, shape (n,): phrases of 0.6 s, each three syllables, 0.4 s of room noise after each."""
+    """Make 16-bit mono speech, shape (n,): phrases of 0.6 s, three syllables each, with 0.4 s of noise after each."""
     rng = np.random.default_rng(seed)
     at = np.arange(int(rate * seconds)) / rate
     pitch_hz = 120 + 25 * np.sin(2 * np.pi * 0.9 * at)
@@ -23,13 +23,13 @@ def speech(rate: int, seconds: float, seed: int = 7) -> Samples:
 
 
 def as_float(samples: Samples) -> Samples:
-    """The same as float32; from 16 bits nothing is lost either way."""
+    """Convert 16-bit samples to float32, without loss."""
     scaled: Samples = (samples / np.float32(32768)).astype(np.float32)
     return scaled
 
 
 def direct_decisions(samples: Samples, rate: int, aggressiveness: int = 2, frame_ms: int = 30) -> str:
-    """What webrtcvad says of 16-bit mono when it is called directly: one character for each whole frame."""
+    """Return the decisions of webrtcvad, called directly, on 16-bit mono: one character for each whole frame."""
     detector = webrtcvad.Vad(aggressiveness)
     size = rate * frame_ms // 1000
     whole = len(samples) - len(samples) % size

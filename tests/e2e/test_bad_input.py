@@ -1,6 +1,7 @@
-"""What bad input gets, word for word: the error's type and sequence, the status, and a message that names the fact.
+"""Answers to bad input: the error's type and sequence, the status, and a message that names the fact.
 
-Each part is one row of the table of answers. An error either ends the session, with a status, or the session goes on.
+Each section is one row of the table of answers. An error either ends the session, with a status, or the session
+continues.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ HALF_OF_VAD = pipeline({"in": "PassThrough", "vad": "VAD"}, "in>vad", outputs=["
 
 
 def ended_with(response: Response, end: Ended, error_type: int, code: str, *facts: str) -> None:
-    """The error stands in band, and again in the status that ended the session."""
+    """Check an error that came in band, and again in the status that ended the session."""
     error = response.error
     assert error.error_type == error_type
     for fact in facts:
@@ -50,7 +51,7 @@ def ended_with(response: Response, end: Ended, error_type: int, code: str, *fact
 
 
 def refused(response: Response, error_type: int, sequence: int, *facts: str) -> None:
-    """The error stands in band, about one chunk."""
+    """Check an error that came in band, about one chunk."""
     assert response.error.error_type == error_type
     assert response.WhichOneof("about") == "sequence"
     assert response.sequence == sequence
@@ -59,7 +60,7 @@ def refused(response: Response, error_type: int, sequence: int, *facts: str) -> 
 
 
 def goes_on(talk: Talk, *requests: Request, delivered: int, refused: int, missing: int = 0) -> list[Response]:
-    """End the session well; its books tell what was refused."""
+    """End the session with status OK, and check its counts."""
     responses = talk.finish(*requests)
     metrics = final_metrics(responses)
     assert (metrics.delivered, metrics.refused, metrics.missing) == (delivered, refused, missing)
@@ -207,8 +208,8 @@ def test_all_faults_of_a_manifest_together(foreign: Foreign) -> None:
     with foreign.stream(opening(manifest)) as talk:
         (only,) = talk.rest()
         ended_with(only, talk.end, pb.ERROR_TYPE_VALIDATION, "INVALID_ARGUMENT", "the manifest has 7 faults:")
-    told = {fault["path"]: fault["message"] for fault in json.loads(only.error.context)["faults"]}
-    assert set(told) == {
+    faults = {fault["path"]: fault["message"] for fault in json.loads(only.error.context)["faults"]}
+    assert set(faults) == {
         "version",
         "nodes[0].params.target_sample_rate",
         "nodes[0].params.convertor",
@@ -217,11 +218,11 @@ def test_all_faults_of_a_manifest_together(foreign: Foreign) -> None:
         "connections[2].to",
         "connections",
     }
-    assert told["nodes[0].params.target_sample_rate"] == "must be positive, got -1"
-    for path, message in told.items():
+    assert faults["nodes[0].params.target_sample_rate"] == "must be positive, got -1"
+    for path, message in faults.items():
         assert f"{path}: {message}" in only.error.message
-    assert "'a'" in told["connections"]
-    assert "'d'" in told["connections"]
+    assert "'a'" in faults["connections"]
+    assert "'d'" in faults["connections"]
 
 
 def test_what_is_no_fault(foreign: Foreign) -> None:

@@ -1,7 +1,7 @@
-"""However a call ends, and whenever, nothing of it stays: tasks, descriptors, nodes and accounts are as before.
+"""A call leaves nothing behind, however and whenever it ends: tasks, descriptors, nodes and accounts are as before.
 
-The matrix: {unary, stream} x {how it ends} x {when}. The server runs in this process, to be counted, its client not.
-A node that waits in a thread holds each call at the moment that is asked for.
+The matrix: {unary, stream} x {ending} x {moment}. The server runs in this process, to be counted, its client does not.
+A node that waits in a thread holds each call at the required moment.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ MATRIX = [
     for kind in ("unary", "stream")
     for ending in ENDINGS
     for moment in MOMENTS
-    if (ending, moment) != ("node stuck", "before ready")  # there is no node in a thread before a session is ready
+    if (ending, moment) != ("node stuck", "before ready")  # no node is in a thread before the session is ready
 ]
 
 
 class Stage:
-    """What the nodes of one test share."""
+    """Shared state of one test's nodes."""
 
     def __init__(self) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
@@ -56,7 +56,7 @@ class Stage:
 
 @attrs.define
 class Waits(Node):
-    """Waits in a thread until the test says so, in `process` or in `finish`; then goes on, or breaks."""
+    """Waits in a thread until the test releases it, in `process` or `finish`; then continues or fails."""
 
     stage: ClassVar[Stage]
 
@@ -95,7 +95,7 @@ class Waits(Node):
 
 @attrs.define
 class Plain(Node):
-    """Passes audio on, on the event loop, and is counted."""
+    """Passes audio on, inline, and is counted."""
 
     def __attrs_post_init__(self) -> None:
         Waits.stage.built += 1
@@ -108,7 +108,7 @@ class Plain(Node):
 
 
 class Account(MemoryAccount):
-    """One that can be found for as long as somebody holds it."""
+    """A memory account that is listed in `living` while any object refers to it."""
 
     living: ClassVar[weakref.WeakSet[Account]] = weakref.WeakSet()
     __hash__ = object.__hash__
@@ -133,7 +133,7 @@ class Counts:
 
 @pytest.fixture(scope="module", autouse=True)
 def small_heap() -> Iterator[None]:
-    """Let collections, of which there are many here, look only at what these tests make."""
+    """Limit the many garbage collections here to the objects of these tests."""
     gc.collect()
     gc.freeze()
     yield
@@ -149,7 +149,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 
 class Clients:
-    """The foreign client; another when it has been killed."""
+    """Keeps one foreign client, and replaces it when it has been killed."""
 
     def __init__(self) -> None:
         self._client: Foreign | None = None
@@ -173,7 +173,7 @@ def clients() -> Iterator[Clients]:
 
 
 def requests(kind: str, ending: str, moment: str) -> list[bytes]:
-    """What brings a call to this moment, and lets it end so."""
+    """Make the requests that bring a call to this moment and allow this ending."""
     at = {"before ready": "birth", "flush": "finish"}.get(moment, "process")
     then = "break" if ending == "node failure" else "go on"
     manifest = pipeline({"in": "Plain", "waits": ("Waits", {"at": at, "then": then})}, "in>waits")
@@ -202,7 +202,7 @@ def calls(server: Server) -> list[Call]:
 @pytest.mark.parametrize(("kind", "ending", "moment"), MATRIX)
 async def test_nothing_stays(kind: str, ending: str, moment: str, stage: Stage, clients: Clients) -> None:
     foreign = clients.get()
-    await in_thread(lambda: None)  # so that trio's thread is there
+    await in_thread(lambda: None)  # start trio's worker thread now
     with trio.fail_after(120):
         before = Counts.now()
         async with trio.open_nursery() as nursery:
@@ -222,7 +222,7 @@ async def test_nothing_stays(kind: str, ending: str, moment: str, stage: Stage, 
             if foreign.process.poll() is None and ending != "disconnect":
                 await in_thread(foreign.ask, "disconnect", address)
             if ending != "node failure" and stage.reached.is_set():
-                assert stage.closed < stage.built  # its thread has it: the call did not wait for that
+                assert stage.closed < stage.built  # the call did not wait for the node in its thread
             stage.opened.set()
             await until(lambda: stage.closed == stage.built and not shared.threads.straggling)
             if ending != "shutdown":
@@ -253,7 +253,7 @@ async def bring_about(
         case "deadline":
             (call,) = calls(server)
             assert call.deadline < trio.current_time() + 61
-            call.scope.deadline = trio.current_time()  # as if it were so late
+            call.scope.deadline = trio.current_time()  # as if the deadline had passed
         case "disconnect":
             await in_thread(foreign.ask, "disconnect", address)
         case "kill -9":
@@ -262,5 +262,5 @@ async def bring_about(
             server.drain(0, closing_s=0.05)
         case "node failure":
             stage.opened.set()
-        case "node stuck":  # the limit of time ends the session; of a unary call, by itself
+        case "node stuck":  # the time limit ends the session; a unary call reaches its limit by itself
             shared.sweep.clock += 60

@@ -10,7 +10,7 @@ import soundfile
 from tests.cli.programs import Finished, of_type, run_on_terminal, run_program
 
 SPOKEN_S = ((0.60, 3.61), (4.61, 7.17), (8.17, 9.13))
-"""Where the sample has speech; see engine/cli/data/speech.txt."""
+"""Times of speech in the sample; see engine/cli/data/speech.txt."""
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def test_speech_is_found_where_it_is(demo: tuple[Finished, Path]) -> None:
 
 
 def test_each_segment_is_told_when_it_opens_and_when_it_closes(demo: tuple[Finished, Path]) -> None:
-    told = of_type(demo[0].lines, "segment")
-    assert [line["end_ms"] is None for line in told] == [True, False] * 3
-    assert [line["start_ms"] for line in told[::2]] == [line["start_ms"] for line in told[1::2]]
+    segments = of_type(demo[0].lines, "segment")
+    assert [line["end_ms"] is None for line in segments] == [True, False] * 3
+    assert [line["start_ms"] for line in segments[::2]] == [line["start_ms"] for line in segments[1::2]]
 
 
 def test_the_gate_passes_the_speech_and_little_more(demo: tuple[Finished, Path]) -> None:

@@ -1,6 +1,6 @@
-"""A client that goes in mid-stream leaves nothing behind: tasks, file descriptors and nodes are as many as before.
+"""A client that leaves in mid-stream leaves nothing behind: tasks, file descriptors and nodes are as many as before.
 
-The server runs in this process, to look inside; the foreign client in its own, to be killed.
+The server runs in this process, to look inside it; the foreign client runs in its own, to be killed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BIG = 16_384
 
 
 class Census:
-    """How many nodes there are, and when that changes."""
+    """Numbers of built and closed nodes, with an event for each change."""
 
     def __init__(self) -> None:
         self.built = self.closed = 0
@@ -74,7 +74,7 @@ class Counted(Node):
 
 @attrs.define
 class Gate(Node):
-    """In a thread, and stuck there until the test says so."""
+    """Blocks in a thread until the test opens it."""
 
     opened: ClassVar[threading.Event]
     reached: ClassVar[threading.Event]
@@ -93,14 +93,14 @@ class Gate(Node):
 
 @attrs.define
 class Bomb(Node):
-    """Fails over whatever comes."""
+    """Fails at every item."""
 
     def process(self, item: Audio) -> Iterable[Audio]:
         raise RuntimeError("boom")
 
 
 def tasks() -> int:
-    """Tasks of this run, but for those in the nursery of trio itself."""
+    """Return the number of this run's tasks, without those in trio's system nursery."""
     root = trio.lowlevel.current_root_task()
     assert root is not None
     found, waiting = 0, [root]
@@ -128,7 +128,7 @@ class Counts:
 
 
 async def back_to(before: Counts, server: Server) -> None:
-    """Wait until everything is as before; what is left over otherwise is shown by the assertion."""
+    """Wait until everything is as before; if it never is, the assertion shows the difference."""
     with trio.move_on_after(60):
         while Counts.now(server) != before:
             await trio.testing.wait_all_tasks_blocked(0.001)
@@ -145,24 +145,24 @@ DIAMOND = pipeline(
 )
 REGISTRY = {"Counted": Counted, "VAD": VAD, "Gate": Gate, "Bomb": Bomb}
 QUIET = {"reorder_timeout_ms": 60_000, "metrics_interval_ms": 3_600_000}
-"""Nothing of its own accord is sent in such a session, from which the server might learn that nobody is there."""
+"""Options of a session that sends nothing by itself, so that no failed send shows that the client is gone."""
 
 
 def in_mid_stream(talk: Talk) -> None:
-    """Three chunks answered, then some that wait for a hole."""
+    """Have three chunks answered, then send some that wait for a hole."""
     for i in range(3):
         assert talk.ask(chunk(ramp(i), i)).sequence == i
     talk.send(*(chunk(ramp(i), i) for i in range(4, 9)))
 
 
 def unread(talk: Talk) -> None:
-    """Chunks go in and nothing is read, until the server takes no more."""
+    """Send chunks and read nothing, until the server takes no more."""
     talk.send(*(chunk(ramp(i, BIG), i) for i in range(200)))
     assert talk.wait_quiet(0.2) < 150
 
 
 def silent(talk: Talk) -> None:
-    """A session in which nothing has happened yet."""
+    """Do nothing: the session has only been opened."""
 
 
 def reset(foreign: Foreign, talk: Talk) -> None:
@@ -185,7 +185,7 @@ async def test_a_client_that_leaves(state: Callable[[Talk], None], leave: Callab
     with trio.fail_after(120):
         async with serving(REGISTRY) as server:
             with Foreign(f"127.0.0.1:{server.port}") as foreign:
-                await in_thread(lambda: None)  # so that trio's thread is there
+                await in_thread(lambda: None)  # start trio's worker thread now
                 before = Counts.now(server)
                 talk = await in_thread(partial(foreign.session, DIAMOND, **QUIET))
                 await in_thread(state, talk)
@@ -234,7 +234,7 @@ async def test_a_reset_frees_one_session_of_several_on_a_connection() -> None:
 
 
 async def test_cancel_while_the_window_is_full_frees_what_can_be_freed() -> None:
-    """All credits lie in a node that is stuck in its thread. The session ends; the node is closed when it returns."""
+    """A node stuck in its thread holds all credits. The session ends; the node is closed when its call returns."""
     Gate.opened, Gate.reached, Gate.closed = threading.Event(), threading.Event(), threading.Event()
     Counted.census = Census()
     manifest = pipeline({"in": "Counted", "gate": "Gate"}, "in>gate")
@@ -262,7 +262,7 @@ async def test_cancel_while_the_window_is_full_frees_what_can_be_freed() -> None
 
 
 async def test_a_cancel_whose_answer_is_not_read_frees_the_session() -> None:
-    """Nothing is read and nothing can be sent; what is left of the client's wishes is that the session end."""
+    """The client reads nothing, so nothing can be sent; the session must still end."""
     Counted.census = Census()
     with trio.fail_after(120):
         async with serving(REGISTRY, Limits(write_timeout_s=3600)) as server:
@@ -279,7 +279,7 @@ ALL_OVER = (Driver, H2Connection, Session, RunningPipeline, NodeTask)
 
 
 def living() -> int:
-    """Objects that a connection and a session are made of, garbage included."""
+    """Return the number of objects that make up connections and sessions, garbage included."""
     return sum(isinstance(each, ALL_OVER) for each in gc.get_objects())
 
 
@@ -324,7 +324,7 @@ def by_failure(foreign: Foreign) -> None:
 
 
 def by_failure_at_a_meeting(foreign: Foreign) -> None:
-    """Of a node with a task of its own, which not every node has."""
+    """Fail in a node with two inbound edges, which is a plain `NodeTask`."""
     with foreign.session(
         pipeline({"in": "Counted", "out": "Counted", "bomb": "Bomb"}, "in>out", "in>bomb", "out>bomb")
     ) as talk:
@@ -356,7 +356,7 @@ ENDS = [
 @pytest.mark.usefixtures("collector_off")
 @pytest.mark.parametrize("end", ENDS)
 async def test_what_is_over_is_freed_without_the_collector(end: Callable[[Foreign], None]) -> None:
-    """Cycles would be freed by its full runs alone, which can be minutes apart."""
+    """Only full collections would free cycles, and they can be minutes apart."""
     Counted.census = Census()
     before = living()
     with trio.fail_after(120):
@@ -404,7 +404,7 @@ async def is_late(address: str) -> None:
 @pytest.mark.usefixtures("collector_off")
 @pytest.mark.parametrize("client", [leaves_early, is_cancelled, is_cancelled_as_it_fails, is_late])
 async def test_what_our_client_leaves_is_freed_without_the_collector(client: Callable[[str], Awaitable[None]]) -> None:
-    """On both sides: they are of this process."""
+    """Objects of both sides are counted, because both are in this process."""
     Counted.census = Census()
     before = living()
     with trio.fail_after(120):

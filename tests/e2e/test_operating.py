@@ -1,4 +1,4 @@
-"""The real server as its operator knows it: where it listens, how it ends sessions in order, what it does when full."""
+"""The real server in operation: its addresses, the orderly end of sessions, and its behaviour when full."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ RESAMPLER = pipeline({"in": ("AudioResample", {"target_sample_rate": 8_000})})
 
 
 def get_version(foreign: Foreign, address: str) -> str:
-    """How a call ends that has a connection of its own."""
+    """Call GetVersion on a new connection; return the status code."""
     _, (code, _, _) = foreign.ask("unary", address, f"/{EXECUTION_SERVICE}/GetVersion", b"", 60)
     foreign.ask("disconnect", address)
     return str(code)
@@ -75,7 +75,7 @@ def test_two_ways_to_say_where() -> None:
     command = [sys.executable, "-m", "engine.serve", "--port", "0", "--listen", "127.0.0.1:0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    assert "use one way" in done.stderr
+    assert "not both" in done.stderr
 
 
 def test_a_port_that_two_share() -> None:
@@ -104,8 +104,8 @@ def test_a_drain_closes_sessions_and_delivers_their_tails() -> None:
         assert results(responses)[-1].flush
         frames = sum(each.result.audio_outputs["in"].num_samples for each in results(responses))
         assert frames == 2400  # to the last sample
-        (told,) = errors(responses)
-        assert told.error.retryable
+        (failure,) = errors(responses)
+        assert failure.error.retryable
         assert server.process.wait(60) == 0
 
 
@@ -132,7 +132,7 @@ def test_failures_of_the_transport_are_explained_too() -> None:
 
 
 def test_no_file_descriptors_left() -> None:
-    """Who connects then is told, or closed, at once; who is there is served on; when some are free all is as before."""
+    """A new connection is refused or closed at once, an open one is served, and freed descriptors restore the rest."""
     with ServerProcess() as server, Foreign(server.address) as foreign:
         with foreign.session() as talk:
             talk.ask(chunk(ramp(0), 0))
@@ -142,11 +142,11 @@ def test_no_file_descriptors_left() -> None:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 3, limits[1]))
             host, port = server.address.split(":")
             held = [socket.create_connection((host, int(port)), timeout=60) for _ in range(12)]
-            told = 0
+            refused = 0
             for each in held[3:]:
-                data = each.makefile("rb").read()  # to the end: it is closed from there
-                told += b"too many connections" in data
-            assert told == 9
+                data = each.makefile("rb").read()  # to the end: the server closes it
+                refused += b"too many connections" in data
+            assert refused == 9
             talk.ask(chunk(ramp(1), 1))
             assert get_version(foreign, f"ipv4:{server.address}") == "UNAVAILABLE"
             for each in held:
@@ -165,12 +165,12 @@ def test_the_readme_names_every_flag_with_its_default() -> None:
         (ROOT / "README.md").read_text().partition("### Security and operations")[2].partition("## Writing a node")[0]
     )
     rows = dict(re.findall(r"^\| (`--[^|]+) \| ([^|]*)\|", table, re.MULTILINE))
-    told = {flag: default.strip() for flags, default in rows.items() for flag in re.findall(r"--[a-z-]+", flags)}
+    documented = {flag: default.strip() for flags, default in rows.items() for flag in re.findall(r"--[a-z-]+", flags)}
     there = {option.opts[0]: option for option in main.params}
-    assert told.keys() - {"--no-reflection"} == there.keys()
+    assert documented.keys() - {"--no-reflection"} == there.keys()
     for flag, option in there.items():
         if isinstance(option.default, (int, float)) and not isinstance(option.default, bool):
-            assert float(told[flag].removesuffix(" s")) == option.default, flag
+            assert float(documented[flag].removesuffix(" s")) == option.default, flag
 
 
 def test_calls_that_outlive_their_sessions_keep_others_out(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Servers are replaced, one after another, under clients that stream all the while: every chunk is accounted for."""
+"""Servers are replaced one after another, while clients stream: every chunk is accounted for."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ RESTARTS = 2
 
 @attrs.define
 class Listener:
-    """A client that streams chunks until told to stop, over as many sessions as that takes.
+    """A client that streams chunks until `stop`, over as many sessions as that takes.
 
     Attributes:
-      done: How often each chunk was answered with a result.
-      sessions: How many there were.
+      done: Number of results for each chunk.
+      sessions: Number of sessions.
     """
 
     address: str
@@ -45,13 +45,13 @@ class Listener:
     async def run(self) -> None:
         async with reconnecting(self.address, backoff=Backoff(attempts=100, first_s=0.01, most_s=0.1)) as service:
             while not (self.stop.is_set() and len(self.done) == self.sent):
-                with contextlib.suppress(RpcError, RemoteError):  # it has ended: another
+                with contextlib.suppress(RpcError, RemoteError):  # the session has ended: open another
                     async with service.stream(MANIFEST) as session:
                         self.sessions += 1
                         await self._use(session)
 
     async def _use(self, session: RemoteSession) -> None:
-        """Send what is not done, then what is new; the base of a session is the first number that it sees."""
+        """Send the chunks not done yet, then new ones; a session's numbers begin at the first that it sees."""
         results = []
         metrics: SessionMetrics | None = None
         try:
@@ -118,12 +118,12 @@ async def test_a_rolling_restart_loses_nothing() -> None:
     for each in clients:
         assert not each.broken
         assert sorted(each.done) == list(range(each.sent))
-        assert set(each.done.values()) == {1}  # none twice: what was accepted was delivered, before the session closed
+        assert set(each.done.values()) == {1}  # none twice: accepted chunks are delivered before the session closes
         assert each.sessions > 1
 
 
 def test_a_client_of_another_make_goes_over_to_the_successor() -> None:
-    """What it has open goes on where it is; whatever it asks from then on, the successor answers."""
+    """Its open session continues on the old server; the successor answers its new calls."""
     options = ("--reuse-port", "--drain-timeout", "60")
     with (
         ServerProcess("--listen", "127.0.0.1:0", *options, log_level="INFO") as old,
@@ -142,7 +142,7 @@ def test_a_client_of_another_make_goes_over_to_the_successor() -> None:
 
 
 async def moved_on(clients: list[Listener]) -> None:
-    """Wait until every client has some more done."""
+    """Wait until every client has 100 more chunks done."""
     for each in clients:
         goal = len(each.done) + 100
         while len(each.done) < goal:

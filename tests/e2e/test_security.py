@@ -49,15 +49,15 @@ def ask(do: str, address: str, **job: Any) -> Any:
     return answer(start(do, address, **job))
 
 
-def details(told: Any) -> pb.ErrorResponse:
-    found = unpack(bytes.fromhex(told["details"]), StatusCode[told["code"]])
+def details(answered: Any) -> pb.ErrorResponse:
+    found = unpack(bytes.fromhex(answered["details"]), StatusCode[answered["code"]])
     assert found is not None
     return found
 
 
 @pytest.fixture(scope="module")
 def stubs() -> None:
-    """Of grpcio's packages; the newest are generated for the newest protobuf, and CI tries the oldest too."""
+    """Skip if grpcio's stubs do not run: they are made for the newest protobuf, and CI also tests the oldest."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.operator_client", "--stubs"], cwd=ROOT, capture_output=True, text=True
     )
@@ -67,7 +67,7 @@ def stubs() -> None:
 
 
 class Papers:
-    """Certificates in files."""
+    """Certificates in files, all signed by one authority."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -98,7 +98,7 @@ class TestTls:
     def test_a_client_that_trusts_the_authority_is_served(self, papers: Papers) -> None:
         with ServerProcess(*papers.flags) as server:
             assert ask("version", server.address, ca=papers.ca)["code"] == "OK"
-            assert ask("version", server.address)["code"] == "UNAVAILABLE"  # in the clear
+            assert ask("version", server.address)["code"] == "UNAVAILABLE"  # without TLS
 
     def test_mutual(self, papers: Papers, tmp_path: Path) -> None:
         mine = papers.issue("client", "client@example.org")
@@ -127,7 +127,7 @@ class TestTls:
             assert ask("version", server.address, ca=new.ca)["code"] == "OK"
             assert watching.poll() is None
             server.process.send_signal(signal.SIGTERM)
-            assert answer(watching)["seen"] == ["SERVING", "NOT_SERVING"]  # it was connected all the time
+            assert answer(watching)["seen"] == ["SERVING", "NOT_SERVING"]  # the connection stayed open
             assert server.process.wait(60) == 0
 
     @pytest.mark.parametrize("case", ["no file", "no certificate", "another's key", "encrypted"])
@@ -191,21 +191,21 @@ class TestTokens:
             {"path": "/grpc.health.v1.Health/Check"},
         ]
         with ServerProcess("--auth-tokens", str(file)) as server:
-            *told, nowhere, health = ask("versions", server.address, calls=calls)
+            *answered, nowhere, health = ask("versions", server.address, calls=calls)
             _, log = server.stop()
-        assert [each["code"] for each in told] == ["OK"] * 2 + ["UNAUTHENTICATED"] * 5
-        assert {details(each).error_type for each in told[2:]} == {pb.ERROR_TYPE_AUTHENTICATION}
-        assert nowhere["code"] == "UNAUTHENTICATED"  # strangers do not learn what there is
-        assert health["code"] == "OK"  # who asks for health needs no token
+        assert [each["code"] for each in answered] == ["OK"] * 2 + ["UNAUTHENTICATED"] * 5
+        assert {details(each).error_type for each in answered[2:]} == {pb.ERROR_TYPE_AUTHENTICATION}
+        assert nowhere["code"] == "UNAUTHENTICATED"  # strangers do not learn which methods exist
+        assert health["code"] == "OK"  # health checks need no token
         assert "refused /" in log
         assert token not in log
 
     def test_a_foreign_reader_understands_why(self, file: Path) -> None:
         with ServerProcess("--auth-tokens", str(file)) as server:
-            told = ask("explain", server.address)
-        assert told["code"] == "UNAUTHENTICATED"
-        assert told["kinds"] == ["remotemedia.v1.ErrorResponse"]
-        assert pb.ErrorResponse.FromString(bytes.fromhex(told["values"][0])) == details(told)
+            answered = ask("explain", server.address)
+        assert answered["code"] == "UNAUTHENTICATED"
+        assert answered["kinds"] == ["remotemedia.v1.ErrorResponse"]
+        assert pb.ErrorResponse.FromString(bytes.fromhex(answered["values"][0])) == details(answered)
 
     def test_a_session_is_logged_by_its_tokens_name(self, file: Path, token: str) -> None:
         with ServerProcess("--auth-tokens", str(file), log_level="INFO") as server:
@@ -222,10 +222,10 @@ class TestTokens:
             ask("version", server.address)
             server.process.send_signal(signal.SIGUSR1)
             assert server.process.stdout is not None
-            told = json.loads(server.process.stdout.readline())
-        now = {"connections": told["connections"], "calls": 0, "sessions": 0, "sessions_by_token": {}}
+            answered = json.loads(server.process.stdout.readline())
+        now = {"connections": answered["connections"], "calls": 0, "sessions": 0, "sessions_by_token": {}}
         so_far = {"calls_by_token": {"friend": 1}, "refused": {"Unauthenticated": 1}}
-        assert told == {**now, **so_far, "abandoned_calls": 0, "event_loop_holds": {}}
+        assert answered == {**now, **so_far, "abandoned_calls": 0, "event_loop_holds": {}}
 
     def test_a_reload_lets_others_in(self, file: Path, token: str) -> None:
         other = new_token()
@@ -238,8 +238,8 @@ class TestTokens:
                 server.process.send_signal(signal.SIGHUP)
                 assert wanted in server.read_log("SIGHUP")
                 calls = [{"authorization": [f"Bearer {each}"]} for each in (token, other)]
-                told = ask("versions", server.address, calls=calls)
-                assert [each["code"] for each in told] == [mine, others]
+                answered = ask("versions", server.address, calls=calls)
+                assert [each["code"] for each in answered] == [mine, others]
 
     def test_a_file_that_cannot_be_used(self, tmp_path: Path) -> None:
         assert "No such file" in serve_badly("--auth-tokens", str(tmp_path / "none"))
@@ -279,8 +279,8 @@ class TestHealth:
     def test_each_service(self, server: ServerProcess) -> None:
         for service in ("", "remotemedia.v1.PipelineExecutionService", "remotemedia.v1.StreamingPipelineService"):
             assert ask("check", server.address, service=service)["status"] == "SERVING"
-        told = ask("check", server.address, service="no.Such")
-        assert told["code"] == "NOT_FOUND"
+        answered = ask("check", server.address, service="no.Such")
+        assert answered["code"] == "NOT_FOUND"
 
     def test_a_watcher_hears_of_the_end(self) -> None:
         with ServerProcess("--drain-timeout", "3600") as server:
@@ -288,10 +288,10 @@ class TestHealth:
             assert watching.stdout is not None
             assert watching.stdout.readline() == "watching\n"
             server.process.send_signal(signal.SIGTERM)
-            told = answer(watching)
-            assert told["seen"] == ["SERVING", "NOT_SERVING"]
-            assert told["code"] == "UNAVAILABLE"
-            assert server.process.wait(60) == 0  # no drain waits for a watcher
+            answered = answer(watching)
+            assert answered["seen"] == ["SERVING", "NOT_SERVING"]
+            assert answered["code"] == "UNAVAILABLE"
+            assert server.process.wait(60) == 0  # a drain does not wait for watchers
 
 
 @pytest.mark.usefixtures("stubs")
@@ -304,8 +304,8 @@ def test_reflection(version: str, server: ServerProcess) -> None:
         "grpc.health.v1.HealthCheckRequest",
         "no.Such",
     ]
-    told = ask("reflect", server.address, version=version, symbols=symbols, files=["protos/common.proto", "os.py"])
-    assert told["services"] == [
+    answered = ask("reflect", server.address, version=version, symbols=symbols, files=["protos/common.proto", "os.py"])
+    assert answered["services"] == [
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
@@ -313,7 +313,7 @@ def test_reflection(version: str, server: ServerProcess) -> None:
         "remotemedia.v1.StreamingPipelineService",
     ]
     streaming = ["protos/streaming.proto", "protos/common.proto"]
-    assert told["files"] == [
+    assert answered["files"] == [
         streaming,
         streaming,
         streaming,

@@ -1,4 +1,4 @@
-"""`python -m engine.serve` as a process: what it says, and how it ends."""
+"""`python -m engine.serve` as a process: its output and its endings."""
 
 from __future__ import annotations
 
@@ -91,6 +91,6 @@ def test_what_the_operator_allows_is_what_clients_get() -> None:
 
 def test_help_says_nothing_else() -> None:
     command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "engine.serve", "--help"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
-    assert told.stderr == ""
-    assert "--drain-timeout" in told.stdout
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr == ""
+    assert "--drain-timeout" in done.stdout

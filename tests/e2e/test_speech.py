@@ -1,4 +1,4 @@
-"""Speech through the server: what the libraries say when called directly is what a client gets, however it is cut."""
+"""Speech through the server: a client gets the libraries' own results, whatever the sizes of its chunks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SPEECH = {rate: speech(rate, 1.7) for rate in RATES}
 
 
 def cut(samples: Samples, sizes: Sequence[int], rate: int, first: int = 0) -> Iterator[Request]:
-    """The samples in chunks of these sizes, over and over, numbered from `first`."""
+    """Cut samples into chunks of these sizes, in rotation, numbered from `first`."""
     at, number = 0, 0
     while at < len(samples):
         size = sizes[number % len(sizes)]
@@ -58,7 +58,7 @@ def listening(target: int, converter: str = "sinc_fastest", **vad: int) -> pb.Pi
 
 
 def same_on_common_prefix(ours: Samples, sent: Samples, source: int, target: int, converter: str) -> None:
-    """Exactly the length that it should have, and the samples of libsamplerate called once for all."""
+    """Check for the exact length, and for the samples of libsamplerate called once on the whole input."""
     assert ours.shape == (len(sent) * target // source, 1)
     theirs = samplerate.resample(sent, target / source, converter)
     common = min(len(theirs), len(ours))
@@ -140,11 +140,11 @@ def test_three_seconds_at_real_pace(foreign: Foreign) -> None:
     not all(map(find_spec, ("pocketsphinx", "pyrnnoise"))), reason="needs the extras `asr` and `denoise`"
 )
 def test_words_come_through_the_server(foreign: Foreign) -> None:
-    """A sentence, through the catalogue's example: denoise, VAD, segmenter, text."""
+    """A sentence passes through the catalogue's example: denoise, VAD, segmenter, text."""
     spoken, rate = soundfile.read(ROOT / "tests/nodes/go_forward.flac", dtype="int16")
     manifest = manifest_from_json((ROOT / "nodes/examples/SpeechToText.json").read_text())
     with foreign.session(encode_manifest(manifest), max_timeout_ms=30_000) as talk:
         responses = talk.finish(*cut(spoken, [320], rate))
-    heard = " ".join(told["text"] for told in joined_data(responses, "text"))
+    heard = " ".join(item["text"] for item in joined_data(responses, "text"))
     alike = SequenceMatcher(None, heard.split(), SAID.split()).get_matching_blocks()
     assert sum(block.size for block in alike) >= 8

@@ -1,8 +1,8 @@
 """A client that stops reading: the server takes a stated number of bytes and no more, and loses none of them.
 
-What it may take: the stream's window, which holds what it has not taken up; the credits' chunks; one chunk in its
-reader's hands; and what has gone on as results, which is the client's own window and the server's write buffer. What
-grpcio and the two kernels keep beside that is allowed for with 1 MB.
+The bound is the sum of the stream's window, which holds chunks not taken yet; one chunk for each credit; one chunk in
+the reader's hands; and the results sent so far, which fill the client's own window and the server's write buffer.
+Another 1 MB allows for the buffers of grpcio and of the two kernels.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def test_memory_stays_flat_while_a_client_stops_reading(server: ServerProcess, f
                 assert neighbour.ask(chunk(ramp(i), i)).sequence == i
             final_metrics(neighbour.finish())
 
-        assert talk.wait_quiet(0.5) * CHUNK_BYTES < BOUND_BYTES  # no more has gone than that
+        assert talk.wait_quiet(0.5) * CHUNK_BYTES < BOUND_BYTES  # still no more than the bound
 
         responses = talk.finish()
         assert server.resident_bytes - before_bytes < 4 * BOUND_BYTES

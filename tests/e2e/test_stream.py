@@ -1,4 +1,4 @@
-"""StreamPipeline, turn by turn: order, flushes and ends, what is echoed, what is counted, what is dropped."""
+"""StreamPipeline: order, flushes and endings, echoed fields, metrics, and dropped chunks."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_flush_always_has_an_answer(foreign: Foreign) -> None:
     with foreign.session(pipeline({"vad": "VAD"})) as talk:
         first = talk.ask(FLUSH)
         assert first.flush
-        assert first.WhichOneof("about") is None  # there was no row yet
+        assert first.WhichOneof("about") is None  # no row has been answered yet
         assert talk.ask(chunk(speech(16_000, 0.1), 7)).sequence == 7
         for _ in range(2):
             answer = talk.ask(FLUSH)
@@ -189,12 +189,12 @@ def test_cancel(foreign: Foreign) -> None:
 
 
 def test_cancel_overtakes_what_waits_in_the_window(foreign: Foreign) -> None:
-    """Nothing is read; so credits are used up, chunks wait, and the CANCEL lies behind them."""
+    """The client reads nothing, so all credits are used, chunks wait, and the CANCEL is queued behind them."""
     chunks = [chunk(ramp(i, BIG), i) for i in range(7)]
     with foreign.session(input_capacity=2) as talk:
         talk.send(*chunks, CANCEL)
         talk.wait_quiet(0.2)
-        foreign.get_version()  # and the server has read what was sent before
+        foreign.get_version()  # by its answer, the server has read all earlier messages
         responses = talk.rest()
         assert talk.end.code in ("OK", "CANCELLED"), talk.end
     assert len(results(responses)) < len(chunks)
@@ -204,7 +204,7 @@ def test_cancel_overtakes_what_waits_in_the_window(foreign: Foreign) -> None:
         assert metrics.received < len(chunks)
         numbers = sequences(results(responses))
         assert numbers == list(range(len(numbers)))
-        assert len(numbers) == metrics.delivered  # also the one that was on its way when the CANCEL was read
+        assert len(numbers) == metrics.delivered  # with the one on its way when the CANCEL was read
 
 
 # ---- metrics
@@ -248,7 +248,7 @@ def test_final_metrics_add_up(foreign: Foreign) -> None:
 
 
 def offered_unread(foreign: Foreign, count: int, **options: object) -> tuple[list[int], streaming.StreamMetrics]:
-    """Numbers of the results, and the final metrics, of a client that first sends and then reads."""
+    """Send all chunks before reading; return the numbers of the results, and the final metrics."""
     with foreign.session(ECHO, input_capacity=4, **options) as talk:
         talk.send(*(chunk(ramp(i, BIG), i) for i in range(count)))
         while talk.wait_quiet(0.2) < count + 1:

@@ -89,7 +89,7 @@ def test_audio_comes_back_as_it_went_in(foreign: Foreign, form: str, channels: i
 
 
 def test_a_long_input_in_one_piece(foreign: Foreign) -> None:
-    """Longer than the blocks of one second that it is cut into."""
+    """The input is longer than the blocks of one second that it is cut into."""
     sent = speech(44_100, 3.35)
     manifest = pipeline(
         {
@@ -124,9 +124,9 @@ def test_a_long_input_in_one_piece(foreign: Foreign) -> None:
 
 
 def test_data_goes_through_as_json(foreign: Foreign) -> None:
-    told = {"text": "žluťoučký 🐴", "numbers": [1, -2.5e-3, 2**53 + 1], "nested": {"null": None, "true": True}}
-    result = executed(foreign, execute_request(ECHO, data={"in": json.dumps(told)}))
-    assert json.loads(result.data_outputs["in"]) == told
+    sent = {"text": "žluťoučký 🐴", "numbers": [1, -2.5e-3, 2**53 + 1], "nested": {"null": None, "true": True}}
+    result = executed(foreign, execute_request(ECHO, data={"in": json.dumps(sent)}))
+    assert json.loads(result.data_outputs["in"]) == sent
     assert not result.audio_outputs
     assert result.status == pb.EXECUTION_STATUS_SUCCESS
 
@@ -153,14 +153,14 @@ def test_every_node_tells_what_became_of_it(foreign: Foreign) -> None:
     )
     result = executed(foreign, execute_request(manifest, {"fed": buffer(ramp())}))
     assert result.status == pb.EXECUTION_STATUS_PARTIAL_SUCCESS
-    told = {node.node_id: node for node in result.node_results}
-    assert {name: node.status for name, node in told.items()} == {
+    nodes = {node.node_id: node for node in result.node_results}
+    assert {name: node.status for name, node in nodes.items()} == {
         "fed": pb.NODE_STATUS_SUCCESS,
         "gain": pb.NODE_STATUS_SUCCESS,
         "idle": pb.NODE_STATUS_SKIPPED,
         "after": pb.NODE_STATUS_SKIPPED,
     }
-    for node in told.values():
+    for node in nodes.values():
         assert not node.HasField("error")
         ran = json.loads(node.output_metadata)
         assert ran["placement"] == "inline"

@@ -1,8 +1,8 @@
 """An admission driven in a small language, for its tests.
 
-Events: `a3` offers chunk 3 of source a, `!a3` tells of a chunk that was
-refused at the border, `.` lets 50 ms pass, `F` flushes, `a$` says that source a gives no more. Rows: `3ab` is row 3
-with chunks of a and b, `F3` the barrier after row 3. Sources a, b and c give audio, d data.
+Events: `a3` offers chunk 3 of source a, `!a3` reports a chunk that was refused at the border, `.` advances the time by
+50 ms, `F` flushes, `a$` ends source a. Rows: `3ab` is row 3 with chunks of a and b, `F3` the barrier after row 3.
+Sources a, b and c send audio, d sends data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AMPLE = 1 << 40
 
 
 class Gate:
-    """An admission with its accounts, driven in the language above. Rows that enter stay inside until `hand_over`."""
+    """An admission with its accounts, driven in the language above. Entered rows stay inside until `hand_over`."""
 
     def __init__(self, sources: str = "a", memory_bytes: int = AMPLE, **options: Any) -> None:
         kinds = {name: Kind.DATA if name == "d" else Kind.AUDIO for name in sources}
@@ -36,7 +36,7 @@ class Gate:
         self.refusals: list[tuple[str, ChunkRefused]] = []
 
     def offer(self, sequence: int, source: str = "a", n_frames: int = 10, rate: int = 16_000, at: float = 0.0) -> bool:
-        """Offer a chunk; a refusal is noted. Returns whether it was taken."""
+        """Offer a chunk; return True if it was taken, and note a refusal otherwise."""
         item = Data({}) if source == "d" else tone(n_frames, rate=rate)
         try:
             self.admission.offer(Chunk(item, sequence, source, received_at=at, data_bytes=8), source)
@@ -83,7 +83,7 @@ class Gate:
         return " ".join(f"{what} {type(error).__name__}" for what, error in self.refusals)
 
     def check_books(self) -> None:
-        """`received = accepted + refused`, and every accepted chunk is in a row, dropped or waiting."""
+        """Check that `received = accepted + refused`, and that every accepted chunk is in a row, dropped or waiting."""
         ledger, state = self.ledger, self.admission.state
         assert ledger.received == ledger.accepted + ledger.refused
         in_rows = sum(row.chunk_count for row in self.entered)

@@ -1,9 +1,9 @@
-"""What the engine's tests stand on: small nodes that misbehave on demand, manifests in one line, virtual time.
+"""Harness of the engine's tests: small nodes that misbehave on demand, manifests in one line, virtual time.
 
     kinds = Kinds()
     manifest = wire("a > b > c, a > c", b=("Lag", {"items": 2}))
 
-Every node that is built is known to its `Kinds`, so that a test can see whether each was closed exactly once.
+A `Kinds` records every node built from it, so that a test can check that each was closed exactly once.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def chunk(sequence: int, source: str = "", n_frames: int = 10, **more: Any) -> C
 
 
 def note(sequence: int, source: str = "", **more: Any) -> Chunk:
-    """A data chunk that carries its own number."""
+    """Make a data chunk that carries its own number."""
     return Chunk(Data({"n": sequence}), sequence, source, **more)
 
 
 @attrs.define(eq=False, slots=False)
 class Probe(Node):
-    """Passes everything on, and can be asked afterwards what happened to it."""
+    """Passes everything on, and counts the calls of its methods."""
 
     takes = Kind.BOTH
     gives = Kind.BOTH
@@ -76,20 +76,20 @@ class Pass(Probe):
 
 
 class Hear(Probe):
-    """Takes and gives audio only."""
+    """Passes on audio only."""
 
     takes = gives = Kind.AUDIO
 
 
 class Read(Probe):
-    """Takes and gives data only."""
+    """Passes on data only."""
 
     takes = gives = Kind.DATA
 
 
 @attrs.define(eq=False, slots=False)
 class Lag(Probe):
-    """Gives every item some items later; the tail at the end."""
+    """Emits every item some items later, and the tail at the end."""
 
     items: int = parameter(1, help="items held back", at_least=0)
 
@@ -109,7 +109,7 @@ class Lag(Probe):
 
 @attrs.define(eq=False, slots=False)
 class Sieve(Probe):
-    """Drops every so many-th item."""
+    """Drops every n-th item."""
 
     every: int = parameter(2, help="which items to drop", at_least=1)
 
@@ -119,7 +119,7 @@ class Sieve(Probe):
 
 @attrs.define(eq=False, slots=False)
 class Copies(Probe):
-    """Gives every item several times."""
+    """Emits every item several times."""
 
     times: int = parameter(2, help="how often", at_least=0)
 
@@ -129,7 +129,7 @@ class Copies(Probe):
 
 @attrs.define(eq=False, slots=False)
 class Picky(Probe):
-    """Refuses every so many-th item."""
+    """Rejects every n-th item."""
 
     every: int = parameter(2, help="which items to refuse", at_least=1)
 
@@ -141,7 +141,7 @@ class Picky(Probe):
 
 @attrs.define(eq=False, slots=False)
 class Bomb(Probe):
-    """Fails at its so many-th item, counted from 0; or, below 0, when it finishes."""
+    """Fails at item `at`, counted from 0; if that is negative, when it finishes."""
 
     at: int = parameter(0, help="which item is fatal")
 
@@ -158,7 +158,7 @@ class Bomb(Probe):
 
 @attrs.define(eq=False, slots=False)
 class Fork(Probe):
-    """Sends item n to its n-th downstream node alone, the first again after the last; each `shut`-th to nobody."""
+    """Sends item n to its n-th downstream node alone, in rotation; each `shut`-th item goes to none."""
 
     shut: int = parameter(0, help="which items go nowhere; 0 is none", at_least=0)
     routes = True
@@ -179,7 +179,7 @@ class Fork(Probe):
 
 
 class Tally(Probe):
-    """Numbers what it sees since it was fresh, and says at the end how much that was."""
+    """Counts the items since it was fresh, and emits the total at the end."""
 
     gives = Kind.DATA
 
@@ -193,13 +193,13 @@ class Tally(Probe):
 
 
 class Threaded(Probe):
-    """Passes on in a thread."""
+    """Passes everything on, in a thread."""
 
     placement = "thread"
 
 
 class Stuck(Probe):
-    """Blocks in a thread until the test opens `gate`, which it has to do."""
+    """Blocks in a thread until the test opens `gate`, which it must do."""
 
     placement = "thread"
     gate: ClassVar[threading.Event]
@@ -213,7 +213,7 @@ class Stuck(Probe):
 
 @attrs.define(eq=False, slots=False)
 class Hog(Probe):
-    """Claims to hold so many bytes once it has seen something."""
+    """Reports to hold `nbytes` bytes once it has seen an item."""
 
     nbytes: int = parameter(0, help="bytes claimed")
 
@@ -224,7 +224,7 @@ class Hog(Probe):
 
 @attrs.define(eq=False, slots=False)
 class Meet(Join):
-    """Says what came together in a row: upstream id → the numbers, or audio starts, that it gave."""
+    """Reports the items that met in a row: upstream id → their numbers, or the starts of audio."""
 
     takes = Kind.BOTH
     gives = Kind.DATA
@@ -253,7 +253,7 @@ KINDS = (Pass, Hear, Read, Lag, Sieve, Copies, Picky, Bomb, Fork, Tally, Threade
 
 
 class Kinds(dict[str, type[AnyNode]]):
-    """A registry of this module's nodes (and `more`) that knows all that were built of it."""
+    """A registry of this module's nodes (and `more`) that records all nodes built from it."""
 
     def __init__(self, *more: type[AnyNode]) -> None:
         self.built: list[Any] = []
@@ -263,12 +263,12 @@ class Kinds(dict[str, type[AnyNode]]):
         super().__init__({kind.__name__: type(kind.__name__, (kind,), dict(own)) for kind in (*KINDS, *more)})
 
     def assert_closed_once(self) -> None:
-        """However a session ends, every node that was built is closed, and none twice."""
+        """Check that every node was closed exactly once, as it must be however a session ends."""
         assert [node.closes for node in self.built] == [1] * len(self.built)
 
 
 def wire(graph: str, **nodes: Any) -> Manifest:
-    """A manifest of lines such as "a > b > c, a > c"; nodes are `Pass` unless told: a type, or (type, params)."""
+    """Make a manifest of paths such as "a > b > c, a > c"; a node is `Pass`, or the type or (type, params) given."""
     ids: dict[str, None] = {}
     edges: dict[Connection, None] = {}
     for line in graph.split(","):
@@ -278,12 +278,12 @@ def wire(graph: str, **nodes: Any) -> Manifest:
     return Manifest("v1", tuple(_spec(name, nodes.get(name, "Pass")) for name in ids), tuple(edges))
 
 
-def _spec(name: str, told: Any) -> NodeSpec:
-    if isinstance(told, NodeSpec):
-        return attrs.evolve(told, id=name)
-    if isinstance(told, str):
-        return NodeSpec(name, told)
-    node_type, params = told
+def _spec(name: str, node: Any) -> NodeSpec:
+    if isinstance(node, NodeSpec):
+        return attrs.evolve(node, id=name)
+    if isinstance(node, str):
+        return NodeSpec(name, node)
+    node_type, params = node
     return NodeSpec(name, node_type, params)
 
 
@@ -298,10 +298,10 @@ async def opened(
     within: float = 600.0,
     **options: Any,
 ) -> AsyncIterator[Session]:
-    """A session that has to leave nothing behind: no task, no open node, no unsettled chunk, however it ends.
+    """Open a session, and check that it leaves nothing behind: no task, no open node, no unsettled chunk.
 
     Args:
-      within: Seconds (virtual ones) after which it counts as hung.
+      within: Virtual seconds after which the session counts as hung.
     """
     before = tasks_now()
     session: Session | None = None
@@ -319,14 +319,14 @@ async def opened(
 
 
 def assert_settled(account: SessionMetrics) -> None:
-    """Nothing is lost silently: every chunk received has exactly one fate."""
+    """Check that no chunk is lost silently: every received chunk has exactly one fate."""
     assert account.received == account.accepted + account.refused
     assert account.accepted == account.delivered + account.rejected + account.dropped + account.cancelled
     assert account.in_flight == 0
 
 
 async def receive_all(session: Session) -> list[Event]:
-    """Everything up to the end of the session; a failure is among it, not raised."""
+    """Return all events up to the end of the session; a failure is one of them, and not raised."""
     events: list[Event] = []
     while (event := await session.receive()) is not None:
         events.append(event)
@@ -342,7 +342,7 @@ def errors(events: Iterable[Event]) -> list[EngineError]:
 
 
 def final(events: Sequence[Event]) -> SessionMetrics:
-    """The last event, which has to be the final metrics, the only ones."""
+    """Return the last event, which must be the only final metrics."""
     *before, last = events
     assert isinstance(last, SessionMetrics)
     assert last.final
@@ -351,12 +351,12 @@ def final(events: Sequence[Event]) -> SessionMetrics:
 
 
 def numbers(result: Result, node: str) -> list[Any]:
-    """What a node gave in a result, as the numbers of its items."""
+    """Return the numbers of a node's items in a result."""
     return [number_of(item) for item in result.items.get(node, ())]
 
 
 def tasks_now(name: str = "") -> int:
-    """Tasks of this run whose name begins so, with trio's own."""
+    """Return the number of this run's tasks whose names have this prefix, trio's own among them."""
 
     def count(task: trio.lowlevel.Task) -> int:
         below = sum(count(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
@@ -368,5 +368,5 @@ def tasks_now(name: str = "") -> int:
 
 
 def run_virtually(test: Callable[[], Awaitable[None]]) -> None:
-    """Run an async test in a loop of its own, where time jumps on whenever all wait."""
+    """Run an async test in its own event loop, where time jumps ahead whenever all tasks wait."""
     trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))

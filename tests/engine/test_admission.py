@@ -1,4 +1,4 @@
-"""Admission: the order and positions in which chunks enter; tables in the terms of `tests.engine.admission_script`."""
+"""Admission: the order and positions of entering chunks, as tables in the language of `admission_script`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_gaps_do_not_blur_what_is_remembered() -> None:
         "DuplicateChunk",
         "LateChunk",
         "DuplicateChunk",
-        "LateChunk",  # 88 rows went past: forgotten
+        "LateChunk",  # forgotten after 88 rows
         "DuplicateChunk",
         "LateChunk",
     ]
@@ -96,7 +96,7 @@ def test_a_jump_of_65536_is_counted_and_one_more_is_refused() -> None:
 
 
 def test_a_jump_costs_no_loop_over_its_numbers() -> None:
-    """4,000 jumps skip 262 million numbers: looping over them would take minutes."""
+    """4,000 jumps skip 262 million numbers; a loop over them would take minutes."""
     gate = Gate("a", reorder_window=1)
     for jump in range(4_000):
         assert gate.offer(jump * (MAX_JUMP + 1))
@@ -107,7 +107,7 @@ def test_a_jump_costs_no_loop_over_its_numbers() -> None:
 
 @pytest.mark.parametrize("sources", ["a", "ab", "ad"])
 def test_a_client_that_numbers_every_chunk_0_is_told(sources: str) -> None:
-    """Also while row 0 still waits for another source; also a source of data only."""
+    """The same holds while row 0 still waits for another source, and for a source of data only."""
     gate = Gate(sources)
     last = sources[-1] if sources == "ad" else "a"
     gate.play(f"{last}0 {last}0")
@@ -189,7 +189,7 @@ def test_time_runs_only_when_told_to() -> None:
 
 @pytest.mark.parametrize("sources", ["abc", "abcd"])
 def test_there_are_credits_for_one_row_of_all_sources(sources: str) -> None:
-    """With fewer, no row could ever be complete."""
+    """With fewer credits, no row could ever be complete."""
     gate = Gate(sources, input_capacity=1)
     for source in reversed(sources):
         assert gate.admission.has_room()

@@ -1,4 +1,4 @@
-"""Admission against a naive model of its rules, and as a state machine that must never get stuck."""
+"""Admission compared with a naive model of its rules, and as a state machine that must never get stuck."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.engine.admission_script import AMPLE, Gate
 
 
 class Naive:
-    """The rules for BLOCK with ample credits, said as plainly as possible: every number is looped over."""
+    """The rules for BLOCK with ample credits, in their plainest form: a loop over every number."""
 
     def __init__(self, sources: str, window: int) -> None:
         self.sources, self.window = sources, window
         self.given: dict[int, dict[str, int | None]] = {}
         self.since: dict[int, int] = {}
-        self.told: set[tuple[int, str]] = set()
+        self.seen: set[tuple[int, str]] = set()
         self.heard: set[str] = set()
         self.ended: set[str] = set()
         self.spoken: set[str] = set()
@@ -38,12 +38,12 @@ class Naive:
         self.last: int | None = None
 
     def offer(self, number: int, source: str, n_frames: int | None) -> bool:
-        if self.base is not None and (number < self.next or (number, source) in self.told):
+        if self.base is not None and (number < self.next or (number, source) in self.seen):
             return False
         if self.base is None:
             self.base = self.next = number
             self.first_at = self.now
-        self.told.add((number, source))
+        self.seen.add((number, source))
         self.heard.add(source)
         self.given.setdefault(number, {})[source] = n_frames
         self.since.setdefault(number, self.now)
@@ -65,7 +65,7 @@ class Naive:
         return any(self.now - since >= 4 for since in self.since.values())
 
     def go(self) -> None:
-        """Let the lowest waiting row go, after each number below it."""
+        """Enter the lowest waiting row, after settling each number below it."""
         lowest = min(self.given)
         while self.next <= lowest:
             row = self.given.pop(self.next, {})
@@ -110,7 +110,7 @@ EVENT = st.one_of(
 @settings(max_examples=300)
 @given(st.sampled_from(["a", "ab", "abc"]), st.integers(1, 6), st.lists(EVENT, max_size=60))
 def test_agrees_with_the_naive_model(sources: str, window: int, events: list[Any]) -> None:
-    """Rows, positions, refusals and missing numbers, for any schedule."""
+    """Rows, positions, refusals and missing numbers are equal for any schedule."""
     gate, naive = Gate(sources, reorder_window=window), Naive(sources, window)
     for event in events:
         match event:
@@ -161,7 +161,7 @@ STEP = st.one_of(
 
 
 def look(gate: Gate) -> tuple[Any, ...]:
-    """All that can be seen of a gate with source a."""
+    """Return the visible state of a gate with source a."""
     rows = [
         (row.sequence, row.flush or row.received_at, row.ended, row.chunk_count, row.nbytes, starts(row))
         for row in (*gate.entered, *gate.admission.ready)
@@ -187,7 +187,7 @@ def starts(row: Row) -> list[tuple[int, int]]:
 def test_to_go_straight_makes_no_difference(
     overflow: Overflow, max_age_ms: int, memory_bytes: int, steps: list[Any]
 ) -> None:
-    """Rows, ledger, memory, credits and refusals, after each event, for any schedule of one source."""
+    """Rows, ledger, memory, credits and refusals are equal after each event, for any schedule of one source."""
     now = 0.0
 
     def play(gate: Gate, step: Any) -> None:
@@ -224,7 +224,7 @@ def test_to_go_straight_makes_no_difference(
 
 
 class AdmissionMachine(RuleBasedStateMachine):
-    """Any client, consumer and policy: the books balance, credits are bounded, and it never gets stuck."""
+    """For any client, consumer and policy, the accounts balance, credits are bounded, and nothing gets stuck."""
 
     @initialize(
         sources=st.sampled_from(["a", "ab", "abc", "ad", "abd"]),
@@ -271,7 +271,7 @@ class AdmissionMachine(RuleBasedStateMachine):
                 break
             self.enter()
             if self.under_way:
-                return  # the client waits: something is under way, and its return will wake it
+                return  # the client waits: the return of a row or reply will wake it
         else:
             raise AssertionError("no room, nothing under way, and asking again gets nowhere")
         if not gate.offer(number, source, n_frames, at=self.now):
@@ -342,7 +342,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert plain == sorted(set(plain))
 
     def teardown(self) -> None:
-        """When all has been flushed and handed over, every credit and every byte is back."""
+        """Check that every credit and byte is back after a flush, once all rows have been handed over."""
         if not hasattr(self, "gate"):
             return
         gate = self.gate

@@ -49,7 +49,7 @@ def test_a_row_of_several_chunks_returns_as_many_credits() -> None:
 
 
 def test_rows_that_wait_for_a_source_are_let_go_when_there_are_no_credits_left() -> None:
-    """Nothing else could ever return one: waiting on would be a deadlock."""
+    """Nothing else could ever return a credit, so to wait longer would be a deadlock."""
     gate = Gate("ab", input_capacity=2).play("a0 a1")
     assert gate.rows == "0a 1a" or not gate.admission.has_room()
     gate.enter()
@@ -69,8 +69,8 @@ def test_a_chunk_waits_for_memory_while_something_is_under_way() -> None:
 def test_a_chunk_that_can_never_fit_is_refused_and_its_number_settled() -> None:
     gate = Gate("a", memory_bytes=100).play("a0")
     gate.hand_over()
-    gate.memory.set_nodes(80)  # the nodes hold on to this
-    assert gate.admission.has_room(40), "waiting would be for ever"
+    gate.memory.set_nodes(80)  # held by the nodes
+    assert gate.admission.has_room(40), "the client would wait for ever"
     assert not gate.offer(1)
     assert isinstance(gate.refusals[0][1], MemoryLimitExceeded)
     gate.memory.set_nodes(0)
@@ -142,7 +142,7 @@ def test_drop_newest_drops_what_comes_when_it_is_full() -> None:
     gate.play("a5")
     assert gate.rows == "0a 1a 2a 5a"
     assert (gate.ledger.accepted, gate.ledger.dropped, gate.ledger.missing) == (6, 2, 0)
-    assert starts(gate) == [0, 10, 20, 42], "a dropped chunk moves the position on by its own length"
+    assert starts(gate) == [0, 10, 20, 42], "a dropped chunk advances the position by its own length"
     gate.check_books()
 
 
@@ -159,14 +159,14 @@ def test_drop_newest_drops_whole_rows() -> None:
 
 
 def test_a_flush_finds_a_credit_even_where_all_are_held_by_rows_that_wait() -> None:
-    """Chunks may be dropped as they come; a flush may not, so what waits has to make way for it."""
+    """Chunks may be dropped on arrival, but a flush may not, so waiting rows must make room for it."""
     gate = Gate("abc", overflow=Overflow.DROP_NEWEST, input_capacity=4).play("a0 b0 c0")
     gate.hand_over()
     gate.play("a1 b1 a2 b2")
     assert gate.admission.state.credits_used == 4
     assert not gate.admission.has_credit()
     gate.enter()
-    assert gate.inside, "nothing is under way that could ever return a credit"
+    assert gate.inside, "no row is under way that could return a credit"
     gate.hand_over()
     assert gate.admission.has_credit()
 

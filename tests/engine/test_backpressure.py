@@ -1,4 +1,4 @@
-"""Bounded: credits, memory, and periodic metrics, in front of a consumer that does not read. And where it may drop."""
+"""Bounds with a consumer that does not read: credits, memory, periodic metrics, and the policies that drop rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.engine.harness import (
 
 
 class Sender:
-    """Sends chunks for ever, and counts those that were taken."""
+    """Sends chunks for ever, and counts the taken ones."""
 
     def __init__(self, session: Session, n_frames: int = 10) -> None:
         self.session, self.n_frames, self.sent = session, n_frames, 0
@@ -57,7 +57,7 @@ async def test_a_consumer_that_does_not_receive_stops_the_sender_after_w_chunks(
         for received in range(1, 8):
             assert isinstance(await _result(session), Result)
             await wait_all_tasks_blocked()
-            assert sender.sent == capacity + received - 1, "only the next call says that the last one is handed over"
+            assert sender.sent == capacity + received - 1, "only the next call of receive hands the last result over"
         nursery.cancel_scope.cancel()
 
 
@@ -108,7 +108,7 @@ async def test_the_memory_limit_stops_the_sender_before_the_credits_do(autojump_
 async def test_every_byte_that_is_taken_comes_back(
     graph: str, kinds_of: dict[str, str], autojump_clock: MockClock
 ) -> None:
-    """A limit of a few chunks, a thousand chunks: a byte lost per chunk would have one refused, or all wait."""
+    """With a limit of a few chunks, one byte lost for each of a thousand would refuse a chunk or block the client."""
     kinds = Kinds()
     limits = ResourceLimits(max_memory_bytes=20_000)
     async with (
@@ -130,7 +130,7 @@ async def test_every_byte_that_is_taken_comes_back(
 
 
 async def test_a_sender_that_waits_for_memory_is_freed_when_old_rows_are_dropped(autojump_clock: MockClock) -> None:
-    """Row 2 waits for row 1 and is let go to make room; then it is too old, and nothing is under way any more."""
+    """Row 2 waits for row 1 and is made ready to make room. It is too old then, and nothing is under way any more."""
     kinds = Kinds()
     limits = ResourceLimits(max_memory_bytes=100)
     async with opened(wire("a"), kinds, limits=limits, max_age_ms=600_000, within=5) as session:
@@ -139,7 +139,7 @@ async def test_a_sender_that_waits_for_memory_is_freed_when_old_rows_are_dropped
         await session.send(chunk(2, received_at=perf_counter() - 3_600))
         task = session.receive
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(task)  # says that the result of row 0 has been handed over
+            nursery.start_soon(task)  # hands the result of row 0 over
             await session.send(chunk(3, n_frames=20))
             nursery.cancel_scope.cancel()
         assert session.metrics().dropped == 1
@@ -220,7 +220,7 @@ async def test_an_interval_is_50_ms_at_least() -> None:
 
 
 async def test_latency_runs_until_a_response_has_been_handed_over(autojump_clock: MockClock) -> None:
-    """Not until it was put in a queue: before the next call of `receive` nothing is measured, nothing delivered."""
+    """The end is not the put into a queue: before the next call of `receive`, nothing counts as delivered."""
     kinds = Kinds()
     async with opened(wire("a"), kinds) as session:
         await session.send(chunk(0, received_at=perf_counter() - 60))
@@ -253,7 +253,7 @@ async def test_the_account_has_figures_of_every_node(autojump_clock: MockClock) 
 
 
 async def test_a_second_close_drops_nothing(autojump_clock: MockClock) -> None:
-    """It needs no credit, so it must make no room for one."""
+    """A second CLOSE needs no credit, so it must not make room for one."""
     async with opened(wire("a"), Kinds(), input_capacity=4, overflow=Overflow.DROP_OLDEST) as session:
         for sequence in range(3):
             await session.send(chunk(sequence))

@@ -1,4 +1,4 @@
-"""However a session ends (CANCEL, failure, limits, the user's own exception), it leaves nothing behind and says why.
+"""The endings of a session: CANCEL, failure, limits, the user's own exception. It leaves nothing behind and says why.
 
 `opened` checks after each test that no task is left, every node was closed once, and the account balances.
 """
@@ -57,7 +57,7 @@ async def test_cancel_discards_what_is_queued_and_ends_with_the_final_metrics(au
         session.cancel()
         events = await receive_all(session)
         await wait_all_tasks_blocked()
-        assert tasks_now("node ") == 0, "tasks are at work after the end"
+        assert tasks_now("node ") == 0, "tasks run after the end"
     assert len(events) == 1
     account = final(events)
     assert (account.accepted, account.cancelled) == (5, 5)
@@ -65,7 +65,7 @@ async def test_cancel_discards_what_is_queued_and_ends_with_the_final_metrics(au
 
 
 async def test_cancel_right_after_a_chunk_whose_node_is_already_called(autojump_clock: MockClock) -> None:
-    """The node's task has been woken with the packet when the cancel comes: it does the row all the same."""
+    """The node's task has already been woken for the packet when the cancel comes, and still does the row."""
     kinds = Kinds()
     async with opened(wire("a"), kinds) as session:
         await wait_all_tasks_blocked()
@@ -76,7 +76,7 @@ async def test_cancel_right_after_a_chunk_whose_node_is_already_called(autojump_
 
 @pytest.mark.parametrize("steps", range(12))
 async def test_cancel_at_any_time(steps: int, autojump_clock: MockClock) -> None:
-    """So many scheduling steps after the chunks went in, with one result received and another in hand."""
+    """The cancel comes `steps` scheduling steps after the chunks were sent, with some results received by then."""
     kinds = Kinds()
     async with opened(wire("a > b > d, a > c > d", b=("Picky", {"every": 2}), d="Meet"), kinds) as session:
         for sequence in range(6):
@@ -87,8 +87,8 @@ async def test_cancel_at_any_time(steps: int, autojump_clock: MockClock) -> None
         session.cancel()
         session.cancel()
         account = final(await receive_all(session))
-    # What is in hand when the cancel comes was handed over, as asking for the next event says; but an error that
-    # precedes its result is all that was seen of that row.
+    # The event in hand when the cancel comes counts as handed over, because `receive` is called again. If that event is
+    # an error that precedes its result, its row does not count.
     done = sum(isinstance(event, Result) for event in got)
     assert account.delivered + account.rejected == done
     assert account.cancelled == 6 - done
@@ -118,7 +118,7 @@ async def test_cancel_frees_a_sender_that_waits_for_room(autojump_clock: MockClo
 
 
 async def test_the_surrounding_scope_may_be_cancelled_at_any_time(autojump_clock: MockClock) -> None:
-    """`trio.Cancelled` is never swallowed: the scope sees its own cancellation, and nothing goes on after it."""
+    """`trio.Cancelled` is never swallowed: the scope catches its own cancellation, and nothing runs after it."""
     kinds = Kinds()
     went_on = False
     with trio.CancelScope() as scope:
@@ -147,7 +147,7 @@ async def test_a_deadline_over_a_waiting_receiver_ends_the_session(autojump_cloc
 
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyError("mine"), ExceptionGroup("mine", [OSError()])])
 async def test_the_users_exception_comes_out_as_it_was_raised(error: Exception, autojump_clock: MockClock) -> None:
-    """Not in a group of the session's own nursery."""
+    """It is not in an exception group of the session's own nursery."""
     kinds = Kinds()
 
     async def use() -> None:
@@ -203,7 +203,7 @@ async def test_a_manifest_with_faults_closes_what_was_built_and_leaves_no_task(a
 
 
 class Evasive(Probe):
-    """Cannot say by how much it delays."""
+    """Cannot report its delay."""
 
     @property
     def delay(self) -> float:
@@ -255,7 +255,7 @@ async def test_a_failed_node_ends_the_session_after_the_rows_below(autojump_cloc
 
 
 async def test_rows_below_the_failed_one_are_finished_by_slower_branches(autojump_clock: MockClock) -> None:
-    """The bomb is one step away, the other branch five: rows 0 to 2 are still under way there when it goes off."""
+    """The bomb is one step away, the other branch five, so rows 0 to 2 are still under way there when it fails."""
     kinds = Kinds()
     manifest = wire("a > bomb > z, a > b > c > d > e > f > z", bomb=("Bomb", {"at": 3}))
     async with opened(manifest, kinds) as session:
@@ -278,7 +278,7 @@ async def test_of_several_failures_the_lowest_row_counts(first: int, second: int
     (failure,) = errors(events)
     assert failure.sequence == lowest
     may_be_named = {node for node, at in (("near", first), ("far", second)) if at == lowest}
-    assert failure.node_id in may_be_named, "of two that fail at one row, the one that came to it first"
+    assert failure.node_id in may_be_named, "of two nodes that fail at one row, the first to reach it counts"
 
 
 async def test_a_node_may_fail_when_it_finishes(autojump_clock: MockClock) -> None:
@@ -292,7 +292,7 @@ async def test_a_node_may_fail_when_it_finishes(autojump_clock: MockClock) -> No
 
 
 class Liar(Probe):
-    """Says that it gives data, and gives audio."""
+    """Declares that it gives data, and emits audio."""
 
     gives = Kind.DATA
 
@@ -301,21 +301,21 @@ class Liar(Probe):
 
 
 class Void(Probe):
-    """Gives None instead of items."""
+    """Returns None instead of items."""
 
     def treat(self, item: Item) -> Iterable[Item]:
         return None  # type: ignore[return-value]
 
 
 class Bare(Probe):
-    """Gives its item as it is, in no list."""
+    """Returns its item itself, not in a list."""
 
     def treat(self, item: Item) -> Iterable[Item]:
         return item  # type: ignore[return-value]
 
 
 class Mixed(Probe):
-    """Gives audio of two rates for one chunk."""
+    """Emits audio of two rates for one chunk."""
 
     def treat(self, item: Item) -> Iterable[Item]:
         return (tone(rate=8_000), tone(rate=16_000)) if not isinstance(item, Data) else (item,)
@@ -348,7 +348,7 @@ async def test_a_node_that_breaks_its_contract_has_failed(
 async def test_an_output_that_cannot_be_joined_ends_the_session_though_a_later_row_failed_before(
     autojump_clock: MockClock,
 ) -> None:
-    """Outputs are joined when they are received. By then the session may have ended; that end must not get lost."""
+    """Outputs are joined on receipt. The session may have ended by then, and that end must not get lost."""
     kinds = Kinds(Mixed)
     async with opened(wire("a, b", a="Mixed", b=("Bomb", {"at": 1})), kinds) as session:
         for sequence in range(2):
@@ -363,7 +363,7 @@ async def test_an_output_that_cannot_be_joined_ends_the_session_though_a_later_r
 
 
 class Heavy(Probe):
-    """Its memory cannot be asked for once it has seen something."""
+    """Cannot report its memory once it has seen an item."""
 
     @property
     def memory_bytes(self) -> int:
@@ -373,7 +373,7 @@ class Heavy(Probe):
 
 
 class Shy(Probe):
-    """The same with its own figures."""
+    """Cannot report its own metrics once it has seen an item."""
 
     def custom_metrics(self) -> Mapping[str, Any]:
         return {"ratio": 1 / (not self.seen)}
@@ -383,7 +383,7 @@ class Shy(Probe):
 async def test_a_node_that_cannot_tell_its_figures_has_failed_and_hurts_no_other_session(
     kind: type[Probe], autojump_clock: MockClock
 ) -> None:
-    """The sweep asks for them, and looks after all sessions."""
+    """The sweep asks for the figures, and serves all sessions."""
     kinds = Kinds(kind)
     engine = Engine(kinds)
     async with trio.open_nursery() as nursery:
@@ -457,7 +457,7 @@ async def test_what_nodes_hold_counts_as_memory(autojump_clock: MockClock) -> No
     async with opened(manifest, kinds, limits=limits) as session, trio.open_nursery() as nursery:
         await session.send(chunk(0))
         assert isinstance(await session.receive(), Result)
-        await trio.sleep(MEMORY_S + 0.1)  # it has been asked by then
+        await trio.sleep(MEMORY_S + 0.1)  # its memory has been polled by then
         nursery.start_soon(session.send, chunk(1))
         error = await session.receive()
         assert isinstance(error, MemoryLimitExceeded)
@@ -475,7 +475,7 @@ async def test_a_limit_of_zero_asks_for_the_default_and_none_is_above_the_maximu
 async def test_an_inline_node_that_takes_too_long_ends_the_session(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds the loop, and with it the sweep: its own clock tells."""
+    """The node holds the loop and with it the sweep, so its measured run time ends the session."""
     now = 0.0
     monkeypatch.setattr("engine.pipeline.single_input_task.perf_counter", lambda: now)
 

@@ -1,4 +1,4 @@
-"""One-shot: whole inputs in, joined outputs out, as if the pipeline had been called once."""
+"""One-shot calls: whole inputs in, joined outputs out, as if the pipeline had been called once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.kits import signal
 
 
 class Lengths(Probe):
-    """Notes how long the blocks are, and where they stand."""
+    """Records the lengths and positions of the blocks."""
 
     def treat(self, item: Item) -> Iterable[Item]:
         assert isinstance(item, Audio)
@@ -43,7 +43,7 @@ class Lengths(Probe):
 
 
 class Reverse(Probe):
-    """Gives everything at the end, in one block: something that only a whole input can tell."""
+    """Emits everything at the end, in one block, as a node does that needs a whole input."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -63,7 +63,7 @@ class Reverse(Probe):
 
 @asynccontextmanager
 async def running(kinds: Kinds, **more: Any) -> AsyncIterator[Engine]:
-    """An engine whose sweep runs; afterwards every node is closed and no task left."""
+    """Make an engine whose sweep runs; check at the end that every node is closed and no task is left."""
     engine = Engine(kinds, **more)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.sweep.run)
@@ -89,7 +89,7 @@ async def call(
 
 
 async def failing(*args: Any, **named: Any) -> EngineError:
-    """The error of a call, which has to come out as itself, in no group."""
+    """Return the error of a call, which must come out as itself, not in an exception group."""
     kinds = Kinds(Lengths, Reverse)
     manifest, audio, data = (*args, {}, {})[:3]
     async with running(kinds) as engine:
@@ -199,7 +199,7 @@ async def test_data_for_a_source_that_could_take_audio_costs_no_waiting_either(a
 
 
 async def test_as_many_data_inputs_as_there_are_sources(autojump_clock: MockClock) -> None:
-    """More than a stream's default credits."""
+    """It has more blocks than a stream has credits by default."""
     texts = [f"t{i}" for i in range(60)]
     manifest = wire(
         "mic > z, " + ", ".join(f"{text} > z" for text in texts), mic="Hear", z="Meet", **dict.fromkeys(texts, "Read")
@@ -237,7 +237,7 @@ async def test_tells_of_the_whole_call(autojump_clock: MockClock) -> None:
 
 
 async def test_inputs_of_any_lengths_are_mixed(autojump_clock: MockClock) -> None:
-    """A node that waits for all its upstream nodes is told which of them have nothing more to come."""
+    """A node that waits for all its upstream nodes learns which of them have ended."""
     short, long = tone(RATE // 2, 0.25), tone(5 * RATE, 0.5)
     manifest = wire("a > lag > mix, b > mix, c > mix", mix="Mix", lag=("Lag", {"items": 1}))
     result = await call(manifest, {"a": short, "b": long}, None, Mix)
@@ -260,7 +260,7 @@ async def test_a_join_is_told_once_of_each_upstream_that_has_ended(autojump_cloc
             self.told.append(upstream)
 
     await call(wire("a > x > ear, a > y, b > y > ear", ear="Ear"), {"a": tone(RATE), "b": tone(3 * RATE)}, None, Ear)
-    assert Ear.told == [["x", "y"], "x", ["y"], ["y"]], "y has another source that goes on"
+    assert Ear.told == [["x", "y"], "x", ["y"], ["y"]], "y has another source that continues"
 
 
 # ---- errors ----------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ async def test_a_failure_in_the_middle_of_a_long_input_names_node_and_block(auto
 
 
 async def test_limits_cover_the_whole_call(autojump_clock: MockClock) -> None:
-    """An input is held against them whole, though each of its blocks would fit."""
+    """A limit applies to the whole input, although each of its blocks would fit."""
     audio = {"a": tone(3 * RATE)}
     error = await failing(wire("a"), audio, limits=ResourceLimits(max_audio_samples=3 * RATE - 1))
     assert isinstance(error, SamplesLimitExceeded)
@@ -297,7 +297,7 @@ async def test_limits_cover_the_whole_call(autojump_clock: MockClock) -> None:
     error = await failing(wire("a"), audio, limits=ResourceLimits(max_memory_bytes=3 * RATE * 4 - 1))
     assert isinstance(error, MemoryLimitExceeded)
     error = await failing(wire("a"), audio, limits=ResourceLimits(max_memory_bytes=3 * RATE * 4 + RATE * 4 + 100))
-    assert isinstance(error, MemoryLimitExceeded), "what came out is held too, until it is joined"
+    assert isinstance(error, MemoryLimitExceeded), "outputs are held too, until they are joined"
 
 
 async def test_the_time_limit_covers_the_whole_call(autojump_clock: MockClock) -> None:

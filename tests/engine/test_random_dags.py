@@ -1,11 +1,11 @@
-"""Random pipelines, random schedules, random faults, every way out: what always holds, holds.
+"""The engine's invariants under random pipelines, schedules, faults and endings.
 
-Each example draws a DAG of 1 to 12 nodes, a script of what the client does (chunks in any order on any source, twice,
-not at all, far ahead; flushes; refused chunks; pauses), how eagerly it reads, and how it ends. It runs through
-`open_session` in a loop of its own under virtual time, in which a hang is an hour that passes at once.
+Each example draws a DAG of 1 to 12 nodes, a script of the client's actions (chunks in any order on any source, twice,
+not at all, far ahead; flushes; refused chunks; pauses), the client's eagerness to read, and its ending. It runs through
+`open_session` in its own event loop under virtual time, in which a hang is an hour that passes at once.
 
-Rows are followed by their numbers: each data chunk carries its own, and nodes pass items on as they are. What each
-check protects stands beside it.
+Rows are followed by their numbers: each data chunk carries its own, and nodes pass items on unchanged. Each check names
+the invariant that it protects.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from tests.engine.harness import (
 
 
 class Relay(Probe):
-    """Passes on; with others of a diamond it shows whether branches stay in step."""
+    """Passes items on; with the others of a diamond it shows whether branches stay in step."""
 
 
 @attrs.define(eq=False, slots=False)
 class Witness(Join):
-    """Notes every row that it gets: a `Join` must find every upstream node, and items of one row only."""
+    """Records every row: a `Join` must find every upstream node, and items of one row only."""
 
     takes = gives = Kind.BOTH
     built = Relay.built
@@ -89,7 +89,7 @@ FATAL = st.builds(lambda k: ("Bomb", {"at": k}), st.integers(-1, 8))
 
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    """A DAG of 1 to 12 nodes: edges lead from lower to higher numbers, in an order of their own."""
+    """Draw a DAG of 1 to 12 nodes; edges lead from lower to higher numbers, in any order."""
     count = draw(st.integers(1, 12))
     fatal = draw(st.integers(0, 3)) == 0
     kinds = [draw(FATAL if fatal and draw(st.integers(0, 5)) == 0 else KIND) for _ in range(count)]
@@ -102,15 +102,15 @@ def manifests(draw: st.DrawFn) -> Manifest:
 
 @attrs.frozen
 class Client:
-    """What a client does.
+    """A client's behaviour.
 
     Attributes:
-      script: `("chunk", source, offset, audio)`, where the number is `offset` from the highest so far; `("bad", ...)`
-        the same, unreadable; `("flush",)`; `("pause", seconds)`.
+      script: `("row",)`, a data chunk for every source; `("chunk", source, offset)`, whose number is `offset` from the
+        highest so far; `("bad", source, offset)` for the same, unreadable; `("flush",)`; `("pause", seconds)`.
       ending: "close", "cancel", "sudden" (a cancel in one go with the last chunk), "leave", "raise" or "scope".
       reads: Results read before it ends early; None reads all along.
-      at_once: It has nodes work at once, and takes most events as soon as they are there, as the transport does.
-      turn_s: What a turn may take: with less than nothing each node's own task does its work.
+      at_once: Run nodes at once, and take most events as soon as they exist, as the transport does.
+      run_s: Limit of a scheduler run; if negative, each node's own task does its rows.
     """
 
     script: Sequence[Any]
@@ -118,7 +118,7 @@ class Client:
     reads: int | None
     options: Mapping[str, Any]
     at_once: bool = False
-    turn_s: float = 60.0
+    run_s: float = 60.0
 
 
 STEP = st.one_of(
@@ -171,8 +171,8 @@ class Run:
         self.failure: EngineError | None = None
 
     async def go(self) -> None:
-        # `opened` protects: no task left, every node closed exactly once (§4.6, §4.8), no hang (§4.5: it would be
-        # an hour of virtual time), and a ledger that balances to the last chunk (§4.4) - after every ending.
+        # `opened` checks after every ending: no task left, every node closed exactly once (§4.6, §4.8), no hang (§4.5:
+        # it would be an hour of virtual time), and a ledger that balances to the last chunk (§4.4).
         try:
             with trio.CancelScope() as scope:
                 async with opened(self.manifest, self.kinds, within=3_600, **self.client.options) as session:
@@ -206,7 +206,7 @@ class Run:
             case "cancel":
                 session.cancel()
                 await self.receive(session, to_the_end=True)
-                # CANCEL protects its promptness: all that comes after it are the last words.
+                # CANCEL is prompt: only the final metrics follow it.
                 assert self.is_over
                 await self.check_rest()
             case "raise":
@@ -226,7 +226,7 @@ class Run:
                 await session.close()
                 self.closed = True
         except SessionClosed:
-            # Only a session that has ended by itself may say so: a node has failed.
+            # Only a session that has ended by itself may raise this, because a node has failed.
             assert session.failure is not None
 
     @property
@@ -274,11 +274,11 @@ class Run:
         return True
 
     async def check_rest(self) -> None:
-        """§4.8: a session that has ended keeps no task at work, even while its user lingers in the block."""
+        """§4.8: a session that has ended has no running task, even while its user stays in the block."""
         await trio.testing.wait_all_tasks_blocked()
         assert tasks_now("node ") == 0
 
-    # What has to be true then
+    # ---- invariants
 
     def check(self) -> None:
         self.check_order()
@@ -299,7 +299,7 @@ class Run:
                 last = result.sequence
 
     def check_flushes(self) -> None:
-        """§5: the result of a FLUSH always comes, and every node has finished as often (barrier through every edge)."""
+        """§5: every FLUSH has a result, and every node has finished as often (a barrier passes every edge)."""
         flushed = sum(result.flush for result in self.results)
         assert flushed <= self.flushes + self.closed + 1
         if self.ran_to_the_end:
@@ -307,7 +307,7 @@ class Run:
             assert all(node.finishes == flushed for node in self.kinds.built), "a barrier did not reach every node"
 
     def check_errors(self) -> None:
-        """§5 Failure: a node's refusal comes right before its row's result; a failure is the last but one event."""
+        """§5 Failure: a node's rejection comes right before its row's result; a failure is the last but one event."""
         pending: list[EngineError] = []
         for event_ in self.events:
             if isinstance(event_, NodeRefused):
@@ -328,7 +328,7 @@ class Run:
                 assert all(n <= self.failure.sequence for n in below if n is not None and self.failure.sequence)
 
     def check_count(self) -> None:
-        """§4.4: what came in is what went out. One refusal for each refused chunk, one result for each row."""
+        """§4.4: inputs equal outputs. One refusal for each refused chunk, one result for each row."""
         account = self.session.metrics()
         assert_settled(account)
         assert account.received == sum(self.offered.values()) or not self.closed
@@ -346,9 +346,9 @@ class Run:
         assert sum(isinstance(e, SessionMetrics) and e.final for e in self.events) == 1
 
     def check_rows(self) -> None:
-        """§4.1: a packet per edge per row. Whatever a branch drops, delays or refuses, rows never mix.
+        """§4.1: a packet per edge per row. Whatever a branch drops, delays or rejects, rows never mix.
 
-        Nodes that hold nothing back give, for row n, items of row n: in results without a Lag above an output, every
+        Nodes that hold nothing back emit, for row n, items of row n. In results without a Lag above an output, every
         item that carries a number carries the row's own. (Audio carries its position instead.)
         """
         if not self.ran_to_the_end:
@@ -374,7 +374,7 @@ class Run:
         return self.is_over and self.closed and self.failure is None and not self.is_cancelled
 
 
-# Lean examples of what once went wrong, or might; Hypothesis finds the others.
+# Small examples of likely or past bugs; Hypothesis finds the others.
 DIAMOND = Manifest(
     "v1",
     (
@@ -401,7 +401,7 @@ PLAIN = {"input_capacity": 0, "reorder_window": 0, "overflow": Overflow.BLOCK, "
 @example(DIAMOND, Client([("row",)] * 5 + [("flush",)] + [("row",)] * 3, "close", None, PLAIN))
 @example(GATED, Client([("row",)] * 7 + [("flush",)] + [("row",)] * 3, "close", None, PLAIN))
 @example(DIAMOND, Client([("row",)] * 7 + [("flush",)], "close", None, PLAIN, at_once=True))
-@example(DIAMOND, Client([("row",)] * 7 + [("flush",)], "close", None, PLAIN, at_once=True, turn_s=-1.0))
+@example(DIAMOND, Client([("row",)] * 7 + [("flush",)], "close", None, PLAIN, at_once=True, run_s=-1.0))
 @example(DIAMOND, Client([("row",)] * 5, "cancel", 2, PLAIN))
 @example(DIAMOND, Client([("row",)] * 5, "scope", 2, PLAIN))
 @example(DIAMOND, Client([("row",), ("chunk", 0, 40), ("flush",), ("chunk", 0, -3)], "close", None, PLAIN))
@@ -409,14 +409,14 @@ PLAIN = {"input_capacity": 0, "reorder_window": 0, "overflow": Overflow.BLOCK, "
 @given(manifests(), CLIENT)
 def test_what_always_holds(manifest: Manifest, client: Client) -> None:
     run = Run(manifest, client)
-    with mock.patch("engine.pipeline.scheduler.MAX_RUN_S", client.turn_s):
+    with mock.patch("engine.pipeline.scheduler.MAX_RUN_S", client.run_s):
         run_virtually(run.go)
     event(f"ends by {'failure' if run.failure else client.ending if not run.closed else 'close'}")
     event(f"nodes: {len(manifest.nodes) // 4 * 4}+")
 
 
 def test_the_examples_reach_what_they_are_for() -> None:
-    """A guard against a suite that checks nothing: the diamond runs to its end, with results and tails."""
+    """Guards against a suite that checks nothing: the diamond runs to its end, with results and tails."""
     run = Run(DIAMOND, Client([("row",)] * 5, "close", None, PLAIN))
     run_virtually(run.go)
     assert run.ran_to_the_end

@@ -1,4 +1,4 @@
-"""Items for one downstream node alone: who gets what, who is skipped, and that all stay in step."""
+"""Items for one downstream node alone: the node that receives them, the skipped nodes, and branches in step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SKIPPED, SUCCESS = NodeStatus.SKIPPED, NodeStatus.SUCCESS
 
 @attrs.define(eq=False, slots=False)
 class Postman(Probe):
-    """Sends every item to the downstream of that name, or to all if there is no name."""
+    """Sends every item to the downstream node `to`, or to all if that is empty."""
 
     to: str = parameter("", help="a downstream node's id")
     routes = True
@@ -47,7 +47,7 @@ class Impostor(Postman):
 
 
 class Forger(Probe):
-    """Addresses what it does not give."""
+    """Addresses an object that is not an item."""
 
     routes = True
 
@@ -70,7 +70,7 @@ async def stream(graph: str, rows: int, **nodes: Any) -> list[Result]:
             await session.send(note(number))
         await session.close()
         events = await receive_all(session)
-        assert session.accounts.memory.buffers == 0, "what was routed is still accounted"
+        assert session.accounts.memory.buffers == 0, "routed items are still accounted"
     if failed := errors(events):
         raise failed[0]
     return results(events)

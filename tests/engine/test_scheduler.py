@@ -1,4 +1,4 @@
-"""Scheduler: a short row runs through the graph at once; what is left over is done by the nodes' own tasks."""
+"""Scheduler: a short row runs through the graph at once; the nodes' own tasks do the rows left over."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHAIN = wire("a > b > c > d, a > d")
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No turn is too long here, however busy the machine."""
+    """Remove the limit of a scheduler run, because the machine may be busy."""
     monkeypatch.setattr("engine.pipeline.scheduler.MAX_RUN_S", 3600.0)
 
 
@@ -80,7 +80,7 @@ async def test_a_result_is_shown_at_once_to_a_user_that_waits_for_it(autojump_cl
     async with opened(CHAIN, Kinds()) as session, trio.open_nursery() as nursery:
         session.show_to(takes)
         session.offer(note(0), at_once=True)
-        assert not shown, "ignore waits yet"
+        assert not shown, "the user does not wait yet"
         assert isinstance(await session.receive(), Result)
         received: list[Event] = []
         nursery.start_soon(_receive_into, received, session)
@@ -89,8 +89,8 @@ async def test_a_result_is_shown_at_once_to_a_user_that_waits_for_it(autojump_cl
             session.offer(note(sequence), at_once=True)
         assert [numbers(result, "d") for result in results(shown)] == [[1, 1], [2, 2]]
         await wait_all_tasks_blocked()
-        assert received == shown[1:], "what it did not take is left to receive"
-        assert session.metrics().delivered == 2, "what it took has been handed over"
+        assert received == shown[1:], "an event not taken is left to receive"
+        assert session.metrics().delivered == 2, "a taken event has been handed over"
         session.cancel()
 
 
@@ -138,7 +138,7 @@ async def test_after_a_failure_a_node_does_no_more_rows_of_the_same_turn(autojum
 
 
 async def test_the_cpu_time_of_a_row_is_that_of_its_own_way(autojump_clock: MockClock) -> None:
-    """Each row is charged with what was spent on it, and nothing twice: the sum stays within the thread's own."""
+    """Each row is charged with the time spent on it, and none is charged twice: the sum is within the thread's time."""
     kinds = Kinds()
     async with opened(CHAIN, kinds) as session:
         began = _thread_ms()

@@ -1,4 +1,4 @@
-"""A session at work: order, fan-out and fan-in, empty outputs, taps, FLUSH and CLOSE."""
+"""A running session: order, fan-out and fan-in, empty outputs, taps, FLUSH and CLOSE."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.engine.harness import (
 async def test_results_leave_in_sequence_order_whatever_the_branches_speeds(mock_clock: MockClock) -> None:
     """One branch hops through threads, the other does not: results are whole rows, in order.
 
-    The clock stands still: it would jump on while a thread is at work.
+    The clock stands still, because it would jump ahead while a thread works.
     """
     kinds = Kinds()
     async with opened(wire("in > slow > end, in > fast > end", slow="Threaded"), kinds) as session:
@@ -83,7 +83,7 @@ async def test_several_sources_meet_by_sequence(autojump_clock: MockClock) -> No
 
 
 async def test_an_empty_output_keeps_the_row_and_its_place(autojump_clock: MockClock) -> None:
-    """What one branch drops is nothing to the other: it neither waits nor slips by a row."""
+    """An item dropped by one branch does not affect the other: it neither waits nor slips by a row."""
     kinds = Kinds()
     async with opened(wire("a > sieve > z, a > z", sieve=("Sieve", {"every": 2}), z="Meet"), kinds) as session:
         for sequence in range(4):
@@ -217,7 +217,7 @@ async def test_the_format_is_fixed_until_a_flush(autojump_clock: MockClock) -> N
 
 
 async def test_a_refused_chunk_does_not_fix_the_format(autojump_clock: MockClock) -> None:
-    """A straggler of the old format, late after a FLUSH, must not shut out the new one."""
+    """A late chunk of the old format, after a FLUSH, must not shut out the new format."""
     kinds = Kinds()
     async with opened(wire("a"), kinds) as session:
         await session.send(Chunk(tone(rate=16_000), 1))
@@ -231,7 +231,7 @@ async def test_a_refused_chunk_does_not_fix_the_format(autojump_clock: MockClock
 
 
 async def test_a_node_that_refuses_gives_an_error_before_a_partial_result(autojump_clock: MockClock) -> None:
-    """The other branch keeps its outputs, and the session goes on."""
+    """The other branch keeps its outputs, and the session continues."""
     kinds = Kinds()
     manifest = wire("a > picky > end, a > other", picky=("Picky", {"every": 2}))
     async with opened(manifest, kinds) as session:
@@ -297,7 +297,7 @@ async def test_flush_gives_the_tails_in_one_marked_result_and_nodes_are_fresh_af
     assert [numbers(result, "end") for result in got] == [[], [], [0], [1], [2, 3], [], [], [4], [5, 6]]
     counted = [[item.value for item in result.items.get("tally", ())] for result in got]  # type: ignore[union-attr]
     assert counted[4] == [{"count": 3}, {"count": 4}, {"total": 4}]
-    assert counted[8] == [{"count": 2}, {"count": 3}, {"total": 3}], "it went on counting from before the flush"
+    assert counted[8] == [{"count": 2}, {"count": 3}, {"total": 3}], "it kept counting from before the flush"
 
 
 async def test_the_result_of_a_flush_always_comes(autojump_clock: MockClock) -> None:
@@ -376,7 +376,7 @@ async def test_chunks_and_flushes_after_close_are_refused(autojump_clock: MockCl
         await session.send(chunk(1))
         await session.send(chunk(9))
         await session.flush()
-        await trio.sleep(1)  # the hole below 9 would be settled by now, if it were one
+        await trio.sleep(1)  # a hole below 9 would be settled by now
         events = await receive_all(session)
         with pytest.raises(SessionClosed):
             await session.send(chunk(2))
@@ -428,7 +428,7 @@ async def _gather(session: Session, events: list[Event]) -> None:
 
 
 async def test_leaving_a_loop_over_a_session_early_leaves_nothing_behind(autojump_clock: MockClock) -> None:
-    """No half-run generator, whose collection would warn (warnings are errors here); the loop can be taken up again."""
+    """No half-run generator is left, whose collection would warn (an error here), and the loop can be resumed."""
     kinds = Kinds()
     async with opened(wire("a"), kinds) as session:
         await session.send(chunk(0))
@@ -497,7 +497,7 @@ async def _fill(session: Session) -> None:
 
 
 async def test_a_source_keeps_the_very_frames_it_was_given(autojump_clock: MockClock) -> None:
-    """Zero-copy: what a pass-through gives back shares the memory of the chunk."""
+    """Zero-copy: the output of a pass-through shares the memory of the chunk."""
     kinds = Kinds()
     given = tone(5)
     async with opened(wire("a > b"), kinds) as session:

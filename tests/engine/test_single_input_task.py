@@ -1,4 +1,4 @@
-"""The usual node's way of its own and the way of all others come to the same: results, errors, accounts and figures."""
+"""`SingleInputTask` and `NodeTask` behave the same: equal results, errors, accounts and figures."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ FATAL = wire("a > b > c", b=("Bomb", {"at": 2}))
 @given(manifests(), STEPS, st.sampled_from([600, 2_000, 100_000]))
 def test_both_ways_come_to_the_same(manifest: Manifest, steps: Sequence[str], max_memory_bytes: int) -> None:
     limits = ResourceLimits(max_memory_bytes=max_memory_bytes)
-    assert told(manifest, steps, limits, plain=True) == told(manifest, steps, limits, plain=False)
+    assert summary(manifest, steps, limits, plain=True) == summary(manifest, steps, limits, plain=False)
 
 
-def told(manifest: Manifest, steps: Sequence[str], limits: ResourceLimits, *, plain: bool) -> list[Any]:
-    """What a session tells, without times and names of its own."""
+def summary(manifest: Manifest, steps: Sequence[str], limits: ResourceLimits, *, plain: bool) -> list[Any]:
+    """Return a session's events, without times and generated names."""
     events: list[Event] = []
 
     async def go() -> None:
@@ -69,7 +69,7 @@ def told(manifest: Manifest, steps: Sequence[str], limits: ResourceLimits, *, pl
             events.extend(await receive_all(session))
 
     ways = mock.patch("engine.pipeline.running.make_task", make_task if plain else NodeTask)
-    all_at_once = mock.patch.object(Scheduler, "defer", Scheduler.run)  # nodes' tasks would run in any order
+    all_at_once = mock.patch.object(Scheduler, "defer", Scheduler.run)  # the nodes' own tasks would run in any order
     with mock.patch("engine.pipeline.scheduler.MAX_RUN_S", 60.0), all_at_once, ways:
         run_virtually(go)
     return [timeless(event) for event in events]
