@@ -1,4 +1,4 @@
-"""The README's table of nodes, made of the code and of what `python -m benchmarks nodes` has measured."""
+"""The catalogue of nodes in nodes/README.md, made from the code and the results of `python -m benchmarks nodes`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nodes.registry import FAMILIES
 
 __all__ = ["catalogue", "make_table", "replaced"]
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parent.parent / "nodes" / "README.md"
 BEGIN, END = "<!-- catalogue: python -m benchmarks catalogue --write -->\n", "<!-- end of catalogue -->\n"
 
 
@@ -55,25 +55,25 @@ def _microseconds(cost: Cost) -> str:
 
 
 def replaced(readme: str, table: str) -> str:
-    """The README with this table in the old one's place.
+    """Return the document with this table in place of the old one.
 
     Raises:
-      ValueError: the marks that it stands between are not there.
+      ValueError: The marker comments around the table are missing.
     """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md needs the lines {BEGIN.strip()!r} and {END.strip()!r}")
+        raise ValueError(f"nodes/README.md needs the lines {BEGIN.strip()!r} and {END.strip()!r}")
     return f"{before}{BEGIN}{table}{END}{after}"
 
 
 @click.command()
-@click.option("--write/--check", required=True, help="Write the table into README.md, or see whether it is up to date.")
+@click.option("--write/--check", required=True, help="Write the table into nodes/README.md, or check it.")
 def catalogue(write: bool) -> None:
-    """The README's catalogue of nodes."""
+    """Write or check the catalogue of nodes in nodes/README.md."""
     readme = README.read_text(encoding="utf-8")
     wanted = replaced(readme, make_table())
     if write:
         README.write_text(wanted, encoding="utf-8")
     elif wanted != readme:
-        raise click.ClickException("README.md's catalogue is not up to date: python -m benchmarks catalogue --write")
+        raise click.ClickException("nodes/README.md is not up to date: python -m benchmarks catalogue --write")
