@@ -228,7 +228,7 @@ class NodeTask:
         return made, refused, began, perf_counter()
 
     def _report_ended(self, row: Row) -> None:
-        """Report each upstream node whose sources have all ended to a `Join`: once until the next flush."""
+        """Call a `Join`'s `ended` for each upstream node whose sources have all ended, once until the next flush."""
         if isinstance(self._node, Join):
             for edge in self.planned.inbound:
                 upstream = self._pipeline.plan.nodes[edge.source]

@@ -44,7 +44,7 @@ class Scheduler:
 
     Args:
       on_end: Called at the end of each run, after its CPU time has been charged.
-      watchdog: Notified of the running node.
+      watchdog: Sees the running node.
 
     Attributes:
       schedule: Enqueues a node that has one more row to do, for the current run or the next.

@@ -45,7 +45,7 @@ class Session:
       ready: Id, delay and credits.
       pipeline: The running graph.
       accounts: Chunks, memory and latencies.
-      failure: The error that ended the session; None before the end, and after CLOSE or CANCEL.
+      failure: The error that ends or ended the session; None if there is none, as after CLOSE or CANCEL.
     """
 
     def __init__(self, plan: Plan, engine: Engine, limits: ResourceLimits, options: SessionOptions) -> None:

@@ -148,7 +148,7 @@ class PendingRow:
     """A waiting row.
 
     Attributes:
-      given: Source id → its chunk for the row; None if that was refused or dropped.
+      given: Source id → its chunk for the row; None if the chunk was refused.
       since: Time on the admission's clock when the row began to wait.
       dropped: True if the row is dropped, with all chunks that it has or will get.
     """
