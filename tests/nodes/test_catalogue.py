@@ -28,7 +28,7 @@ from nodes.contract import AnyNode, Audio, InvalidInput, Join
 from nodes.registry import BUILTIN, FAMILIES, with_directories
 from nodes.switch import Switch
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "nodes/README.md"
 
 
 @attrs.frozen
