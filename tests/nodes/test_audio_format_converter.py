@@ -1,4 +1,4 @@
-"""AudioFormatConverter: exact where it can be, clipped where it must be."""
+"""AudioFormatConverter is exact where the format allows it, and clips otherwise."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_one_frame_off_is_no_gap_and_does_not_add_up() -> None:
     for start in (961, 1_919):
         (block,) = node.process(Audio(frames, 48_000, start))
         assert len(block.frames) == 320
-    assert len(list(node.process(Audio(frames, 48_000, 2_882)))) == 2  # two frames off: the tail, and a new stretch
+    assert len(list(node.process(Audio(frames, 48_000, 2_882)))) == 2  # two frames off: the tail and a new stretch
 
 
 @pytest.mark.parametrize("rate", [100, 48_000 * 257])

@@ -1,4 +1,4 @@
-"""HighPass, LowPass, BandPass and DCBlock against closed formulas and SciPy on the whole."""
+"""HighPass, LowPass, BandPass and DCBlock against closed formulas and SciPy on the whole stream."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def filtered(node: FilterNode, frames: Any, rate: int = 16_000, size: int = 100_
 
 
 def power_response(node: FilterNode, rate: int = 16_000) -> tuple[Any, Any]:
-    """Frequencies in Hz, without the ends, and the power that the node lets through at each."""
+    """Return frequencies in Hz, without 0 and half the rate, and the power gain of the node at each."""
     impulse = np.zeros((rate, 1), np.float32)
     impulse[0] = 1.0
     spectrum = np.fft.rfft(filtered(node, impulse, rate)[:, 0].astype(np.float64))
@@ -41,7 +41,7 @@ def power_response(node: FilterNode, rate: int = 16_000) -> tuple[Any, Any]:
 
 
 def warped(hz: Any, rate: int = 16_000) -> Any:
-    """The bilinear transform's analogue frequency."""
+    """Return the analogue frequency under the bilinear transform."""
     return np.tan(np.pi * hz / rate)
 
 

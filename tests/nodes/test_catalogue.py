@@ -1,4 +1,4 @@
-"""What every node of the catalogue has to have. A new node fails here until it has it all."""
+"""Requirements on every node of the catalogue. A new node fails here until it meets all of them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ README = Path(__file__).parents[2] / "nodes/README.md"
 
 @attrs.frozen
 class Proof:
-    """Two tests of a node, in `test_{module}.py` unless they say otherwise.
+    """Two tests of a node, in `test_{module}.py` unless a name begins with another module.
 
     Attributes:
-      compared: With a library's one-shot result, a closed formula, or a signal of which the answer is known.
-      conforms: Runs the conformance kit on it.
+      module: Name of the test module, without `test_`.
+      compared: Test against a library's one-shot result, a closed formula, or a signal with a known answer.
+      conforms: Test that runs the conformance kit on the node.
     """
 
     module: str
@@ -113,18 +114,20 @@ def allowed(tmp_path: Path) -> Mapping[str, type]:
 @pytest.mark.parametrize("node_type", BUILTIN)
 def test_every_node_has_what_the_catalogue_promises(node_type: str, allowed: Mapping[str, type]) -> None:
     node_class = allowed[node_type]
-    assert node_type in PROOFS, "a comparison with something that is not ours, and a run of the conformance kit"
+    assert node_type in PROOFS, "add a comparison with an independent reference, and a run of the conformance kit"
     proof = PROOFS[node_type]
     assert "check_node(" in inspect.getsource(proof.find(proof.conforms))
     assert BUILTIN[node_type].__name__ in inspect.getsource(inspect.getmodule(proof.find(proof.conforms)))  # type: ignore[arg-type]
     assert proof.find(proof.compared)
-    assert example_path(node_type, BUILTIN[node_type]), "an example; test_examples.py runs it"
-    assert node_type in {each.__name__ for family in FAMILIES.values() for each in family}, "a family, for lists"
-    assert f"| `{node_type}` |" in README.read_text(encoding="utf-8"), "python -m benchmarks catalogue --write"
-    assert node_type in json.loads(RESULTS.read_text())["nodes"], f"its cost: python -m benchmarks nodes {node_type}"
+    assert example_path(node_type, BUILTIN[node_type]), "add an example; test_examples.py runs it"
+    assert node_type in {each.__name__ for family in FAMILIES.values() for each in family}, "add it to a family"
+    assert f"| `{node_type}` |" in README.read_text(encoding="utf-8"), "run python -m benchmarks catalogue --write"
+    assert node_type in json.loads(RESULTS.read_text())["nodes"], f"run python -m benchmarks nodes {node_type}"
     facts = describe(node_type, node_class, example_params(node_type, BUILTIN[node_type]))
-    assert facts.summary.endswith((".", "detector in `VAD`.")), "a first sentence on a line of its own"
-    assert len(facts.description) > len(facts.summary) or node_type == "PassThrough", "the method, and where it is from"
+    assert facts.summary.endswith((".", "detector in `VAD`.")), "begin with a sentence on one line"
+    assert len(facts.description) > len(facts.summary) or node_type == "PassThrough", (
+        "describe the method and its source"
+    )
     assert facts.max_delay_ms is not None
     assert 0 <= facts.max_delay_ms < math.inf
     assert all(parameter.help for parameter in facts.parameters)
@@ -133,11 +136,11 @@ def test_every_node_has_what_the_catalogue_promises(node_type: str, allowed: Map
 LIMITS: Mapping[str, Callable[[int, int], bool]] = {
     "ChannelBalance": lambda rate, channels: channels == 2,
     "ChannelMerge": lambda rate, channels: 2 * channels <= 128,
-    "ChannelMixer": lambda rate, channels: channels <= 2,  # its example gives two; there are rules for 1, 2 and 6
+    "ChannelMixer": lambda rate, channels: channels <= 2,  # its example makes two; there are rules from 1, 2 and 6
     "ChannelSplit": lambda rate, channels: channels >= 2,
     "LowPass": lambda rate, channels: rate > 8_000,  # twice its cutoff
 }
-"""Which rates and channel counts a node says that it refuses all others but."""
+"""Conditions on rate and channel count that a node documents; it rejects all other audio."""
 
 FORMS = [(8_000, 1), (44_100, 2), (48_000, 3), (16_000, 128)]
 
@@ -153,7 +156,7 @@ MOVES = {
     "Recorder",
 }
 MOVES |= {"SpeechGate", "SpeechSegmenter", "Switch", "Tone"}
-"""Those that give samples as they came, or write others over them; all other nodes refuse NaN."""
+"""Nodes that only move samples or replace them; all other nodes reject NaN."""
 
 AUDIO_NODES = [name for name in BUILTIN if name not in ("Accumulator", "Calculator", "JSONTransform")]
 
@@ -165,7 +168,7 @@ def test_every_format_rate_and_channel_count_is_taken(node_type: str, allowed: M
         node = _connected(node_type, allowed[node_type])
         if LIMITS.get(node_type, lambda rate, channels: True)(rate, channels):
             items = [item for block in cut(frames, [7, rate // 100], rate) for item in node.process(_row(node, block))]
-            items += node.finish() if node.extra != "asr" else ()  # which would load a model for each
+            items += node.finish() if node.extra != "asr" else ()  # their finish would load a model each time
             given = {audio.sample_format for item in items if isinstance(audio := getattr(item, "item", item), Audio)}
             assert given <= {sample_format} or node_type == "AudioFormatConverter"
         else:
@@ -186,7 +189,7 @@ def test_what_is_no_number_is_refused(node_type: str, sample: float, allowed: Ma
 
 
 def _connected(node_type: str, node_class: type[AnyNode]) -> AnyNode:
-    """One with its defaults, or else its example's parameters, between two nodes before it and those it leads to."""
+    """Build a node with its defaults, or else its example's parameters, and connect it on both sides."""
     try:
         node = node_class()
     except (TypeError, ValueError):
@@ -198,7 +201,7 @@ def _connected(node_type: str, node_class: type[AnyNode]) -> AnyNode:
 
 
 def _row(node: AnyNode, block: Audio) -> Any:
-    """What `process` takes: for nodes that join audio with data there are none."""
+    """Return an argument of `process`; a node that joins audio with data gets no data."""
     if not isinstance(node, Join):
         return block
     return {"a": [block], "b": [block] if isinstance(node, AlignedJoin) else []}
@@ -232,7 +235,7 @@ def test_every_parameter_is_validated(node_type: str, allowed: Mapping[str, type
 
 
 def _wrong(hint: Any) -> list[Any]:
-    """Values that no parameter of this type should take."""
+    """Return values that no parameter of this type should accept."""
     if isinstance(hint, UnionType):
         return [wrong for wrong in _wrong(get_args(hint)[0]) if wrong is not None]
     return WRONG[get_origin(hint) or hint]

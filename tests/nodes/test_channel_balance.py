@@ -15,7 +15,7 @@ RATE = 16_000
 
 
 def stereo(*parts: tuple[float, float, float]) -> Any:
-    """Square waves: (left dB, right dB, milliseconds)."""
+    """Return square waves of (left dB, right dB, milliseconds)."""
     signs = np.where(np.arange(RATE) % 2, 1, -1)[:, None]
     levels = [10 ** (np.array([left, right]) / 20) * signs[: round(ms * 16)] for left, right, ms in parts]
     return np.concatenate(levels).astype(np.float32)
@@ -53,7 +53,7 @@ def test_levels_ratio_and_difference() -> None:
 
 def test_imbalance_lasts_and_is_no_dead_channel() -> None:
     value = found((-20, -20, 500), (-20, -30, 800), (-20, -25, 600), (-20, -20, 600))
-    assert value["segments"] == [[500, 1_900]], "between the thresholds: as before"
+    assert value["segments"] == [[500, 1_900]], "between the thresholds nothing must change"
     assert (value["is_imbalanced"], value["dead_channel"]) == (True, None)
 
 
@@ -67,7 +67,7 @@ def test_one_odd_chunk_raises_nothing() -> None:
 def test_a_dead_channel_is_named(levels: tuple[float, float], channel: str) -> None:
     value = found((-20, -20, 500), (*levels, 700), (-200, -200, 900), (-20, -20, 600))
     assert (value["has_dead_channel"], value["dead_channel"]) == (True, channel)
-    assert value[f"{channel}_dead_segments"] == [[500, 2_100]], "silence changes nothing"
+    assert value[f"{channel}_dead_segments"] == [[500, 2_100]], "silence must change nothing"
 
 
 def test_silence_on_both_is_balanced() -> None:

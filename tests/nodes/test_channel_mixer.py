@@ -1,4 +1,4 @@
-"""ChannelMixer: its rules, picks and matrices."""
+"""Rules, picks and matrices of ChannelMixer."""
 
 from __future__ import annotations
 

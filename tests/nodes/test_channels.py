@@ -1,4 +1,4 @@
-"""ChannelSplit and ChannelMerge: each undoes what the other does."""
+"""ChannelSplit and ChannelMerge are each other's inverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunker: the windows of the whole stream, however it comes; Framing under it likewise."""
+"""Chunker, and Framing below it, yield the windows of the whole stream, however it is cut."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nodes.conformance import check_node, cut, signal
 from nodes.contract import Audio
 
 RATE = 1_000
-"""A frame is a millisecond."""
+"""Sample rate at which a frame is a millisecond."""
 
 
 def chunked(blocks: list[Audio], **params: Any) -> list[Audio]:

@@ -1,4 +1,4 @@
-"""ClippingDetector against closed formulas, and what it calls clipping."""
+"""ClippingDetector against closed formulas, and its definition of clipping."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATE = 16_000
 
 
 def sine(amplitude: float, seconds: float = 1.0) -> Any:
-    """A sine of 100 Hz, cut off at full scale."""
+    """Return a sine of 100 Hz, cut off at full scale."""
     t = np.arange(round(seconds * RATE)) / RATE
     return np.clip(amplitude * np.sin(2 * np.pi * 100 * t), -1, 1).astype(np.float32)[:, None]
 

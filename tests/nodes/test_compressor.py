@@ -25,7 +25,7 @@ def compressed(frames: Any, sizes: list[int] | None = None, **params: Any) -> An
 
 
 def steady(level_db: float, n_frames: int) -> Any:
-    """A square wave, whose every hop has the same peak."""
+    """Return a square wave, in which each hop has the same peak."""
     signs = np.where(np.arange(n_frames) % 8 < 4, 1.0, -1.0)
     return (10 ** (level_db / 20) * signs).astype(np.float32)[:, None]
 
@@ -45,7 +45,7 @@ def test_conforms() -> None:
 
 
 def static_curve(level: float, threshold: float, ratio: float, knee: float) -> float:
-    """Equation 4 of Giannoulis, Massberg and Reiss."""
+    """Return the output level by equation 4 of Giannoulis, Massberg and Reiss."""
     if 2 * (level - threshold) < -knee:
         return level
     if 2 * abs(level - threshold) <= knee and knee:

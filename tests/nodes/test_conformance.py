@@ -1,4 +1,4 @@
-"""The kit finds what it is there to find: nodes that break one rule each."""
+"""The conformance kit finds nodes that break one rule each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nodes.contract import Audio, Node
 
 @attrs.define
 class Breaking(Node):
-    """Passes audio; subclasses break a rule."""
+    """Passes audio unchanged; each subclass breaks one rule."""
 
     held: Any = attrs.field(init=False, factory=list)
 
@@ -44,7 +44,7 @@ class KeepsViews(Breaking):
 
 
 class NotesLoudness(Breaking):
-    """Something every few seconds, as an event is."""
+    """Keeps something every few seconds, as a node with events would."""
 
     def note(self, item: Audio) -> None:
         if (item.frames == 1.0).any():
@@ -74,7 +74,7 @@ class Divides(Breaking):
 
 
 def failures(node_class: type[Breaking]) -> set[str]:
-    """The names of the checks that fail, for one form of audio."""
+    """Return the names of the checks that fail, for one format of audio."""
     found = set()
 
     def report(name: str, check: Any) -> None:

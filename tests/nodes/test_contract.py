@@ -1,4 +1,4 @@
-"""The contract's own types, the registry, and that the kit catches nodes that break the rules."""
+"""The types of the contract, the registry, and the conformance kit on nodes that break the rules."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_kinds_are_spelt_out() -> None:
 
 @attrs.define
 class _Sound(Node):
-    """A node without faults, to break one rule at a time."""
+    """A node without faults; each subclass breaks one rule."""
 
     depth: int = parameter(0, help="nothing", at_least=0)
     held: list[Audio] = attrs.field(init=False, factory=list)

@@ -1,4 +1,4 @@
-"""Crossfade: closed formulas for its gains, by position."""
+"""Crossfade against closed formulas for its gains, by position."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fader(**params: Any) -> Crossfade:
 
 
 def gains(**params: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Of 100 frames, a ms each, from 50 ms on."""
+    """Return both gains for 100 frames of 1 ms each, from 50 ms on."""
     ones, zeros = Audio(np.ones((100, 1), np.float32), 1_000, 50), Audio(np.zeros((100, 1), np.float32), 1_000, 50)
     (first,) = fader(**params).process({"a": [ones], "b": [zeros]})
     (second,) = fader(**params).process({"a": [zeros], "b": [ones]})
@@ -52,8 +52,8 @@ def test_gains_are_the_closed_formulas() -> None:
     assert np.allclose(second, x, atol=1e-6)
     first, second = gains(at_ms=60, duration_ms=80)
     assert np.allclose(first, np.cos(x * np.pi / 2), atol=1e-6)
-    assert np.allclose(first**2 + second**2, 1, atol=1e-6), "the power is kept"
-    assert (second[0], first[-1]) == (0, 0), "before and after there is only one"
+    assert np.allclose(first**2 + second**2, 1, atol=1e-6), "the power must be constant"
+    assert (second[0], first[-1]) == (0, 0), "only one input must be heard before and after"
 
 
 def test_without_duration_it_is_a_cut() -> None:

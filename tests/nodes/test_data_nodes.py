@@ -1,4 +1,4 @@
-"""JSONTransform, Calculator and Accumulator: nodes that work on data alone."""
+"""JSONTransform, Calculator and Accumulator, the nodes that take only data."""
 
 from __future__ import annotations
 

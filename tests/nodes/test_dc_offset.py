@@ -1,4 +1,4 @@
-"""DCOffset against offsets that were added, and what it calls one."""
+"""DCOffset against offsets that were added, and its definition of an offset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATE = 8_000
 
 
 def offset(*stretches: tuple[Sequence[float], float], rate: int = RATE) -> Any:
-    """A tone of 50 Hz in every channel, on offsets per channel for so many seconds each."""
+    """Return a 50 Hz tone in every channel, on stretches of (offset of each channel, seconds)."""
     levels = np.concatenate([np.tile(levels, (round(seconds * rate), 1)) for levels, seconds in stretches])
     tone = 0.5 * np.sin(2 * np.pi * 50 * np.arange(len(levels)) / rate)
     return (levels + tone[:, None]).astype(np.float32)

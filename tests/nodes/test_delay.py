@@ -1,4 +1,4 @@
-"""Delay: the stream, moved; as many frames out as in."""
+"""Delay moves the stream, with as many frames out as in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Denoise against RNNoise called directly on the whole, and by what it does to speech in noise."""
+"""Denoise against RNNoise called directly on the whole stream, and by its effect on speech in noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nodes.denoise import Denoise
 from nodes.libraries import rnnoise
 from tests.kits import check_node, cut, run, signal
 
-if importlib.util.find_spec("pyrnnoise") is None:  # not imported: it would bring matplotlib
+if importlib.util.find_spec("pyrnnoise") is None:  # not imported, because it would import matplotlib
     pytest.skip("needs the extra `denoise`", allow_module_level=True)
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]

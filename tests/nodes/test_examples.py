@@ -1,4 +1,4 @@
-"""The example of every node runs, on two seconds of something like speech."""
+"""The example of every node runs on two seconds of a signal like speech."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def test_every_node_has_an_example() -> None:
 
 @pytest.mark.parametrize("node_type", sorted(EXAMPLES))
 async def test_the_example_runs(node_type: str, tmp_path: Path, mock_clock: MockClock) -> None:
-    """While time stands still, so that no row is late on a slow machine."""
+    """Run an example on a mock clock, which stands still, so that no row is late on a slow machine."""
     soundfile.write(tmp_path / "music.wav", speech(RATE, 0.5), RATE)
     manifest = load_manifest(EXAMPLES[node_type])
     used = {node.id for node in manifest.nodes if node.node_type == node_type}
-    assert used, "an example uses the node that it is called after"
-    assert manifest.description, "an example says what it is good for"
+    assert used, "an example must use the node that it is named after"
+    assert manifest.description, "an example must say what it is good for"
     events = await run_example(manifest, tmp_path)
     results = [event for event in events if isinstance(event, Result)]
     account = events[-1]
     assert isinstance(account, SessionMetrics)
     assert account.delivered == account.received > 0
     assert all(not result.errors for result in results)
-    assert any(result.outputs for result in results), "nothing came of it"
+    assert any(result.outputs for result in results), "the example has no output"
     assert all(account.figures[node].chunks for node in used), "the node had nothing to do"

@@ -1,4 +1,4 @@
-"""Expressions: what JMESPath's specification says, and that no expression can take long or reach beyond its data."""
+"""Expressions follow JMESPath's specification; none can take long or reach beyond its data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nodes.bases.expression import MAX_EXPRESSION, Expression
 from nodes.contract import InvalidInput
 
-pytestmark = pytest.mark.filterwarnings("ignore:deprecated string literal syntax")  # JMESPath still takes it
+pytestmark = pytest.mark.filterwarnings("ignore:deprecated string literal syntax")  # JMESPath still accepts it
 
 LOCATIONS = {
     "locations": [

@@ -1,4 +1,4 @@
-"""Gate and Switch: every sample goes where the data about its moment say, however audio and data come."""
+"""Gate and Switch send each sample where the data about its time say, however audio and data arrive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.engine.harness import chunk, note, wire
 Row = Mapping[str, Sequence[Any]]
 RATE = 16_000
 TILE = 700
-"""Frames for which the data of these tests say the same."""
+"""Frames that one data item of these tests covers."""
 
 
 def switch(**params: Any) -> Switch:
@@ -34,30 +34,30 @@ def switch(**params: Any) -> Switch:
 
 
 def tiles(start: int, stop: int) -> list[Data]:
-    """Data about the tiles that end within a stretch; every third tile is left out."""
+    """Return data about the tiles that end within a stretch, except every third tile."""
     ends = range(start // TILE + 1, stop // TILE + 1)
     return [Data({"n": k % 2}, (k - 1) * TILE / RATE, k * TILE / RATE) for k in ends if k % 3]
 
 
 def with_tiles() -> Callable[[Audio | None], Row]:
-    told = 0
+    covered = 0
 
     def feed(block: Audio | None) -> Row:
-        nonlocal told
-        begun, told = told, 20 * TILE if block is None else block.stop
-        return {"audio": [] if block is None else [block], "data": tiles(begun, told)}
+        nonlocal covered
+        start, covered = covered, 20 * TILE if block is None else block.stop
+        return {"audio": [] if block is None else [block], "data": tiles(start, covered)}
 
     return feed
 
 
 def where(at: int) -> str:
-    """Where the frame at a position has to go."""
+    """Return the node that the frame at a position must go to."""
     k = at // TILE + 1
     return "else" if k % 3 == 0 else ("even", "odd")[k % 2]
 
 
 def gone(node: Join, rows: Sequence[Row]) -> dict[int, tuple[str, float]]:
-    """Position → where its frame went, and the frame."""
+    """Return position → target of its frame, and the frame's sample in the first channel."""
     items = [item for row in rows for item in node.process(row)]
     items += node.finish()
     frames: dict[int, tuple[str, float]] = {}
@@ -107,9 +107,9 @@ def test_every_frame_goes_where_its_moment_says(seed: int, n_frames: int) -> Non
         at += size
     data, rows = tiles(0, n_frames + TILE), []
     while audio or data:
-        taken, told = random.randint(0, 2), random.randint(0, 2)
-        rows.append({"audio": audio[:taken], "data": data[:told]})
-        audio, data = audio[taken:], data[told:]
+        taken, given = random.randint(0, 2), random.randint(0, 2)
+        rows.append({"audio": audio[:taken], "data": data[:given]})
+        audio, data = audio[taken:], data[given:]
     expected = {at: (where(at), frames[at, 0].item()) for at in range(n_frames)}
     assert gone(switch(max_skew_ms=60_000), rows) == expected
     odd = {at: ("", value) for at, (target, value) in expected.items() if target == "odd"}
@@ -126,14 +126,14 @@ def test_data_go_where_they_say_themselves() -> None:
 
 def test_by_arrival_data_count_from_their_row_on() -> None:
     node, blocks = Gate(when="open", align="arrival"), [Audio(signal(9), RATE, 9 * k) for k in range(4)]
-    told: list[list[Data]] = [[], [Data({"open": True})], [], [Data({"open": False})]]
+    decisions: list[list[Data]] = [[], [Data({"open": True})], [], [Data({"open": False})]]
     passed = [
         [item for item in node.process({"a": [block], "d": data}) if isinstance(item, Audio)]
-        for block, data in zip(blocks, told, strict=True)
+        for block, data in zip(blocks, decisions, strict=True)
     ]
     assert passed == [[], [blocks[1]], [blocks[2]], []]
     node.finish()
-    assert not list(node.process({"a": blocks[:1], "d": []})), "after finish it is as new: closed"
+    assert not list(node.process({"a": blocks[:1], "d": []})), "finish must close the gate again"
 
 
 def test_audio_waits_for_data_and_is_counted() -> None:
@@ -153,7 +153,7 @@ def test_too_much_skew_fails_either_way() -> None:
         list(Gate(when="n == `0`", max_skew_ms=100).process({"a": [], "d": [Data({"n": 0}, 0.0, 0.2)]}))
     over = Gate(when="n == `0`", max_skew_ms=100)
     over.ended("d")
-    assert not list(over.process(ahead)), "who has ended is not waited for"
+    assert not list(over.process(ahead)), "audio must not wait for a node that has ended"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Alarm: what wavers, and what does not last, changes nothing; however the values are cut."""
+"""Alarm ignores values that waver and changes that do not last, however the values are cut."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Values = list[float]
 
 
 def alarm() -> Alarm:
-    """High from 10, low below 6; a hold of three hops, a release of two."""
+    """Return an alarm with high from 10, low below 6, a hold of three hops and a release of two."""
     return Alarm(threshold=10, margin=4, hold_ms=30, release_ms=20)
 
 
 def segments(*parts: Values, start_ms: float = 100.0) -> list[Any]:
-    """What an alarm told of these values in all, pushed part by part, and ended."""
-    raised, told = alarm(), []
+    """Return all segments of an alarm on values that are pushed part by part, up to its end."""
+    raised, taken = alarm(), []
     for part in parts:
         raised.push(np.array(part, float), start_ms, HOP_MS)
         start_ms += HOP_MS * len(part)
-        told.append(raised.take())
+        taken.append(raised.take())
     raised.end()
-    return merge_segments([*told, raised.take()])
+    return merge_segments([*taken, raised.take()])
 
 
 def test_goes_on_after_the_hold_and_off_after_the_release() -> None:
@@ -39,7 +39,7 @@ def test_goes_on_after_the_hold_and_off_after_the_release() -> None:
         states.append(raised.duration_ms)
     off = 0.0
     assert states == [off, off, off, 30, 40, 40, off, off]
-    assert raised.take() == [[10, 50]], "from the first high value to the last"
+    assert raised.take() == [[10, 50]], "a segment must reach from the first high value to the last"
 
 
 def test_what_does_not_last_raises_nothing() -> None:
@@ -52,7 +52,7 @@ def test_a_short_break_ends_nothing() -> None:
 
 def test_between_the_thresholds_and_unknown_is_as_before() -> None:
     assert segments([7, 10, 6, float("nan"), 9.9, 5.9, 9, 9]) == [[110, 150]]
-    assert segments([float("nan"), 9, 9, 9, 9]) == [], "low at the beginning"
+    assert segments([float("nan"), 9, 9, 9, 9]) == [], "unknown values at the beginning must count as low"
 
 
 def test_an_end_closes_and_what_follows_begins_anew() -> None:

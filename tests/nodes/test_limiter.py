@@ -1,4 +1,4 @@
-"""Limiter: never above its ceiling, nothing changed where nothing is to be limited, and a smooth gain between."""
+"""Limiter is never above its ceiling, changes nothing that needs no limiting, and has a smooth gain in between."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_gain_falls_before_a_peak_and_recovers_with_the_time_constant() -> None:
     frames[peak] = 4.0
     gain = limited(frames, ceiling_db=0, lookahead_ms=5, release_ms=release_ms)[:, 0] / frames[:, 0]
     assert gain[peak] == pytest.approx(0.25)
-    assert (gain[: peak - 6 * HOP] == 1).all()  # 5 ms and what of its hop is before the peak
+    assert (gain[: peak - 6 * HOP] == 1).all()  # 5 ms, and the part of the peak's hop before it
     attack = gain[peak - 6 * HOP : peak + 1]
     assert (np.diff(attack) <= 0).all()
     assert np.abs(np.diff(gain)).max() < 0.75 / (4 * HOP)  # no click

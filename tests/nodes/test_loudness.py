@@ -17,11 +17,11 @@ pytest.importorskip("scipy.signal")
 
 RATE = 16_000
 EBU_TOLERANCE_LU = 0.1
-"""What Tech 3341 allows a meter."""
+"""Error that Tech 3341 allows a meter."""
 
 
 def tones(levels_dbfs: Sequence[tuple[float, float]], rate: int = RATE, channels: int = 2) -> Any:
-    """A sine of 1 kHz, in phase in all channels, whose amplitude goes through (level in dBFS, seconds)."""
+    """Return a 1 kHz sine, in phase in all channels, with the given amplitudes as (level in dBFS, seconds)."""
     amplitude = np.concatenate([np.full(round(rate * seconds), 10 ** (db / 20)) for db, seconds in levels_dbfs])
     sine = amplitude * np.sin(2 * np.pi * 1_000 * np.arange(len(amplitude)) / rate)
     return np.repeat(sine[:, None], channels, axis=1).astype(np.float32)
@@ -79,7 +79,7 @@ def test_loudness_of_a_window_is_pyloudnorms_of_one_block(name: str, seconds: fl
         ([(-36, 10), (-23, 60), (-36, 10)], -23),  # 3
         ([(-72, 10), (-36, 10), (-23, 60), (-36, 10), (-72, 10)], -23),  # 4
         ([(-26, 20), (-20, 20.1), (-26, 20)], -23),  # 5
-        ([(-65, 10), (-72, 40)], -65),  # not of them: what the gate at -70 keeps out, though the relative one would not
+        ([(-65, 10), (-72, 40)], -65),  # not in Tech 3341: the gate at -70 excludes what the relative one would not
     ],
 )
 def test_stereo_tones_of_tech_3341(levels_dbfs: Sequence[tuple[float, float]], expected: float) -> None:
@@ -91,7 +91,7 @@ def test_stereo_tones_of_tech_3341(levels_dbfs: Sequence[tuple[float, float]], e
 
 
 def test_five_channel_tone_of_tech_3341() -> None:
-    """Case 6; as five channels, and as six with a loud LFE, which does not count."""
+    """Check case 6 as five channels, and as six channels with a loud LFE, which does not count."""
     amplitudes = np.array([10 ** (db / 20) for db in (-28, -28, -24, -30, -30)])
     five = (tones([(0, 5)], channels=5) * amplitudes).astype(np.float32)
     assert last(five)["integrated_lufs"] == pytest.approx(-23, abs=EBU_TOLERANCE_LU)
@@ -100,7 +100,7 @@ def test_five_channel_tone_of_tech_3341() -> None:
 
 
 def test_short_term_tones_of_tech_3341() -> None:
-    """Case 9: whatever 3 s of the sequence are measured."""
+    """Check case 9: every 3 s of the sequence have the same loudness."""
     values = measured(tones([(-20, 1.34), (-30, 1.66)] * 3), sizes=[1_600] * 90)
     heard = [value["short_term_lufs"] for value in values if value["short_term_lufs"] is not None]
     assert len(heard) == 61
@@ -108,7 +108,7 @@ def test_short_term_tones_of_tech_3341() -> None:
 
 
 def test_momentary_tones_of_tech_3341() -> None:
-    """Case 12, here in 400 ms: whatever 400 ms are measured."""
+    """Check case 12, here with a period of 400 ms: every 400 ms have the same loudness."""
     values = measured(tones([(-20, 0.18), (-30, 0.22)] * 10), sizes=[1_600] * 40)
     heard = [value["momentary_lufs"] for value in values if value["momentary_lufs"] is not None]
     assert len(heard) == 37

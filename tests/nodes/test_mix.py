@@ -1,4 +1,4 @@
-"""Mix and the alignment under it, against sums over the whole streams."""
+"""Mix and its alignment, against sums over the whole streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mixer(*names: str, **params: Any) -> Mix:
 
 
 def mixed(node: Mix, rows: Sequence[Row]) -> dict[int, np.ndarray[Any, Any]]:
-    """The frame at each position that came out."""
+    """Return the frame at each position of the output."""
     items: list[Item] = [item for row in rows for item in node.process(row)]
     items.extend(node.finish())
     frames: dict[int, np.ndarray[Any, Any]] = {}

@@ -1,4 +1,4 @@
-"""NoiseSuppressAGC against the library called directly on the whole, and by what it does to levels."""
+"""NoiseSuppressAGC against the library called directly on the whole stream, and by its effect on levels."""
 
 from __future__ import annotations
 

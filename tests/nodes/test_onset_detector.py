@@ -1,4 +1,4 @@
-"""OnsetDetector: sounds that begin at known times, found within 15 ms, and nothing else."""
+"""OnsetDetector finds sounds that begin at known times within 15 ms, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nodes.onset_detector import OnsetDetector
 RATE = 16_000
 TIMES = (0.303, 0.805, 1.311, 1.489)
 TOLERANCE_MS = 15
-"""The field's own evaluations allow 25 (Böck et al., 2012)."""
+"""Greatest error of an onset; evaluations in the field allow 25 ms (Böck et al., 2012)."""
 
 
 def sounds(kind: str, rate: int = RATE) -> Any:
-    """Two seconds, shape (n, 1), in which something begins at each of TIMES, over faint noise."""
+    """Return two seconds, shape (n, 1), in which a sound begins at each of TIMES, over faint noise."""
     rng = np.random.default_rng(1)
     t = np.arange(rate // 8) / rate
     frames = rng.normal(0, 1e-4, 2 * rate)
@@ -74,14 +74,14 @@ def test_onsets_keep_their_distance() -> None:
 
 def test_each_is_told_within_the_delay() -> None:
     node, frames = OnsetDetector(), sounds("plucked")
-    told = [
+    reported = [
         (at_ms, (start + 160) / RATE * 1000)
         for start in range(0, len(frames), 160)
         for item in node.process(Audio(frames[start : start + 160], RATE, start))
         for at_ms in item.value["onsets_ms"]
     ]
-    assert len(told) == len(TIMES)
-    assert all(heard_ms - at_ms <= node.delay * 1000 + 10 for at_ms, heard_ms in told), "a block more, at most"
+    assert len(reported) == len(TIMES)
+    assert all(heard_ms - at_ms <= node.delay * 1000 + 10 for at_ms, heard_ms in reported), "a block more, at most"
 
 
 def test_what_a_gap_cuts_off_is_settled_and_times_stay_those_of_the_session() -> None:

@@ -1,4 +1,4 @@
-"""PassThrough gives what it got."""
+"""PassThrough yields its input unchanged."""
 
 from __future__ import annotations
 

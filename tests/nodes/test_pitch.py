@@ -1,4 +1,4 @@
-"""Pitch: known frequencies within half a percent, and no pitch where there is none."""
+"""Pitch finds known frequencies within half a percent, and no pitch in noise and silence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nodes.pitch import Pitch, _difference
 
 
 def voice(frequency_hz: float, seconds: float, rate: int) -> Any:
-    """Six harmonics, falling by 6 dB an octave, shape (n, 1); the second stronger than the fundamental."""
+    """Return six harmonics, falling by 6 dB an octave, shape (n, 1); the second is stronger than the fundamental."""
     t = np.arange(round(seconds * rate)) / rate
     parts = [np.sin(2 * np.pi * frequency_hz * k * t + k) / k for k in range(1, 7) if frequency_hz * k < rate / 2]
     return (0.1 * (sum(parts) + 0.8 * np.sin(4 * np.pi * frequency_hz * t)))[:, None].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Player: the file at the clock's positions, rate and format; and no other file."""
+"""Player plays the file at the clock's positions, rate and format, and no other file."""
 
 from __future__ import annotations
 

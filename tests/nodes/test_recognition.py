@@ -1,4 +1,4 @@
-"""Where utterances end when positions were rounded, and who has the recognizers."""
+"""Ends of utterances at rounded positions, and the lending of recognizers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytest.importorskip("pocketsphinx")
 
 
 class Idle:
-    """A recognizer that understands nothing."""
+    """A recognizer that recognizes no words."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.mean = task, b""
@@ -57,8 +57,8 @@ def test_the_text_of_an_utterance_comes_with_its_audio(lender: Lender, rate: int
         block = Audio(signal(rate // 10 + index + off), rate, index * rate)
         end_ms = milliseconds((block.stop - off) * 1000 / rate)
         assert not list(node.process(Data({"segments": [[index * 1000.0, end_ms]]})))
-        (told,) = node.process(block)
-        assert (told.at, told.until) == (index, block.stop / rate)
+        (text,) = node.process(block)
+        assert (text.at, text.until) == (index, block.stop / rate)
 
 
 def test_a_short_block_has_never_much_to_do_and_all_is_heard_in_order(lender: Lender) -> None:
@@ -71,7 +71,7 @@ def test_a_short_block_has_never_much_to_do_and_all_is_heard_in_order(lender: Le
         assert not list(node.process(block))
         heard.append(len(recognizer.heard))
     assert max(now - before for before, now in pairwise(heard)) == 2
-    assert heard[-1] == 31  # whole slices: it has caught up
+    assert heard[-1] == 31  # all whole slices: the recognizer has caught up
     list(node.finish())
     assert b"".join(recognizer.heard) == samples.tobytes()
 

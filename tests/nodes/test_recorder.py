@@ -1,4 +1,4 @@
-"""Recorder: what is in the file is what came, and nothing is ever written elsewhere, too long, or left open."""
+"""Recorder writes exactly its input, never to another place or beyond its limits, and always closes the file."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def test_writes_every_bit(sample_format: str, dtype: str, subtype: str, tmp_path
     frames, node = signal(4_001, 2, sample_format), recorder(tmp_path, name="take 1")
     assert not [item for block in cut(frames, [160] * 9, RATE, 77) for item in node.process(block)]
     assert node.custom_metrics()["frames"] == 4_001
-    (told,) = node.finish()
+    (item,) = node.finish()
     path = only_file(tmp_path)
-    assert told.value == {"file": path.name, "frames": 4_001, "duration_s": 4_001 / RATE, "truncated": False}
-    assert (told.at, told.until) == (77 / RATE, 4_078 / RATE)
+    assert item.value == {"file": path.name, "frames": 4_001, "duration_s": 4_001 / RATE, "truncated": False}
+    assert (item.at, item.until) == (77 / RATE, 4_078 / RATE)
     assert path.name.startswith("take 1-")
     assert soundfile.info(path).subtype == subtype
     assert np.array_equal(read(path, dtype), frames)
@@ -82,13 +82,13 @@ def test_length_and_room_are_bounded(tmp_path: Path) -> None:
     node = recorder(tmp_path, max_seconds=0.01)
     list(node.process(Audio(signal(100), RATE)))
     list(node.process(Audio(signal(100), RATE, RATE * 3_600 * 1_000)))
-    (told,) = node.finish()
-    assert (told.value["frames"], told.value["truncated"]) == (160, True)
+    (item,) = node.finish()
+    assert (item.value["frames"], item.value["truncated"]) == (160, True)
     size = only_file(tmp_path).stat().st_size
     small = recorder(tmp_path, room=size + 400)
     list(small.process(Audio(signal(200), RATE)))
-    (told,) = small.finish()
-    assert (told.value["frames"], told.value["truncated"]) == (100, True)
+    (item,) = small.finish()
+    assert (item.value["frames"], item.value["truncated"]) == (100, True)
     with pytest.raises(InvalidInput, match="is full"):
         recorder(tmp_path, room=size).process(Audio(signal(1), RATE))
     assert len(list(tmp_path.iterdir())) == 2
@@ -122,7 +122,7 @@ def test_without_a_directory_no_pipeline_has_it(tmp_path: Path) -> None:
     with pytest.raises(ManifestInvalid, match=r"nodes\[0\].params: Recorder is not allowed any directory.*--record"):
         make_plan(wire("rec", rec="Recorder"), BUILTIN)
     make_plan(wire("rec", rec="Recorder"), with_directories(recordings=tmp_path)).close()
-    assert Recorder.directory is None, "what one service allows is its own affair"
+    assert Recorder.directory is None, "a directory must not change the class itself"
 
 
 @pytest.mark.parametrize("ending", ["close", "cancel"])
@@ -134,8 +134,8 @@ async def test_however_a_session_ends_the_file_is_whole(ending: str, tmp_path: P
             await session.send(Chunk(attrs.evolve(block, start=0), sequence))
         if ending == "close":
             await session.close()
-            told = [event async for event in session if isinstance(event, Result)][-1]
-            data = told.outputs["rec"].data
+            last = [event async for event in session if isinstance(event, Result)][-1]
+            data = last.outputs["rec"].data
             assert data is not None
             assert data.value["file"] == only_file(tmp_path).name
         else:

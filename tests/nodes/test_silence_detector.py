@@ -1,4 +1,4 @@
-"""SilenceDetector: silences and holes that were put into a signal, at the times where they are."""
+"""SilenceDetector finds the silences and holes in a signal, at their times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATE = 16_000
 
 
 def sound(*parts: tuple[float, float]) -> Any:
-    """Square waves, so that every hop has the level that is asked for: (level in dB or -inf, milliseconds)."""
+    """Return square waves, so that each hop has exactly the given level: (level in dB or -inf, milliseconds)."""
     levels = np.concatenate([np.full(round(ms * RATE / 1000), 10 ** (level / 20)) for level, ms in parts])
     return (levels * np.where(np.arange(len(levels)) % 2, 1, -1)).astype(np.float32)[:, None]
 
@@ -51,7 +51,9 @@ def test_silence_is_told_after_the_hold_and_with_its_times() -> None:
 def test_one_odd_chunk_neither_begins_nor_ends_silence() -> None:
     assert not found(sound((-20, 300), (-60, 190), (-20, 300)))["is_silent"]
     assert found(sound((-60, 500), (-10, 40), (-60, 500)))["segments"] == [[0, 1_040]]
-    assert found(sound((-60, 500), (-48.5, 500)))["segments"] == [[0, 1_000]], "between the thresholds: as before"
+    assert found(sound((-60, 500), (-48.5, 500)))["segments"] == [[0, 1_000]], (
+        "between the thresholds nothing must change"
+    )
 
 
 def test_the_duration_grows_while_it_is_silent() -> None:

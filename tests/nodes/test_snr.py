@@ -1,4 +1,4 @@
-"""SNR on something like speech in noise of known power."""
+"""SNR on a signal like speech in noise of known power."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOLERANCE_DB = 1.0
 
 @cache
 def voice(rate: int = RATE, seconds: float = 10.0) -> Any:
-    """Phrases with pauses, of power 0.01 (-20 dBFS), with faint noise of its own."""
+    """Return phrases with pauses, of power 0.01 (-20 dBFS), including a faint noise."""
     frames = speech(rate, seconds) / 32768
     return np.sqrt(0.01 / np.square(frames).mean()) * frames
 
@@ -39,7 +39,7 @@ def test_conforms() -> None:
     check_node(
         lambda **params: SNR(**{"noise_percentile": 5, **params}),
         formats=("f32", "i16"),
-        rates=(2_000, 11_025),  # two seconds and a third
+        rates=(2_000, 11_025),  # FRAMES are two seconds, and a third of a second
         findings=lambda value: value,
         faults=[{"window_ms": 999}, {"noise_percentile": 0}, {"noise_percentile": 91}],
         refuse=lambda block: Audio(block.frames, block.sample_rate, 0),

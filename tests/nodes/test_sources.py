@@ -1,4 +1,4 @@
-"""Tone and Noise: closed formulas and statistics, the same samples at the same positions."""
+"""Tone and Noise against closed formulas and statistics: the same samples at the same positions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_noise_has_its_level_no_colour_and_unlike_channels() -> None:
     assert np.sqrt(np.mean(first**2)) == pytest.approx(0.1, rel=0.01)
     assert abs(np.mean(first)) < 0.002
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
-    assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.02, "one sample says nothing about the next"
+    assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.02, "adjacent samples must not correlate"
     (other,) = Noise(level_dbfs=-20, seed=4).process(Audio(np.zeros((100_000, 1), np.float32), 48_000))
     assert abs(np.corrcoef(first, other.frames[:, 0])[0, 1]) < 0.02
 

@@ -1,4 +1,4 @@
-"""Spectrogram, MelSpectrogram and MFCC: equal to one-shot references (scipy, librosa's formulas) within rounding."""
+"""Spectrogram, MelSpectrogram and MFCC equal one-shot references (SciPy, librosa's formulas) within rounding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def features(node: SpectralFeature, frames: Array, rate: int, sizes: list[int]) 
 
 
 def power(frames: Array, rate: int, size: int, hop: int, fft_size: int) -> Array:
-    """|FFT|² by scipy, shape (windows, bins)."""
+    """Return |FFT|² by SciPy, shape (windows, bins)."""
     scipy_signal = pytest.importorskip("scipy.signal")
     _, _, magnitude = scipy_signal.spectrogram(
         frames[:, 0].astype(np.float64), rate, "hann", size, size - hop, fft_size,
@@ -78,7 +78,8 @@ def test_spectrogram_is_scipys(rate: int, size: int, hop: int) -> None:
 def test_mel_bands_are_librosas() -> None:
     filters = mel_filters(22_050, 2_048, 38, 0.0, 11_025.0)
     assert np.allclose(filters, triangles(22_050, 2_048, np.array(LIBROSA_MEL_40)), atol=1e-6)
-    assert mel_filters(22_050, 2_048, 128, 0.0, 11_025.0)[0, 1] == pytest.approx(0.016, abs=5e-4)  # its documentation's
+    # The value in librosa's documentation.
+    assert mel_filters(22_050, 2_048, 128, 0.0, 11_025.0)[0, 1] == pytest.approx(0.016, abs=5e-4)
 
 
 def test_mel_spectrogram_and_mfcc_are_the_one_shot_formulas() -> None:
@@ -106,7 +107,7 @@ def test_a_long_block_is_told_in_bounded_parts_and_little_is_held() -> None:
     data = list(node.process(Audio(np.zeros((16_000 * 20, 1), np.int16), 16_000)))
     assert sum(len(item.value["frames"]) for item in data) == (320_000 - 400) // 160 + 1
     assert max(len(item.value["frames"]) * 257 for item in data) < 65_536
-    assert set(data[0].value["frames"][0]) == {-100.0}, "silence is at the floor"
+    assert set(data[0].value["frames"][0]) == {-100.0}, "silence must be at the floor"
     assert node.memory_bytes < 400 * 8
 
 

@@ -1,4 +1,4 @@
-"""SpeechGate: exactly the frames that the final segments cover, however audio and data come."""
+"""SpeechGate passes exactly the frames that the final segments cover, however audio and data arrive."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gate(**params: Any) -> SpeechGate:
 
 
 def with_vad(vad_rate: int | None = None) -> Callable[[Audio | None], Row | None]:
-    """Rows as an engine makes them: the audio, and what VAD says of it, perhaps resampled."""
+    """Make a feed of rows as an engine makes them: the audio, and the data of VAD on it, resampled to `vad_rate`."""
     vad = VAD(min_speech_ms=30, min_silence_ms=90, padding_ms=30)
     resample = AudioResample(target_sample_rate=vad_rate) if vad_rate else None
 
@@ -47,7 +47,7 @@ def with_vad(vad_rate: int | None = None) -> Callable[[Audio | None], Row | None
 
 
 def passed_by(node: SpeechGate, rows: Sequence[Row]) -> dict[int, float]:
-    """Position → first channel's sample, of all that came out."""
+    """Return position → first channel's sample of all frames that passed."""
     items = [item for row in rows for item in node.process(row)]
     items += node.finish()
     frames: dict[int, float] = {}
@@ -164,7 +164,7 @@ def test_speech_passes_as_soon_as_it_is_settled() -> None:
     node = gate(pre_roll_ms=10)
     block = Audio(signal(800, sample_format="i16"), 8_000)
     (out,) = node.process({"audio": [block], "vad": [Data({"segments": [[50.0, None]]}, 0.0, 0.08)]})
-    assert (out.start, out.stop) == (320, 639)  # a frame stays back: times are rounded
+    assert (out.start, out.stop) == (320, 639)  # one frame is held back, because times are rounded
     (rest,) = node.process({"audio": [], "vad": [Data({"segments": [[50.0, 90.0]]}, 0.08, 0.1)]})
     assert (rest.start, rest.stop) == (639, 720)
 
@@ -176,7 +176,7 @@ def test_several_segments_of_one_row_pass_at_once_and_are_forgotten() -> None:
         node.process({"audio": [Audio(signal(8_000), 8_000)], "vad": [Data({"segments": segments}, 0.0, 1.0)]})
     )
     assert [(block.start, len(block.frames)) for block in passed] == [(at, 80) for at in range(0, 8_000, 160)]
-    assert node.memory_bytes == 32_000  # the block, for its last frame, and no segment
+    assert node.memory_bytes == 32_000  # the whole block, because of its last frame, and no segment
 
 
 def test_what_no_segment_covers_is_dropped_at_the_end() -> None:

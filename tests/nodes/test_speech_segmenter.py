@@ -1,4 +1,4 @@
-"""SpeechSegmenter: each final segment as one block, whatever the rows were; what it shares with SpeechGate is there."""
+"""SpeechSegmenter yields each final segment as one block, however rows are cut; test_speech_gate.py tests the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATE = 8_000
 
 
 def outcome(node: SpeechSegmenter, rows: Sequence[Any]) -> list[tuple[Data, Audio]]:
-    """The utterances, each with the data before it or, if it is given piece by piece, after it."""
+    """Return the utterances, each with its data, which come before a whole utterance and after one in pieces."""
     items = [item for row in rows for item in node.process(row)] + list(node.finish())
     if node.whole:
         return list(zip(items[::2], items[1::2], strict=True))
@@ -90,12 +90,12 @@ def test_utterances_are_the_segments_with_their_rolls(
     rows = [{"audio": [block], "vad": []} for block in cut(frames, sizes * 1_000, RATE)]
     heard_ms, settled = 0.0, [row["audio"][0].stop / 8 for row in rows]  # type: ignore[attr-defined]
     for index, until_ms in enumerate(settled):
-        told = [
+        reported = [
             [start, end if end <= until_ms else None] for start, end in segments if start < until_ms and end > heard_ms
         ]
         heard_ms = until_ms
         late = min(index + lateness, len(rows) - 1)
-        rows[late]["vad"].append(spoken(*told, until_ms=until_ms))  # type: ignore[arg-type]
+        rows[late]["vad"].append(spoken(*reported, until_ms=until_ms))  # type: ignore[arg-type]
     node = SpeechSegmenter(
         pre_roll_ms=pre, post_roll_ms=post, max_utterance_ms=longest, max_skew_ms=60_000, whole=whole
     )
@@ -111,9 +111,9 @@ def test_utterances_are_the_segments_with_their_rolls(
 def test_an_utterance_comes_as_soon_as_its_end_is_settled() -> None:
     node = SpeechSegmenter(pre_roll_ms=10, post_roll_ms=0)
     assert list(node.process({"a": [Audio(signal(800), RATE)], "v": [spoken([50.0, 90.0], until_ms=99)]})) == []
-    told, audio = node.process({"a": [], "v": [spoken(until_ms=101)]})
+    data, audio = node.process({"a": [], "v": [spoken(until_ms=101)]})
     assert (audio.start, audio.stop) == (320, 720)
-    assert told.value["utterances"] == [{"start_ms": 40.0, "end_ms": 90.0, "duration_ms": 50.0, "continues": False}]
+    assert data.value["utterances"] == [{"start_ms": 40.0, "end_ms": 90.0, "duration_ms": 50.0, "continues": False}]
 
 
 def test_unless_whole_the_audio_comes_as_soon_as_it_is_settled_and_the_times_at_the_end() -> None:
@@ -121,9 +121,9 @@ def test_unless_whole_the_audio_comes_as_soon_as_it_is_settled_and_the_times_at_
     (audio,) = node.process({"a": [Audio(signal(800), RATE)], "v": [spoken([50.0, None], until_ms=70)]})
     assert (audio.start, audio.stop) == (320, 559)
     assert node.memory_bytes < 800 * 4 + 200
-    rest, told = node.process({"a": [], "v": [spoken([50.0, 90.0], until_ms=101)]})
+    rest, data = node.process({"a": [], "v": [spoken([50.0, 90.0], until_ms=101)]})
     assert (rest.start, rest.stop) == (559, 720)
-    assert told.value["segments"] == [[40.0, 90.0]]
+    assert data.value["segments"] == [[40.0, 90.0]]
 
 
 def test_a_gap_in_the_audio_parts_utterances() -> None:

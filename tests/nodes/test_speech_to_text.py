@@ -1,6 +1,7 @@
 """SpeechToText and KeywordSpotter, on synthetic speech and against pocketsphinx's own Python interface.
 
-go_forward.flac is by flite 2.2: `-voice rms -t "Go forward ten meters, turn to the left, and wait for me at the door."`
+go_forward.flac was made with flite 2.2:
+`-voice rms -t "Go forward ten meters, turn to the left, and wait for me at the door."`
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def test_words_are_those_of_the_library() -> None:
     theirs.process_raw(samples, False, False)
     theirs.end_utt()
     ours = Recognizer(Task(max_active=1_000))
-    ours.mean_of(samples)  # leaves no trace
+    ours.mean_of(samples)  # must not affect the utterance
     ours.begin(USUAL_MEAN)
     ours.feed(samples)
     ours.end()
@@ -91,8 +92,8 @@ def test_utterances_end_at_gaps_and_where_segments_end() -> None:
     stretches = [(0, SPEECH[:half]), (half + RATE, SPEECH[half:])]
     assert len(texts(run(node, blocks_of(stretches, [1_000] * 50, RATE)))) == 2
     assert not list(node.process(Audio(SPEECH[:half], RATE)))
-    (told,) = node.process(Data({"segments": [[100.0, 900.0]]}))
-    assert (told.at, told.until) == (0.0, half / RATE)
+    (text,) = node.process(Data({"segments": [[100.0, 900.0]]}))
+    assert (text.at, text.until) == (0.0, half / RATE)
     with pytest.raises(InvalidInput, match="no speech segments"):
         node.process(Data({"rms_dbfs": -3.0}))
 
@@ -103,7 +104,7 @@ def test_a_long_utterance_is_cut() -> None:
     assert [item.at for item in data] == [float(second) for second in range(len(data))]
 
 
-COMMANDS = {  # of commands.flac, where they are said, in ms
+COMMANDS = {  # phrase in commands.flac → (start, end) in ms
     "call my mother": (400, 1_493),
     "cancel the meeting": (1_893, 3_044),
     "go forward": (3_444, 4_252),
@@ -121,7 +122,7 @@ def test_phrases_are_found_where_they_are_said_and_no_others() -> None:
     node = KeywordSpotter(phrases=dict.fromkeys((*COMMANDS, *NEVER_SAID), 1e-30))
     data = run(node, cut(frames, [320] * 999, RATE, start=RATE)).data
     hits = [hit for item in data for hit in item.value["keywords"]]
-    assert len(hits) >= 6, "all but two; with pocketsphinx 5.1 all but one"
+    assert len(hits) >= 6, "all except two must be found; pocketsphinx 5.1 finds all except one"
     for hit, item in zip(hits, data, strict=True):
         assert hit["start_ms"] - 1_000 == pytest.approx(COMMANDS[hit["phrase"]][0], abs=250)
         assert hit["end_ms"] - 1_000 == pytest.approx(COMMANDS[hit["phrase"]][1], abs=400)

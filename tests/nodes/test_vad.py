@@ -22,7 +22,7 @@ def speechlike(
     rate: int,
     pattern: Sequence[tuple[float, bool]] = ((0.3, False), (0.5, True), (0.6, False), (0.4, True), (0.5, False)),
 ) -> np.ndarray[Any, Any]:
-    """Int16 mono, (n, 1): a voiced buzz (harmonics of 140 Hz, wavering) where the pattern says so, else faint noise."""
+    """Return int16 mono, (n, 1): a voiced buzz (harmonics of 140 Hz, wavering) by the pattern, else faint noise."""
     rng = np.random.default_rng(3)
     parts = []
     for seconds, loud in pattern:
@@ -128,16 +128,16 @@ def test_segments_lie_where_the_speech_is(rate: int) -> None:
     assert len(segments) == 2
     for (start_ms, end_ms), (begins, ends) in zip(segments, ((300, 800), (1_400, 1_800)), strict=True):
         assert begins - 120 - 60 <= start_ms <= begins
-        assert ends <= end_ms <= ends + 120 + 200  # the detector itself lingers
+        assert ends <= end_ms <= ends + 120 + 200  # the detector itself reports speech for some time after its end
 
 
 def test_rows_tell_an_open_segment_until_it_closes() -> None:
-    node, told = VAD(), []
+    node, items = VAD(), []
     for block in cut(speechlike(16_000), [1_600] * 100, 16_000):
         (data,) = node.process(block)
-        told.append(data)
-    (start_ms, _), *_ = next(data.value["segments"] for data in told if data.value["segments"])
-    about = [data for data in told if any(segment[0] == start_ms for segment in data.value["segments"])]
+        items.append(data)
+    (start_ms, _), *_ = next(data.value["segments"] for data in items if data.value["segments"])
+    about = [data for data in items if any(segment[0] == start_ms for segment in data.value["segments"])]
     ends = [dict(map(tuple, data.value["segments"]))[start_ms] for data in about]
     assert ends[:-1] == [None] * (len(ends) - 1)
     assert ends[-1] > start_ms
@@ -158,8 +158,8 @@ def test_what_is_settled_is_never_changed_later() -> None:
         for start_ms, end_ms in data.value["segments"]:
             assert [start_ms, end_ms] in final or (end_ms is None and start_ms in [start for start, _ in final])
         inside = [start for start, end in final if start < before * 1000]
-        told = [start for start, _ in merge_segments([data.value["segments"]])]
-        assert not [start for start in inside if start not in told and start > (data.at or 0) * 1000]
+        starts = [start for start, _ in merge_segments([data.value["segments"]])]
+        assert not [start for start in inside if start not in starts and start > (data.at or 0) * 1000]
 
 
 def test_an_open_segment_closes_at_the_end_of_the_audio() -> None:
@@ -229,7 +229,7 @@ def test_refuses_what_it_cannot_hear() -> None:
 
 
 def modelled(decisions: list[bool], frame_ms: int, min_speech: int, min_silence: int, padding: int) -> list[Segment]:
-    """The rules of smoothing, written down again over the whole list at once."""
+    """Return the segments by the rules of smoothing, applied to the whole list at once."""
     segments: list[Segment] = []
     runs: list[tuple[int, int]] = []
     for index, speech in enumerate([*decisions, False]):
@@ -275,9 +275,9 @@ def test_smoothing_follows_its_rules_and_settles_for_good(
     assert final == modelled(decisions, frame_ms, min_speech, min_silence, padding)
     assert settled == sorted(settled)
     for index, point in enumerate(settled):
-        told = merge_segments(rows[: index + 1])
-        for start_ms, end_ms in final:  # a segment not told yet begins no earlier; an open one ends no earlier
-            if start_ms not in [start for start, _ in told]:
+        reported = merge_segments(rows[: index + 1])
+        for start_ms, end_ms in final:  # a segment not reported yet begins no earlier; an open one ends no earlier
+            if start_ms not in [start for start, _ in reported]:
                 assert start_ms >= point
-            elif [start_ms, end_ms] not in told:
+            elif [start_ms, end_ms] not in reported:
                 assert end_ms >= min(point, len(decisions) * frame_ms)
