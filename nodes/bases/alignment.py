@@ -1,6 +1,6 @@
 """Alignment of audio from several upstream nodes by position.
 
-`AlignedJoin` stands on it. `AlignedDecisions` and `SpeechHold` align audio with data, and share `SkewTooGreat`.
+`AlignedJoin` is built on it. `AlignedDecisions` and `SpeechHold` align audio with data, and share `SkewTooGreat`.
 """
 
 from __future__ import annotations
