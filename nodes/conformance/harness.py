@@ -115,7 +115,9 @@ def taken_by(feed: Feed | None) -> Callable[[Audio | None], Any]:
 
 def checked(items: Iterable[Item | To]) -> list[Item]:
     """Return the items, without `To` around them, after a check that a node may yield each of them."""
-    assert isinstance(items, Iterable), f"gave {items!r:.60}, not a list of items: yield each, or return a list of them"
+    assert isinstance(items, Iterable), (
+        f"returned {items!r:.60} instead of a list of items: yield each item, or return a list"
+    )
     given = [item.item if isinstance(item, To) else item for item in items]
     for item in given:
         if isinstance(item, Audio):

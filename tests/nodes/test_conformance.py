@@ -108,7 +108,7 @@ def test_a_footprint_counts_everything_once_and_what_a_view_keeps_alive() -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [(None, "gave None, not a list"), ([np.zeros((9, 1))], "neither Audio nor Data")]
+    ("given", "said"), [(None, "returned None instead of a list"), ([np.zeros((9, 1))], "neither Audio nor Data")]
 )
 def test_what_is_no_list_of_items_is_told(given: Any, said: str) -> None:
     with pytest.raises(AssertionError, match=said):
