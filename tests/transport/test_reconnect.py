@@ -281,7 +281,7 @@ async def test_going_away_does_not_cut_the_calls_that_run() -> None:
         old = await service.client()
         nursery.start_soon(old.get_version)
         await trio.testing.wait_all_tasks_blocked(0.01)
-        old._channel._going = "going"
+        old._channel._unavailable_reason = "going away"
         new = await service.client()
         assert new is not old
         await trio.testing.wait_all_tasks_blocked(0.01)

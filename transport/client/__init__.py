@@ -1,7 +1,7 @@
-"""The client: connections, calls and sessions on a server, and connections that are made anew when lost.
+"""The client: connections, calls and sessions on a server, and reconnecting clients.
 
-`RemoteError` is what the service says, `RpcError` what the transport says: nobody there, connection lost, deadline.
-`transport.client.errors` has one class for each status.
+A `RemoteError` comes from the service. An `RpcError` comes from the transport: no server, a lost connection, a passed
+deadline. `transport.client.errors` has one class for each status.
 """
 
 from __future__ import annotations

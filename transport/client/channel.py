@@ -1,11 +1,10 @@
-"""The client's side: one connection to a server, and calls on it, of plain bytes.
+"""The client's side of gRPC: one connection to a server, and calls on it whose messages are plain bytes.
 
 Rules kept here:
-- Nothing waits for ever on a server that is gone: a lost connection, a reset, a GOAWAY, a peer that speaks
-  no HTTP/2 or says nothing, a window that stays shut and a passed deadline each end every call they concern
-  with the `RpcError` of that status.
-- A call that is left before its end is cancelled on the server too.
-- A token goes with every call and into no message, log or repr.
+- No call waits for ever on a dead server. A lost connection, a reset, a GOAWAY, a peer that is silent or does not speak
+  HTTP/2, a window that stays shut and a passed deadline each end the calls concerned, with the `RpcError` of a status.
+- A call that its block leaves early is cancelled on the server too.
+- The token is sent with every call, and never appears in a message, log or repr.
 - Errors of the caller's own code pass through as they are, not wrapped in a group.
 """
 
@@ -46,13 +45,13 @@ class ClientCall(Stream):
 
     def __init__(self, driver: Driver, stream_id: int, scope: trio.CancelScope) -> None:
         super().__init__(driver, stream_id)
-        self._scope = scope  # carries the deadline, which an ended call no longer has
+        self._scope = scope  # its deadline is the call's; an ended call has none
         self._metadata: Metadata | None = None
         self._status: Status | None = None
         self._output_ended = False
 
     def half_close(self) -> None:
-        """Say that no more messages will be sent. No error when the call is over already."""
+        """Tell the server that no more messages follow; do nothing if the call is over."""
         if self._output_ended or self.input_ended:
             return
         self._check_sendable()
@@ -78,13 +77,13 @@ class ClientCall(Stream):
         return rpc_error(error.code, str(error))
 
     async def initial_metadata(self) -> Metadata:
-        """What the server sent before its first message; waits for it."""
+        """Wait for the server's initial metadata and return it."""
         while self._metadata is None:
             await self._arrivals_or_end()
         return self._metadata
 
     async def status(self) -> Status:
-        """How the call ended; waits for it and does not raise. Unread messages stay to be read."""
+        """Wait until the call ends and return its status, also a failed one; unread messages stay to be read."""
         while self._status is None:
             await self._arrivals_or_end()
         return self._status
@@ -100,7 +99,7 @@ class ClientCall(Stream):
         self._arrivals.unpark_all()
 
     def note_end(self, status: Status, *, keep_unread: bool = True) -> None:
-        """The call is over; the first word counts."""
+        """Note the end of the call; only the first status counts."""
         if self._status is not None:
             return
         self._status = status
@@ -112,8 +111,8 @@ class ClientCall(Stream):
         else:
             self.fail(error_of(status), keep_unread=keep_unread)
 
-    def cancel(self, reason: str = "the call was left") -> None:
-        """Tell the server to stop, unless the call is over."""
+    def cancel(self, reason: str = "the caller left the call") -> None:
+        """Reset the stream, so that the server stops, unless the call is over."""
         self._give_up(Status(StatusCode.CANCELLED, reason))
 
     def _give_up(self, status: Status) -> None:
@@ -126,11 +125,11 @@ class Channel:
     """An open connection; made by `channel_to`.
 
     Args:
-      transport: Owned from here on.
-      authority: What the server is called.
-      limits: What the connection may hold, and how long it may wait.
-      scheme: "https" over TLS.
-      token: Sent with every call.
+      transport: Connected stream; the channel owns and closes it.
+      authority: Name of the server, sent as `:authority`.
+      limits: Memory and time limits of the connection.
+      scheme: "http", or "https" over TLS.
+      token: Token sent with every call; "" for none.
     """
 
     def __init__(
@@ -142,7 +141,7 @@ class Channel:
         self._calls: dict[int, ClientCall] = {}
         self._slots = trio.lowlevel.ParkingLot()
         self._left = trio.lowlevel.ParkingLot()
-        self._going = ""  # why no new call can start
+        self._unavailable_reason = ""
         self._connection = Connection(client_side=True, limits=limits)
         self.driver = Driver(
             transport,
@@ -154,12 +153,12 @@ class Channel:
         )
 
     @property
-    def going(self) -> str:
-        """Why no new call can start here; empty while one can."""
-        return self._going
+    def unavailable_reason(self) -> str:
+        """Reason for which no new call can start: the server shuts down or the connection is lost; "" while one can."""
+        return self._unavailable_reason
 
     async def wait_unused(self) -> None:
-        """Wait until the last call has been left."""
+        """Wait until no call is open."""
         while self._calls:
             await self._left.park()
 
@@ -170,13 +169,14 @@ class Channel:
     ) -> AsyncIterator[ClientCall]:
         """Make a call; leaving the block before the call's end cancels it on the server.
 
-        The body is cancelled when the deadline passes.
+        The block is cancelled when the deadline passes.
 
         Args:
-          path: `/package.Service/Method`.
-          metadata: Sent along, after the credentials.
-          timeout_s: Until the call's end; None is without.
-          encoding: Compress messages so: "gzip" or "deflate"; what gets no smaller goes as it is.
+          path: Method, as `/package.Service/Method`.
+          metadata: Custom metadata, sent after the credentials.
+          timeout_s: Time limit of the whole call; None is no limit.
+          encoding: Compression of messages, "gzip" or "deflate"; a message that would not shrink is sent uncompressed.
+
         Raises:
           RpcError: the deadline has passed, or the call could not start.
           BadHeader: `metadata` cannot be sent.
@@ -195,11 +195,11 @@ class Channel:
             raise rpc_error(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
 
     async def _start(self, path: str, metadata: Metadata, scope: trio.CancelScope, encoding: str | None) -> ClientCall:
-        """Open a stream as soon as the server takes one more."""
-        while not self._going and not self._connection.can_start_request:
+        """Open a stream as soon as the server allows one more."""
+        while not self._unavailable_reason and not self._connection.can_start_request:
             await self._slots.park()
-        if self._going:
-            raise rpc_error(StatusCode.UNAVAILABLE, self._going)
+        if self._unavailable_reason:
+            raise rpc_error(StatusCode.UNAVAILABLE, self._unavailable_reason)
         left_s = scope.deadline - trio.current_time()
         stream_id = self._connection.start_request(
             path,
@@ -235,18 +235,18 @@ class Channel:
                 self._slots.unpark_all()
 
     def _go_away(self, event: GoAway) -> None:
-        """No new calls; those the server did not look at are over, the others go on."""
-        self._going = event.reason or "the server is going away"
+        """Start no more calls; end those that the server has not looked at; the others continue."""
+        self._unavailable_reason = event.reason or "the server is going away"
         for call in self._calls.values():
             if call.stream_id > event.last_stream_id:
                 self._connection.reset(call.stream_id)
-                call.note_end(Status(StatusCode.UNAVAILABLE, self._going), keep_unread=False)
+                call.note_end(Status(StatusCode.UNAVAILABLE, self._unavailable_reason), keep_unread=False)
         self._slots.unpark_all()
 
     def _on_end(self, reason: str) -> None:
-        self._going = self._going or reason
+        self._unavailable_reason = self._unavailable_reason or reason
         for call in self._calls.values():
-            call.note_end(Status(StatusCode.UNAVAILABLE, self._going), keep_unread=False)
+            call.note_end(Status(StatusCode.UNAVAILABLE, self._unavailable_reason), keep_unread=False)
         self._slots.unpark_all()
 
 
@@ -260,17 +260,18 @@ async def channel_to(
     connect_timeout_s: float = 10.0,
     limits: Limits | None = None,
 ) -> AsyncIterator[Channel]:
-    """Connect, and wait until the peer has shown that it speaks HTTP/2.
+    """Connect to a server, and wait for its HTTP/2 SETTINGS.
 
     Args:
-      target: Where.
-      tls: None is without.
-      token: Sent as `authorization: Bearer` with every call.
-      connect_timeout_s: For the connection with its TLS handshake, and again for the server's first word.
-      limits: What the connection may hold, and how long it may wait.
+      target: Address of the server.
+      tls: TLS of the connection; None for plain text.
+      token: Token sent as `authorization: Bearer` with every call.
+      connect_timeout_s: Time limit for connecting and the TLS handshake, and again for the server's SETTINGS.
+      limits: Memory and time limits of the connection.
+
     Raises:
-      Unavailable: nobody there, or nobody that speaks gRPC, in time.
-      BadTlsFiles: before anything is tried.
+      Unavailable: no server answers in time, or it does not speak HTTP/2.
+      BadTlsFiles: the TLS files cannot be used; raised before any connection is tried.
     """
     transport = await dial(target, tls, timeout_s=connect_timeout_s)
     authority = str(target) if isinstance(target, TcpAddress) else "localhost"
@@ -288,7 +289,7 @@ async def channel_to(
 async def open_channel(
     host: str, port: int, *, connect_timeout: float = 10.0, limits: Limits | None = None
 ) -> AsyncIterator[Channel]:
-    """`channel_to` for TCP in the clear."""
+    """Open a channel as `channel_to` does, over TCP without TLS."""
     async with channel_to(TcpAddress(host, port), connect_timeout_s=connect_timeout, limits=limits) as channel:
         yield channel
 
@@ -303,14 +304,18 @@ async def channel_over(
     scheme: str = "http",
     token: str = "",
 ) -> AsyncIterator[Channel]:
-    """Run a channel over any open stream, which it owns from here on; raises as `channel_to` does."""
+    """Run a channel over any open stream, which it then owns.
+
+    Raises:
+      Unavailable: the peer sends no HTTP/2 SETTINGS in time.
+    """
     channel = Channel(transport, authority, limits or Limits(), scheme=scheme, token=token)
     async with unwrapped_nursery() as nursery:
         nursery.start_soon(channel.driver.run)
         try:
             await channel.driver.ready.wait()
             if channel.driver.end_reason is not None:
-                raise rpc_error(StatusCode.UNAVAILABLE, channel.going)
+                raise rpc_error(StatusCode.UNAVAILABLE, channel.unavailable_reason)
             yield channel
         finally:
             channel.driver.close("the channel was closed")

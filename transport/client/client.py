@@ -7,10 +7,10 @@
             async for event in session:
                 ...
 
-A `RemoteSession` is used like an `engine.session.Session`; but its `cancel` is awaited, and its `receive` raises at the
-end of a session that failed. A `RemoteError` is an error that the service reports; an `RpcError` is one of the
-transport (nobody there, connection lost, deadline), with a class for each status in `transport.client.errors`. Every
-call takes a timeout in seconds. For connections that come and go, see `transport.reconnect`.
+A `RemoteSession` is used like an `engine.session.Session`, except that its `cancel` is awaited and its `receive` raises
+at the end of a failed session. A `RemoteError` is reported by the service. An `RpcError` comes from the transport (no
+server, lost connection, passed deadline), with a class for each status in `transport.client.errors`. Every call takes a
+timeout in seconds. For a client that reconnects, see `transport.reconnect`.
 """
 
 from __future__ import annotations
@@ -51,12 +51,22 @@ DEFAULT_TIMEOUT = 60.0
 M = TypeVar("M", bound=Message)
 
 _Command = streaming.StreamControl
-_OVER = (trio.ClosedResourceError, trio.BrokenResourceError, RpcError)  # what sending on a call that is over raises
+_OVER = (trio.ClosedResourceError, trio.BrokenResourceError, RpcError)  # raised by sends on a call that is over
 
 
 @attrs.frozen
 class Version:
-    """What a service says of itself."""
+    """Versions and node types of a service.
+
+    Attributes:
+      compatible: True if the service serves clients of the version asked about.
+      message: Reason if it does not.
+      protocol: Protocol version, such as "v1".
+      runtime: Version of the engine.
+      node_types: Node types that manifests may use.
+      protocols: Protocol versions that the service supports.
+      build: Build time in ISO 8601.
+    """
 
     compatible: bool
     message: str
@@ -81,17 +91,17 @@ async def connect(
     """Connect to a service.
 
     Args:
-      address: "host:port" or "unix:/path".
-      tls: How to make the connection secure; None is not at all.
-      token: Sent with every call.
-      encoding: Compress requests so: "gzip" or "deflate"; worth it for a slow line only.
-      timeout_s: For connecting.
-      limits: What the connection may hold, and how long a silent server is borne with.
+      address: Address of the service, "host:port" or "unix:/path".
+      tls: TLS of the connection; None for plain text.
+      token: Token sent with every call.
+      encoding: Compression of requests, "gzip" or "deflate"; pays off on slow links only.
+      timeout_s: Time limit for connecting.
+      limits: Memory and time limits of the connection, such as how long a silent server is tolerated.
 
     Raises:
-      Unavailable: nobody there that speaks gRPC within `timeout_s` seconds.
+      Unavailable: no gRPC server answers within `timeout_s` seconds.
       BadTlsFiles: the certificates cannot be used.
-      ValueError: the address is none.
+      ValueError: the address is malformed.
     """
     target = parse_target(address)
     async with channel_to(target, tls=tls, token=token, connect_timeout_s=timeout_s, limits=limits) as channel:
@@ -99,23 +109,23 @@ async def connect(
 
 
 class Client:
-    """Calls on one connection; any number at once."""
+    """Calls on one connection, any number at a time."""
 
     def __init__(self, channel: Channel, encoding: str | None = None) -> None:
         self._channel = channel
         self._encoding = encoding
 
     @property
-    def is_going(self) -> bool:
-        """No new call can start: the connection is lost, or the server is going away."""
-        return bool(self._channel.going)
+    def is_unavailable(self) -> bool:
+        """True if no new call can start, because the connection is lost or the server is shutting down."""
+        return bool(self._channel.unavailable_reason)
 
     async def wait_unused(self) -> None:
-        """Wait until the last call has been left."""
+        """Wait until no call is open."""
         await self._channel.wait_unused()
 
     async def get_version(self, client_version: str = "v1", *, timeout_s: float = 10.0) -> Version:
-        """Ask what the service is, and whether it serves clients of this version."""
+        """Ask for the service's versions and node types, and whether it serves clients of this version."""
         reply = execution.VersionResponse()
         request = execution.VersionRequest(client_version=client_version)
         await self._unary("GetVersion", request.SerializeToString(), reply, timeout_s)
@@ -151,7 +161,7 @@ class Client:
         try:
             return decode_execute_response(reply)
         except ChunkRefused as error:
-            raise rpc_error(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
+            raise rpc_error(StatusCode.INTERNAL, f"the server sent invalid audio: {error}") from None
 
     async def _unary(self, method: str, request: bytes, reply: Message, timeout_s: float) -> None:
         path = f"/{EXECUTION_SERVICE}/{method}"
@@ -166,7 +176,7 @@ class Client:
                 _parse(reply, data)
                 await call.receive()
             except RpcError as error:
-                raise _told(error) from None
+                raise _service_error(error) from None
 
     @acyclic
     @asynccontextmanager
@@ -179,17 +189,17 @@ class Client:
         timeout_s: float | None = None,
         ready_timeout_s: float = 30.0,
     ) -> AsyncIterator[RemoteSession]:
-        """Open a session. Leaving the block before its end cancels it on the server.
+        """Open a session; leaving the block before the session's end cancels it on the server.
 
         Args:
           manifest: The pipeline.
-          limits: Asked for; the service clamps them.
+          limits: Limits to ask for; the service clamps them.
           options: Credits, reordering, overflow and metrics.
-          timeout_s: Of the whole session in seconds; None is without end.
-          ready_timeout_s: Until the service says that the session is ready.
+          timeout_s: Time limit of the whole session; None is no limit.
+          ready_timeout_s: Time limit until the service reports the session ready.
 
         Raises:
-          RemoteError: the service refuses the session, for example for its manifest's faults.
+          RemoteError: the service refuses the session, for example for faults in its manifest.
           RpcError: the transport failed, or a deadline has passed.
         """
         opening = encode_open(manifest, limits or ResourceLimits(), options or SessionOptions())
@@ -207,7 +217,7 @@ class RemoteSession:
     """A session on a server: chunks in, events out.
 
     Attributes:
-      ready: What the service told when the session was ready.
+      ready: The service's first answer: session id, delay and credits.
     """
 
     ready: Ready
@@ -217,7 +227,7 @@ class RemoteSession:
         self._sending = trio.Lock()
 
     async def open(self, opening: bytes) -> None:
-        """Send the manifest and wait until the session is ready; `Client.stream` does it."""
+        """Send the manifest and wait until the session is ready; called by `Client.stream`."""
         await self._send(opening)
         while True:
             response = await self._receive()
@@ -228,15 +238,15 @@ class RemoteSession:
                 return
 
     async def send(self, chunk: Chunk) -> None:
-        """Send a chunk; waits while the service takes no more: this is the backpressure.
+        """Send a chunk; wait while the service takes no more, which is the backpressure.
 
-        Several tasks may send; what they send goes in the order of their calls. A send that is cancelled half-way
-        ends the session, as does a server that takes nothing for the write timeout: receiving tells so.
+        Several tasks may send; their chunks go out in the order of their calls. A send that is cancelled half-way ends
+        the session, and so does a server that takes nothing for the write timeout; `receive` then raises the error.
         """
         await self._send(encode_chunk(chunk))
 
     async def flush(self) -> None:
-        """Have every node give its tail; the answer is a result marked `flush`."""
+        """Make every node emit its tail; the answer is a result marked `flush`."""
         await self._send(encode_control(_Command.COMMAND_FLUSH))
 
     async def close(self) -> None:
@@ -244,37 +254,37 @@ class RemoteSession:
         await self._send(encode_control(_Command.COMMAND_CLOSE), last=True)
 
     async def cancel(self) -> None:
-        """End the session at once. What remains to be received are the final metrics."""
+        """End the session at once; only the final metrics remain to be received."""
         await self._send(encode_control(_Command.COMMAND_CANCEL))
 
     async def receive(self) -> Event | None:
-        """The next event; None when the session has ended well.
+        """Return the next event; None once the session has ended without a failure.
 
         Raises:
-          RemoteError: the session ended with a failure, which came as an event before.
+          RemoteError: the session failed; the failure was also received as an event.
           RpcError: the connection was lost, or the deadline has passed.
         """
         while (response := await self._receive()) is not None:
             try:
                 event = decode_event(response)
             except ChunkRefused as error:
-                raise rpc_error(StatusCode.INTERNAL, f"the server sent audio that is none: {error}") from None
+                raise rpc_error(StatusCode.INTERNAL, f"the server sent invalid audio: {error}") from None
             if event is not None:
                 return event
         return None
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """All events to the end."""
+        """Iterate over all events until the session ends."""
         while (event := await self.receive()) is not None:
             yield event
 
     async def _send(self, request: bytes, *, last: bool = False) -> None:
         async with self._sending:
-            with contextlib.suppress(*_OVER):  # the session is over: receiving tells how
+            with contextlib.suppress(*_OVER):  # the session is over: `receive` raises the reason
                 try:
                     await self._call.send(request)
                 finally:
-                    if self._call.cut_inside_message:  # the rest will never come: nobody shall wait for it
+                    if self._call.cut_inside_message:  # the rest will never come: the server must not wait for it
                         self._call.cancel("a message was left unfinished")
                 if last:
                     self._call.half_close()
@@ -283,12 +293,12 @@ class RemoteSession:
         try:
             data = await self._call.receive()
         except RpcError as error:
-            raise _told(error) from None
+            raise _service_error(error) from None
         return None if data is None else _parse(streaming.StreamResponse(), data)
 
 
-def _told(error: RpcError) -> Exception:
-    """The service's own words, if the status carries them."""
+def _service_error(error: RpcError) -> Exception:
+    """Return the service's own error, if the status carries one; else the given error."""
     return decode_remote_error(error.details, error.code, pushback_ms(error.status.metadata)) or error
 
 
@@ -296,5 +306,6 @@ def _parse(message: M, data: bytes) -> M:
     try:
         message.ParseFromString(data)
     except DecodeError:
-        raise rpc_error(StatusCode.INTERNAL, f"the server sent no {type(message).__name__}") from None
+        reason = f"the server's message cannot be parsed as {type(message).__name__}"
+        raise rpc_error(StatusCode.INTERNAL, reason) from None
     return message

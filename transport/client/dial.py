@@ -1,9 +1,9 @@
-"""From an address to an open stream: TCP, TLS, unix sockets, on the client's side.
+"""The client's connections: from an address to an open stream over TCP, TLS or a unix socket.
 
 Rules kept here:
-- Name look-up, connecting and the TLS handshake share one timeout, and whatever fails there is `Unavailable`,
-  with a reason for people.
-- A server's certificate is always verified, and HTTP/2 agreed on by ALPN (RFC 9113, 3.2).
+- Name look-up, connecting and the TLS handshake share one timeout. Any failure among them raises `Unavailable` with a
+  readable reason.
+- The server's certificate is always verified, and HTTP/2 is negotiated by ALPN (RFC 9113, 3.2).
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ def parse_target(address: str) -> Target:
     """Read `HOST:PORT`, `[IPV6]:PORT` or `unix:/path`.
 
     Raises:
-      ValueError: it is none of these, or nobody can be there.
+      ValueError: the text is none of these, or has no host or port to connect to.
     """
     try:
         target = parse_address(address)
     except ValueError:
         target = None
     if target is None or (isinstance(target, TcpAddress) and not (target.host and target.port)):
-        raise ValueError(f"an address is HOST:PORT, such as 127.0.0.1:50051, or unix:PATH; got {address!r}")
+        raise ValueError(f"an address must be HOST:PORT, such as 127.0.0.1:50051, or unix:PATH; got {address!r}")
     return target
 
 
 async def dial(target: Target, tls: ClientTls | None = None, *, timeout_s: float = 10.0) -> trio.abc.Stream:
-    """Connect, and make the connection secure if asked to.
+    """Connect to a server, over TLS if `tls` is given.
 
     Raises:
-      Unavailable: nobody there, or nobody that can be believed, within `timeout_s` seconds.
-      BadTlsFiles: before anything is tried.
+      Unavailable: no server answers within `timeout_s` seconds, or its certificate is not trusted.
+      BadTlsFiles: the TLS files cannot be used; raised before any connection is tried.
     """
     context = None if tls is None else tls.make_context()
     try:
@@ -54,7 +54,7 @@ async def dial(target: Target, tls: ClientTls | None = None, *, timeout_s: float
     except trio.TooSlowError:
         reason = f"no answer within {timeout_s:g} s"
     except trio.BrokenResourceError as error:
-        reason = f"no TLS: {reason_of(error.__cause__ or error)}"
+        reason = f"TLS failed: {reason_of(error.__cause__ or error)}"
     except (OSError, UnicodeError) as error:
         reason = reason_of(error)
     raise Unavailable(StatusCode.UNAVAILABLE, f"cannot connect to {target}: {reason}")

@@ -1,4 +1,4 @@
-"""One error class for each status, so that a client's `except` says what it means.
+"""One error class for each status code, so that a client can catch the errors it means.
 
     try:
         await client.get_version()
@@ -6,8 +6,8 @@
         ...
 
 Rules kept here:
-- Each is an `RpcError` and keeps its `code`; what the table does not know is `UnknownError`.
-- How long to wait before another attempt is asked of the error, in one place.
+- Each class is an `RpcError` and keeps its `code`.
+- The wait that a server asks for before another attempt is read in one place, `pushback_ms`.
 """
 
 from __future__ import annotations
@@ -41,59 +41,59 @@ _MAX_PUSHBACK_MS = 24 * 3600 * 1000
 
 
 class CallCancelled(RpcError):
-    """The call was left here, or cancelled by the server."""
+    """The caller left the call, or the server cancelled it."""
 
 
 class UnknownError(RpcError):
-    """A status that says nothing, or that this build does not know."""
+    """The status gives no reason, or this build does not know its code."""
 
 
 class InvalidArgument(RpcError):
-    """The request cannot be right, whatever state the server is in."""
+    """The request is wrong, whatever state the server is in."""
 
 
 class DeadlineExceeded(RpcError):
-    """The deadline has passed; the server may or may not have done what it was asked for."""
+    """The deadline has passed; the server may or may not have carried out the request."""
 
 
 class NotFound(RpcError):
-    """What was asked for is not there."""
+    """The requested thing does not exist."""
 
 
 class AlreadyExists(RpcError):
-    """What was to be made is there."""
+    """The thing to create exists already."""
 
 
 class PermissionDenied(RpcError):
-    """The server knows who asks, and refuses."""
+    """The server knows the caller and refuses the call."""
 
 
 class ResourceExhausted(RpcError):
-    """A limit is reached; `pushback_ms` may tell when to come again."""
+    """A limit is reached; `pushback_ms` may say when to try again."""
 
 
 class FailedPrecondition(RpcError):
-    """The server is not in the state that this needs, for example not of this version."""
+    """The server is not in the state that the call needs, for example it has another version."""
 
 
 class Aborted(RpcError):
-    """The server gave up because of something that went on at the same time."""
+    """The server gave up because of a conflict with another operation."""
 
 
 class OutOfRange(RpcError):
-    """Past the end of what there is."""
+    """The request lies outside the valid range."""
 
 
 class Unimplemented(RpcError):
-    """The server has no such method, or not for such messages."""
+    """The server has no such method, or the method does not support such messages."""
 
 
 class InternalError(RpcError):
-    """The server, or what it sent, is broken."""
+    """The server has a bug, or sent something invalid."""
 
 
 class Unavailable(RpcError):
-    """Nobody there, the connection is lost, or the server takes no calls now; worth another attempt."""
+    """No server answers, the connection is lost, or the server takes no calls now; worth another attempt."""
 
 
 class DataLoss(RpcError):
@@ -101,7 +101,7 @@ class DataLoss(RpcError):
 
 
 class Unauthenticated(RpcError):
-    """The server wants a token, or does not know this one."""
+    """The call has no token, or the server does not know the token."""
 
 
 ERRORS: dict[StatusCode, type[RpcError]] = {
@@ -125,21 +125,21 @@ ERRORS: dict[StatusCode, type[RpcError]] = {
 
 
 def rpc_error(code: StatusCode, message: str = "", *, metadata: Metadata = (), details: bytes = b"") -> RpcError:
-    """The error of this code; never for OK."""
+    """Make the error of a code other than OK."""
     return ERRORS[code](code, message, metadata=metadata, details=details)
 
 
 def error_of(status: Status) -> RpcError:
-    """What a call that ended so raises."""
+    """Make the error that a call with this status raises."""
     return ERRORS[status.code].of(status)
 
 
 def pushback_ms(metadata: Metadata) -> int | None:
-    """What the server says about another attempt (`grpc-retry-pushback-ms`).
+    """Return the wait that a server asks for before another attempt (`grpc-retry-pushback-ms`).
 
     Returns:
-      How long to wait at least; -1 for not at all; None when it says nothing. As gRPC has it, what is no number
-      means not at all.
+      The least wait in milliseconds; -1 for no further attempt; None if the server says nothing. As gRPC specifies, a
+      value that is not a number means no further attempt.
     """
     for name, value in metadata:
         if name == "grpc-retry-pushback-ms":

@@ -1,19 +1,19 @@
-"""A service that may come and go: connections made anew when one is lost, sessions opened when one can be.
+"""A reconnecting client: it replaces lost connections and retries to open sessions.
 
     async with reconnecting("127.0.0.1:50051") as service:
         while more_to_send():
             async with service.stream(manifest) as session:
                 ...
 
-A session lives on one server: when it is lost its state is lost, and what it had not answered is the caller's to
-send again, to a new one.
+A session lives on one server. A lost session loses its state: the caller must open a new one and send unanswered chunks
+again.
 
 Rules kept here:
-- Waits grow exponentially and are drawn evenly from zero to their bound ("full jitter"), so that clients which
-  lost the same server do not come back in step.
-- Attempts are bounded. What another attempt would not mend is raised at once.
-- What the server says of when to come again is a least wait on top of which the jitter goes.
-- At most one connection is being made at a time, and the lost ones are closed.
+- Waits are drawn evenly between zero and a bound that grows exponentially ("full jitter"), so that clients of the same
+  lost server do not return all at once.
+- The number of attempts is bounded. An error that another attempt cannot help is raised at once.
+- A wait that the server asks for is added to the drawn wait.
+- At most one connection is opened at a time, and lost connections are closed.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ __all__ = ["Backoff", "Reconnecting", "reconnecting", "retry_after_s"]
 
 T = TypeVar("T")
 
-_AGAIN = frozenset({StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED})
+_RETRIED_CODES = frozenset({StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED})
 
 
 @frozen(kw_only=True)
 class Backoff:
-    """How often to try, and how long to wait in between.
+    """Number of attempts, and the waits between them.
 
     Attributes:
-      attempts: In all, the first one among them.
-      first_s: The most that is waited after the first attempt.
-      factor: By which that grows from attempt to attempt.
-      most_s: Beyond which it does not grow.
-      longest_hint_s: A server that asks for a longer wait than this is taken for one that says no.
+      attempts: Attempts in all, including the first.
+      first_s: Longest wait after the first attempt.
+      factor: Growth of the longest wait from attempt to attempt.
+      most_s: Upper bound of the longest wait.
+      longest_hint_s: Longest wait that a server may ask for; a longer one ends the attempts.
     """
 
     attempts: int = field(default=8, validator=ge(1))
@@ -64,7 +64,7 @@ class Backoff:
     longest_hint_s: float = field(default=60.0, validator=ge(0))
 
     def bound_s(self, failures: int) -> float:
-        """The most to wait after so many failures, the hint aside."""
+        """Return the longest wait after this number of failures, without the server's hint."""
         if self.factor == 1 or not self.first_s:
             return min(self.most_s, self.first_s)
         bound = self.first_s
@@ -76,9 +76,9 @@ class Backoff:
 
 
 def retry_after_s(error: Exception) -> float | None:
-    """How long to wait at least before the same call is tried again; None if that would be of no use."""
+    """Return the least wait before the same call may be tried again; None if another attempt cannot help."""
     if isinstance(error, RemoteError):
-        return error.retry_after_ms / 1e3 if error.retryable and error.code in _AGAIN else None
+        return error.retry_after_ms / 1e3 if error.retryable and error.code in _RETRIED_CODES else None
     if not isinstance(error, (Unavailable, ResourceExhausted)):
         return None
     asked_ms = pushback_ms(error.status.metadata)
@@ -88,7 +88,7 @@ def retry_after_s(error: Exception) -> float | None:
 
 
 class Reconnecting:
-    """Clients of one service, one at a time; made by `reconnecting`."""
+    """Reconnecting client of one service, with one connection at a time for new calls; made by `reconnecting`."""
 
     def __init__(
         self,
@@ -106,20 +106,20 @@ class Reconnecting:
         self._done = trio.Event()  # with the present client
 
     async def client(self) -> Client:
-        """A client whose connection lives: the last one, or a new one.
+        """Return a client that can start calls: the present one, or one on a new connection.
 
         Raises:
-          RpcError: of the last attempt.
+          RpcError: the error of the last attempt.
         """
         return await self._until_it_works(self._connected)
 
     @acyclic
     @asynccontextmanager
     async def stream(self, manifest: Manifest, **options: Any) -> AsyncIterator[RemoteSession]:
-        """Open a new session, as `Client.stream` does; what goes wrong before it is ready is tried again.
+        """Open a new session, as `Client.stream` does; retry failures that happen before the session is ready.
 
         Raises:
-          RemoteError, RpcError: of the last attempt, or when the session ends.
+          RemoteError, RpcError: the error of the last attempt, or of the session itself.
         """
         async with AsyncExitStack() as stack:
 
@@ -131,15 +131,15 @@ class Reconnecting:
 
     async def _connected(self) -> Client:
         async with self._connecting:
-            if self._client is None or self._client.is_going:
-                self._done.set()  # calls that a server still serves while it goes end with their own blocks
+            if self._client is None or self._client.is_unavailable:
+                self._done.set()  # calls still under way on the old connection keep it open until they end
                 self._done = trio.Event()
                 self._client = None
                 self._client = await self._nursery.start(self._hold, self._done)
             return self._client
 
     async def _hold(self, done: trio.Event, task_status: trio.TaskStatus[Client]) -> None:
-        """Keep a connection open until it is not wanted any more, and no call needs it."""
+        """Keep a connection open until it has been replaced and its last call has ended."""
         async with self._open_client() as client:
             task_status.started(client)
             await done.wait()
@@ -171,20 +171,20 @@ async def reconnecting(
     open_client: Callable[[], AbstractAsyncContextManager[Client]] | None = None,
     chance: Callable[[], float] = random.random,
 ) -> AsyncIterator[Reconnecting]:
-    """A service to which connections are made as they are needed; nothing is tried before.
+    """Make a reconnecting client; connections open when a call needs one, not before.
 
     Args:
-      address: Of the service.
-      tls: Of every connection, as for `transport.client.connect`.
-      token: The same.
-      timeout_s: The same.
-      limits: The same.
-      backoff: How often to try, and how long to wait in between.
-      open_client: How a connection is made, in place of all of these.
-      chance: Where to wait between nothing and the whole of a wait, from 0 to 1.
+      address: Address of the service, "host:port" or "unix:/path".
+      tls: TLS of every connection, as for `transport.client.connect`.
+      token: Token sent with every call.
+      timeout_s: Time limit of each attempt to connect.
+      limits: Memory and time limits of every connection.
+      backoff: Number of attempts, and the waits between them.
+      open_client: Opens a connection, in place of all the arguments above.
+      chance: Returns the fraction of the longest wait to sleep, from 0 to 1.
 
     Raises:
-      ValueError: the address is none.
+      ValueError: the address is malformed.
     """
     parse_target(address)
     opened = open_client or partial(connect, address, tls=tls, token=token, timeout_s=timeout_s, limits=limits)

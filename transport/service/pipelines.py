@@ -103,9 +103,9 @@ class _Service:
         except Exception as error:
             if _ends_the_call(error):
                 raise
-            told = self._told(error)
+            reported = self._reported(error)
             _forget_frames(error)
-            return self._answer_with(told)
+            return self._answer_with(reported)
 
     def _answer_with(self, error: EngineError) -> bytes:
         if in_unary_status(error):
@@ -119,7 +119,7 @@ class _Service:
         except Exception as error:
             if _ends_the_call(error):
                 raise
-            await self._end_with(call, self._told(error))
+            await self._end_with(call, self._reported(error))
         else:
             if failure is not None:
                 raise StatusError.of(end_status(failure, debug=self._debug))
@@ -154,7 +154,7 @@ class _Service:
                 if session.failure is not None:
                     _forget_frames(session.failure)
 
-    def _told(self, error: Exception) -> EngineError:
+    def _reported(self, error: Exception) -> EngineError:
         """Return the error to report for an exception: an engine error as it is, a bug as INTERNAL."""
         if isinstance(error, EngineError) and not isinstance(error, InternalFault):
             return error
