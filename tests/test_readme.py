@@ -51,7 +51,7 @@ DOCUMENTS = {
 }
 README, CATALOGUE, OPERATING = (DOCUMENTS[name] for name in ("README.md", "nodes/README.md", "transport/README.md"))
 BLOCKS = {
-    "run: library", "run: client", "run: reconnecting", "run: grpcio", "run: details", "run: builder", "run: tremolo",
+    "run: eight", "run: library", "run: client", "run: reconnecting", "run: grpcio", "run: details", "run: builder", "run: tremolo",
     "file: tremolo.py", "file: test_tremolo.py", "manifest: branches",
 }  # fmt: skip
 """Marked blocks of the documents; a test below runs each."""
@@ -107,6 +107,12 @@ async def test_the_branches_open_and_close(autojump_clock: MockClock) -> None:
         rows = [event async for event in session if isinstance(event, Result)]
     skipped = [{node.node_id for node in row.nodes if node.status is NodeStatus.SKIPPED} for row in rows]
     assert skipped == [{"louder"}, {"same"}, set()]
+
+
+def test_the_eight_lines_measure_a_level(tmp_path: Path) -> None:
+    source = block("eight")
+    assert len([line for line in source.splitlines() if line]) <= 8
+    assert float(run(source, tmp_path)) == pytest.approx(-6.02, abs=0.01)  # half of full scale
 
 
 def test_the_library_example_measures_a_sine(tmp_path: Path) -> None:
