@@ -51,8 +51,8 @@ DOCUMENTS = {
 }
 README, CATALOGUE, OPERATING = (DOCUMENTS[name] for name in ("README.md", "nodes/README.md", "transport/README.md"))
 BLOCKS = {
-    "run: eight", "run: library", "run: client", "run: reconnecting", "run: grpcio", "run: details", "run: builder", "run: tremolo",
-    "file: tremolo.py", "file: test_tremolo.py", "manifest: branches",
+    "run: eight", "run: library", "run: client", "run: reconnecting", "run: grpcio", "run: details", "run: builder",
+    "run: tremolo", "file: tremolo.py", "file: test_tremolo.py", "manifest: branches",
 }  # fmt: skip
 """Marked blocks of the documents; a test below runs each."""
 
