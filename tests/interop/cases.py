@@ -1,4 +1,4 @@
-"""gRPC's interoperability test cases for our client; each takes an open channel to a test service of any make.
+"""gRPC's interoperability test cases for our client; each takes a channel to any implementation of the test service.
 
 Names and steps are those of gRPC's `doc/interop-test-descriptions.md`.
 """
@@ -43,7 +43,7 @@ async def calling(channel: Channel, method: str, **how: Any) -> AsyncIterator[Cl
 
 
 async def ask(call: ClientCall, request: Any, kind: Any) -> Any:
-    """One message there, one back."""
+    """Send one message and return the one answer."""
     await call.send(request.SerializeToString())
     call.half_close()
     answer = await call.receive()
@@ -182,7 +182,7 @@ async def _unimplemented(channel: Channel, path: str) -> None:
 
 
 async def client_compressed_unary(channel: Channel) -> None:
-    """The probe, a compressed request and an uncompressed one; whether the server looks is another matter."""
+    """Send a compressed and an uncompressed request; `compression_probes` has the case's probes."""
     for compressed in (True, False):
         request = SimpleRequest(expect_compressed={"value": compressed})
         request.MergeFrom(LARGE)
@@ -202,7 +202,7 @@ async def client_compressed_streaming(channel: Channel) -> None:
 
 
 async def compression_probes(channel: Channel) -> None:
-    """The part of client_compressed_* that only servers pass which see how a message came."""
+    """The probes of client_compressed_*; only servers that can see whether a message was compressed pass them."""
     for method, request in (
         ("UnaryCall", SimpleRequest(expect_compressed={"value": True}, payload=LARGE.payload)),
         ("StreamingInputCall", InputRequest(expect_compressed={"value": True}, payload=LARGE.payload)),

@@ -6,7 +6,7 @@ from tests.interop.tools import not_tested
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Skipping is loud: what could not be tested here is said at the end, whatever -q says."""
+    """List the skipped implementations at the end of the run, even with -q."""
     if not_tested:
         terminalreporter.section("NOT TESTED AGAINST FOREIGN IMPLEMENTATIONS", red=True, bold=True)
         for what in not_tested:

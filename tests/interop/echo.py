@@ -91,7 +91,7 @@ async def _send_all(call: Call, request: Any) -> None:
 
 
 def _start(call: Call, *, compressed: bool = False) -> None:
-    """Echo the metadata that asks for it, and agree on a compression if one is wanted."""
+    """Echo the metadata of the two echo names, and agree on gzip if the response shall be compressed."""
     if compressed and not call.compress("gzip"):
         raise StatusError(StatusCode.INVALID_ARGUMENT, "a compressed response is wanted, and gzip not taken")
     call.trailing_metadata = tuple(pair for pair in call.metadata if pair[0] == ECHO_TRAILING)

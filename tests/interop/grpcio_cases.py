@@ -1,7 +1,7 @@
 """gRPC's interoperability test cases for grpcio's clients: `python -m tests.interop.grpcio_cases PORT sync|aio`.
 
-Runs all of them and prints a line for each: `NAME ok`, or `NAME` and what went wrong. What grpcio does not let its user
-see (whether a message came compressed) is checked from the other side.
+Runs all cases and prints a line for each: `NAME ok`, or `NAME` and the error. grpcio does not show its user whether a
+message was compressed; the other side checks that.
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ class Aio:
 
 
 def unended(cancelled: threading.Event, *requests: Any) -> Iterator[Any]:
-    """Requests whose end does not come before the call's."""
+    """Yield requests without ending the stream before the call has ended."""
     yield from requests
     cancelled.wait(TIMEOUT)
 
@@ -294,7 +294,7 @@ def check_error(error: Any, code: str, message: str | None) -> None:
 
 
 def names(kind: type) -> list[str]:
-    """A class's cases: what it has of the names of all."""
+    """Return the names of a class's cases."""
     return [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if name not in _HELPERS]
 
 

@@ -1,4 +1,4 @@
-"""Processes of other makes, and ours in a process of its own: started, asked, and ended whatever happens."""
+"""Helpers that run foreign programs, and our own servers, in child processes and always end them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START_S = 120.0
 
 @contextmanager
 def module_serving(module: str) -> Iterator[int]:
-    """A module that serves, and prints its port first; gives the port."""
+    """Run a module that serves and prints its port first; yield the port."""
     process = subprocess.Popen(
         [sys.executable, "-m", module], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ
     )
@@ -32,7 +32,7 @@ def module_serving(module: str) -> Iterator[int]:
 
 
 def run(*command: str | Path, timeout_s: float = 180.0, cwd: Path = ROOT) -> str:
-    """Run a program to its end, which has to be a good one; gives what it wrote."""
+    """Run a program, check that it exits with 0, and return its output."""
     done = subprocess.run(
         [str(each) for each in command],
         cwd=cwd,

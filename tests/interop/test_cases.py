@@ -1,4 +1,4 @@
-"""gRPC's interoperability test cases: our client and grpcio's, our server and grpcio's, each with each."""
+"""gRPC's interoperability test cases between our client and server and grpcio's clients and server."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ LEFT_OUT = {
     "unimplemented_method of HalfDuplexCall": "no client has ever called it; gRPC deprecates it",
     "rpc_soak": "`python -m benchmarks soak` does more, with worse clients",
     "channel_soak": "the same",
-    "orca_per_rpc": "load reports, which this service does not give",
+    "orca_per_rpc": "load reports, which this service does not send",
     "orca_oob": "the same",
     "mcs_cs": "about channels of Google's C core that share connections",
     "long_lived_channel": "about name resolution between two calls, hours apart",
 }
-"""Cases of gRPC's list that are not here, and why."""
+"""Cases of gRPC's list that are not run here, each with the reason."""
 
 FOREIGN_LEFT_OUT = {
     ("aio", "client_compressed_streaming"): "grpc.aio's stream_unary is the same code as sync's",
@@ -69,7 +69,7 @@ def grpcio_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("name", CASES)
 async def test_our_client_and_grpcios_server(grpcio_port: int, name: str) -> None:
-    """Whether a request came compressed grpcio's server cannot tell its handlers, so it looks for nothing there."""
+    """The probes are left out: grpcio's server cannot show its handlers whether a request was compressed."""
     with trio.fail_after(120):
         async with open_channel("127.0.0.1", grpcio_port) as channel:
             await CASES[name](channel)
@@ -79,8 +79,8 @@ async def test_our_client_and_grpcios_server(grpcio_port: int, name: str) -> Non
 
 
 @pytest.fixture(scope="module")
-def told_by_grpcio() -> Iterator[dict[str, dict[str, str]]]:
-    """What each of grpcio's clients says of each case, run on our server in a process of its own."""
+def grpcio_outcomes() -> Iterator[dict[str, dict[str, str]]]:
+    """Run grpcio's clients against our server in another process; yield the outcome of each case by API."""
     with module_serving("tests.interop.echo") as port:
         yield {
             api: dict(
@@ -95,8 +95,8 @@ def told_by_grpcio() -> Iterator[dict[str, dict[str, str]]]:
     ("api", "name"),
     [(api, name) for api in ("sync", "aio") for name in CASES if (api, name) not in FOREIGN_LEFT_OUT],
 )
-def test_grpcios_client_and_our_server(told_by_grpcio: dict[str, dict[str, str]], api: str, name: str) -> None:
-    assert told_by_grpcio[api][name] == "ok"
+def test_grpcios_client_and_our_server(grpcio_outcomes: dict[str, dict[str, str]], api: str, name: str) -> None:
+    assert grpcio_outcomes[api][name] == "ok"
 
 
 def test_every_case_is_run_or_left_out_with_a_reason() -> None:

@@ -1,4 +1,4 @@
-"""Implementations that no one here wrote, against `python -m engine.serve`: grpc-js, buf curl and h2load."""
+"""Foreign clients against `python -m engine.serve`: grpc-js, buf curl and h2load."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server() -> Iterator[ServerProcess]:
 
 @frozen
 class Secure:
-    """A server with TLS and tokens, and what it takes to be let in."""
+    """Address of a server with TLS and tokens, and the credentials that it accepts."""
 
     address: str
     ca: Path
@@ -114,7 +114,7 @@ def curl(url: str, *arguments: str | Path, data: Any = None) -> str:
 
 @pytest.fixture(scope="module")
 def schema_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our .proto files and nothing else: buf takes all that it finds."""
+    """Copy our .proto files to an empty directory, because buf reads every file that it finds."""
     where = tmp_path_factory.mktemp("schema")
     shutil.copytree(ROOT / "protos", where / "protos", ignore=lambda _, names: [n for n in names if n[-6:] != ".proto"])
     return where
@@ -176,7 +176,7 @@ PATIENCE = ("--preface-timeout", "120", "--settings-timeout", "120", "--frame-ti
 
 @pytest.fixture(scope="module")
 def many_files() -> Iterator[None]:
-    """Room for a thousand connections in us and in the processes that we start."""
+    """Raise the limit of open files for a thousand connections, here and in child processes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = max(soft, FILES) if hard == resource.RLIM_INFINITY else min(max(soft, FILES), hard)
     assert enough > 2100, f"a process may open {hard} files here; h2load needs 2,100"
@@ -192,7 +192,7 @@ def loaded(many_files: None) -> Iterator[ServerProcess]:
 
 
 async def answer_bytes(address: str) -> int:
-    """How long the answer to `GetVersion` is."""
+    """Return the size of the answer to `GetVersion` in bytes."""
     target = parse_target(address)
     assert isinstance(target, TcpAddress)
     async with open_channel(target.host, target.port) as channel, channel.call(VERSION, timeout_s=60) as call:

@@ -1,7 +1,7 @@
-"""Programs of others that tests need: where they are, and what is said where they are not.
+"""Paths of the foreign programs that tests need, and the handling of missing ones.
 
-In CI (the variable CI is set) a program that is missing is a failure. On a developer's machine the tests that need it
-are skipped, and a section at the end of the run says what was not tested.
+In CI (the variable CI is set) a missing program fails the test. On a developer's machine the tests that need it are
+skipped, and a section at the end of the run lists what was not tested.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ not_tested: list[str] = []
 def node() -> Path:
     found = shutil.which("node")
     if found is None:
-        _missing("grpc-js: there is no node here")
+        _missing("grpc-js: node is not installed")
     if not (NODE_DIRECTORY / "node_modules/@grpc/grpc-js").is_dir():
-        _missing(f"grpc-js: it is not installed; {INSTALL}")
+        _missing(f"grpc-js is not installed; {INSTALL}")
     assert found is not None
     return Path(found)
 
@@ -34,7 +34,7 @@ def buf() -> Path:
     installed = NODE_DIRECTORY / f"node_modules/@bufbuild/buf-{platform.system().lower()}-{machine}/bin/buf"
     found = installed if installed.is_file() else shutil.which("buf")
     if found is None:
-        _missing(f"buf curl: there is no buf here; {INSTALL}")
+        _missing(f"buf curl: buf is not installed; {INSTALL}")
     assert found is not None
     return Path(found)
 
@@ -42,7 +42,7 @@ def buf() -> Path:
 def h2load() -> Path:
     found = shutil.which("h2load")
     if found is None:
-        _missing("h2load: it is not here; Debian has it in nghttp2-client")
+        _missing("h2load is not installed; Debian has it in nghttp2-client")
     assert found is not None
     return Path(found)
 

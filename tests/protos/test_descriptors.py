@@ -1,7 +1,7 @@
 """The compiled wire against the data model, typed here by hand and never derived from a .proto file.
 
-`MODEL` is what clients of remotemedia.v1 were built against: not one word of it may change. `ADDITIONS` is
-what we put beside it. Together they must be everything there is.
+Clients of remotemedia.v1 were built against `MODEL`: not one word of it may change. `ADDITIONS` lists the fields added
+since. Together they must cover the whole wire.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ def _type_of(field: FieldDescriptor) -> str:
     return _short(field.message_type.full_name)
 
 
-def _told(field: FieldDescriptor) -> str:
+def _as_row(field: FieldDescriptor) -> str:
     """Write a field as the tables do."""
     kind = _type_of(field)
     repeated = field.is_repeated and not kind.startswith("map<")
@@ -336,14 +336,14 @@ def _told(field: FieldDescriptor) -> str:
     return f"{field.number} {field.name} {'repeated ' if repeated else ''}{kind}{oneof}"
 
 
-def _told_method(method: MethodDescriptor) -> str:
+def _as_row_of_method(method: MethodDescriptor) -> str:
     takes = ("stream " if method.client_streaming else "") + _short(method.input_type.full_name)
     gives = ("stream " if method.server_streaming else "") + _short(method.output_type.full_name)
     return f"{method.name}({takes}) -> {gives}"
 
 
 def _nested(message: Descriptor) -> list[Descriptor]:
-    """The message and every message declared in it, but for the entries that maps are made of."""
+    """The message and every message declared in it, except the entries of maps."""
     inner = [each for each in message.nested_types if not each.GetOptions().map_entry]
     return [message, *(deeper for each in inner for deeper in _nested(each))]
 
@@ -362,7 +362,7 @@ def _enums() -> dict[str, EnumDescriptor]:
 @pytest.mark.parametrize("name", MODEL | ADDITIONS)
 def test_message_has_exactly_the_fields_of_the_tables(name: str) -> None:
     expected = sorted(_merged(MODEL, ADDITIONS)[name])
-    assert sorted(_told(field) for field in _messages()[name].fields) == expected
+    assert sorted(_as_row(field) for field in _messages()[name].fields) == expected
 
 
 @pytest.mark.parametrize("name", ENUM_MODEL | ENUM_ADDITIONS)
@@ -375,7 +375,7 @@ def test_enum_has_exactly_the_values_of_the_tables(name: str) -> None:
 def test_service_has_exactly_the_methods_of_the_table(name: str) -> None:
     (service,) = [file.services_by_name[name] for file in FILES if name in file.services_by_name]
     assert service.full_name == f"{PACKAGE}.{name}"
-    assert sorted(map(_told_method, service.methods)) == SERVICES[name]
+    assert sorted(map(_as_row_of_method, service.methods)) == SERVICES[name]
 
 
 def test_nothing_is_declared_that_the_tables_do_not_name() -> None:

@@ -1,6 +1,6 @@
 """Health and reflection against the descriptors that grpcio ships: the same names, numbers and types.
 
-Theirs are read in a process of their own: one process takes a package only once.
+grpcio's descriptors are read in a separate process, because one process can register a package only once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A handler's end becomes a status, whatever mixture of errors and cancellation it ends with."""
+"""The status of a call whose handler ends with a mixture of errors and cancellation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = "/t.T/M"
 
 
 async def two_tasks(call: Call) -> None:
-    """As a relay does: one task reads, another is at work that cancelling does not end at once."""
+    """Run two tasks, as a relay does: one reads, the other takes several steps to end after a cancellation."""
 
     async def read() -> None:
         while await call.receive() is not None:
@@ -40,7 +40,7 @@ async def two_tasks(call: Call) -> None:
 async def test_a_connection_that_ends_with_a_handler_at_work_is_no_fault(
     caplog: pytest.LogCaptureFixture, reset_first: bool
 ) -> None:
-    """The call breaks off, which is an error in one task, and the connection's end cancels the others just then."""
+    """The broken call is an error in one task while the connection's end cancels the other."""
     server = Server({PATH: two_tasks}, Limits(), debug_errors=False)
     near, far = trio.testing.memory_stream_pair()
     with caplog.at_level(logging.INFO), trio.fail_after(120):

@@ -1,4 +1,4 @@
-"""Our own client: against the service in this process, and against servers that die, say nothing, or lie."""
+"""The client against the service in this process, and against servers that die, fall silent or send nonsense."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def connected(registry: Any = BUILTIN) -> AsyncIterator[tuple[Client, Serv
 
 @asynccontextmanager
 async def answering(path: str, handler: Handler) -> AsyncIterator[Client]:
-    """A client of a server that has one method, and strange habits."""
+    """Yield a client of a server with one method, answered by `handler`."""
     with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             server: Server = await nursery.start(serve, {path: handler})
@@ -186,7 +186,7 @@ async def test_limits_are_asked_for() -> None:
 
 @attrs.define
 class Watched(Node):
-    """Tells when it is closed."""
+    """A node that sets an event when it is closed."""
 
     closed: ClassVar[trio.Event]
 
@@ -221,7 +221,7 @@ async def test_leaving_the_block_frees_the_session_on_the_server(how: str) -> No
     Watched.closed = trio.Event()
     async with connected({"Watched": Watched}) as (client, server):
         if how == "raise":
-            with pytest.raises(LeftEarly):  # as it is, in no group
+            with pytest.raises(LeftEarly):  # not wrapped in a group
                 await leave(client, how)
         else:
             await leave(client, how)
@@ -232,7 +232,7 @@ async def test_leaving_the_block_frees_the_session_on_the_server(how: str) -> No
 
 
 async def test_a_server_that_dies() -> None:
-    """SIGKILL in mid-stream: whoever waits is told, on every call."""
+    """A SIGKILL in mid-stream raises in every task that waits on a call."""
     process = ServerProcess()
     try:
         with trio.fail_after(120):
@@ -259,7 +259,7 @@ async def test_a_server_that_dies() -> None:
         process.kill()
 
 
-# ---- servers that are none
+# ---- servers that send nonsense
 
 
 async def test_nobody_there() -> None:
@@ -386,7 +386,7 @@ async def test_events_that_are_none_or_from_the_future() -> None:
 
 
 async def test_sending_to_a_server_that_has_ended_the_session() -> None:
-    """It ends well, and takes nothing: the client's sends come to nothing, and receiving tells how it ended."""
+    """The session ends with OK and takes no chunks: sends are ignored, and `receive` returns the end."""
     handler = streaming_answers(READY)
     async with answering(f"/{STREAMING_SERVICE}/StreamPipeline", handler) as client, client.stream(ECHO) as session:
         for i in range(100):
@@ -407,7 +407,7 @@ LARGE = block(0, 4_000_000)  # more than any window
 
 
 async def test_a_send_that_is_cancelled_half_way_ends_the_session() -> None:
-    """The rest of the message will never come, so nobody waits for it: not the server, and not the receiver."""
+    """The rest of the message will never come, so neither the server nor the receiver waits for it."""
     handler = ready_and_deaf
     async with answering(f"/{STREAMING_SERVICE}/StreamPipeline", handler) as client, client.stream(ECHO) as session:
         async with trio.open_nursery() as nursery:
@@ -416,7 +416,7 @@ async def test_a_send_that_is_cancelled_half_way_ends_the_session() -> None:
             nursery.cancel_scope.cancel()
         with pytest.raises(CallCancelled, match="left unfinished"):
             await session.receive()
-        await session.send(block(1))  # comes to nothing, as after any end
+        await session.send(block(1))  # ignored, as after any end
         await session.close()
 
 

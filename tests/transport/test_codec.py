@@ -1,4 +1,4 @@
-"""Codec and mirror, which are pure functions: what one writes the other reads, and nothing else gets through."""
+"""Codec: every message reads back as it was written, and malformed bytes raise nothing but the documented errors."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_any_buffer_is_audio_or_refused(samples: bytes, rate: int, channels: int
 
 
 def decode_everything(request: streaming.StreamRequest) -> None:
-    """What the service does with a request, whatever is in it."""
+    """Decode a request in every way that the service does, whatever the request holds."""
     with contextlib.suppress(ManifestInvalid):
         decode_manifest(request.manifest)
     decode_options(request.options)
@@ -437,7 +437,7 @@ def test_result_round_trip(result: Result) -> None:
     assert (got.status, got.nodes, got.figures) == (result.status, result.nodes, result.figures)
     assert got.memory_bytes == result.memory_bytes
     assert got.wall_ms >= result.wall_ms
-    assert got.parse_ms >= result.parse_ms  # with building the answer, which has come to it
+    assert got.parse_ms >= result.parse_ms  # the time to build the answer is added
     assert got.cpu_ms >= result.cpu_ms
 
 
@@ -529,7 +529,7 @@ def test_details_of_whatever_bytes_break_no_client(noise: bytes, at: int) -> Non
 
 
 def status_with(message: Message, value: bytes | None = None) -> bytes:
-    """A `google.rpc.Status` with this as its only detail, or with what claims to be it."""
+    """Encode a `google.rpc.Status` with this message as its only detail, or with `value` under its type name."""
     status = status_pb2.Status(code=StatusCode.INTERNAL)
     status.details.add().Pack(message)
     if value is not None:

@@ -1,4 +1,4 @@
-"""Reaching a server: TLS with every way it can be wrong, unix sockets, tokens, and what none of them may leak."""
+"""Connecting to a server: TLS with its many failures, unix sockets, tokens, and secrets that must not leak."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_a_client_certificate(files: Files) -> None:
     async with listening(tls=Tls(mutual)) as server:
         target = TcpAddress("localhost", server.port)
         assert await ask(target, tls=ClientTls(files.ca, files.client_cert, files.client_key)) == b""
-        with pytest.raises(Unavailable):  # TLS 1.3: it hears so only after its own handshake
+        with pytest.raises(Unavailable):  # in TLS 1.3 the client learns of it only after its own handshake
             await ask(target, tls=ClientTls(files.ca))
 
 
@@ -126,7 +126,7 @@ async def test_tls_to_a_server_without_and_none_to_a_server_with(files: Files) -
 
 
 async def test_a_server_without_http2(files: Files) -> None:
-    """It speaks TLS and has our certificate, but another protocol."""
+    """The server has the right certificate, but does not negotiate HTTP/2."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(files.server.cert, files.server.key)
 
@@ -231,7 +231,7 @@ async def test_a_token_that_cannot_be_sent_is_not_repeated(token: str) -> None:
 
 
 async def test_a_server_that_falls_silent_is_noticed_by_keepalive() -> None:
-    """It spoke HTTP/2 once, and then says nothing at all: no answer, no FIN."""
+    """The server sends its SETTINGS and then nothing at all, not even a FIN."""
     settings = b"\0\0\0\4\0\0\0\0\0"
 
     async def greet(stream: trio.SocketStream) -> None:
@@ -266,9 +266,9 @@ async def test_a_server_that_takes_nothing_ends_the_call_that_sends() -> None:
                 async with channel.call(PATH) as call:
                     with pytest.raises(Unavailable, match="taken nothing"):
                         await send_for_ever(call)
-                    with pytest.raises(Unavailable, match="taken nothing"):  # and it is over for good
+                    with pytest.raises(Unavailable, match="taken nothing"):  # the call stays failed
                         await call.receive()
                 with pytest.raises(DeadlineExceeded):
-                    async with channel.call(PATH, timeout_s=0.05) as call:  # the connection is not
+                    async with channel.call(PATH, timeout_s=0.05) as call:  # the connection still works
                         await call.receive()
             nursery.cancel_scope.cancel()

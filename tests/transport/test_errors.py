@@ -1,4 +1,4 @@
-"""What errors mean on the wire, against a table typed by hand from the design."""
+"""Wire form of the engine's errors, against a table typed by hand from the design."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transport.codec.errors import (
 from transport.grpc.metadata import decode_message, encode_message
 from transport.grpc.status import Status, StatusCode
 
-# error, its type in band, the status that the session ends with, whether a unary call tells it by its status
+# error class, its type in band, the status that ends the session, True if a unary call reports it by its status
 DESIGN = [
     ("ManifestInvalid", "VALIDATION", "INVALID_ARGUMENT", False),
     ("ProtocolMisuse", "VALIDATION", "INVALID_ARGUMENT", False),
@@ -42,7 +42,7 @@ DESIGN = [
     ("InternalFault", "INTERNAL", "INTERNAL", False),
 ]
 
-# those that the transport raises without a class of the engine's
+# categories whose errors the transport raises, not the engine
 OTHERS = [
     (Category.AUTHENTICATION, "AUTHENTICATION", "UNAUTHENTICATED"),
     (Category.UNAVAILABLE, "INTERNAL", "UNAVAILABLE"),

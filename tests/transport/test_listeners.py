@@ -45,7 +45,7 @@ def exists(path):
 
 
 async def reach(address):
-    """One connection there and back."""
+    """Connect to an address and close the connection."""
     if isinstance(address, UnixAddress):
         stream = await trio.open_unix_socket(address.path)
     else:
@@ -183,11 +183,11 @@ class TestHandedIn:
                 with pytest.raises(AddressUnusable, match=f"fd {fd}"):
                     async with open_listeners([Descriptor(fd)]):
                         pass
-            os.fstat(idle.fileno())  # it is not ours to close
+            os.fstat(idle.fileno())  # the descriptor must stay open
 
 
 class _Exhausted:
-    """A listener that first says that no descriptors are left, as linux does before it looks who is there."""
+    """A listener whose first `accept` calls fail for lack of descriptors, as on Linux even without a connection."""
 
     def __init__(self, listener, failures):
         self.listener = listener
@@ -202,7 +202,7 @@ class _Exhausted:
 
 @pytest.mark.parametrize("exhausted", [True, False])
 async def test_running_out_of_descriptors_ends_nothing(exhausted, monkeypatch, caplog):
-    """Who comes then is turned away, unless there are some again by then."""
+    """A connection that arrives then is turned away, unless a descriptor has become free."""
     served, away = [], []
 
     async def serve_one(stream):
@@ -234,7 +234,7 @@ async def test_running_out_of_descriptors_ends_nothing(exhausted, monkeypatch, c
 
 
 async def test_a_full_server_without_tls_says_so_to_whom_it_cannot_serve():
-    """More than wait to be told properly."""
+    """`turn_away` serves connections beyond those whose first call is refused."""
     with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
 

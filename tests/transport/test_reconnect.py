@@ -1,4 +1,4 @@
-"""Reconnecting under virtual time: when another attempt is made, after which wait, and when not."""
+"""Reconnecting under virtual time: the errors that are retried, and the waits before each attempt."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def unavailable(pushback: str | None = None, code: StatusCode = StatusCode.UNAVA
 
 
 class Dialled:
-    """What making a connection comes to, one after another; notes when it was tried."""
+    """Replacement for `connect`: each attempt has the next of the given outcomes, and its time is noted."""
 
     def __init__(self, *outcomes: Exception | None) -> None:
         self.outcomes = list(outcomes)
@@ -67,13 +67,13 @@ class Dialled:
 
 
 async def attempts(dialled: Dialled, backoff: Backoff = BACKOFF, chance: float = HALF) -> list[float]:
-    """The times between attempts, until one works."""
+    """Return the times between attempts, until one succeeds."""
     async with reconnecting("there:1", open_client=dialled, backoff=backoff, chance=lambda: chance) as service:
         await service.client()
     return [b - a for a, b in zip(dialled.times, dialled.times[1:], strict=False)]
 
 
-# ---- how long is waited
+# ---- waits
 
 
 async def test_waits_grow_to_their_bound(autojump_clock: trio.testing.MockClock) -> None:
@@ -148,10 +148,10 @@ def test_the_services_own_errors() -> None:
     never = decode_remote_error(details, StatusCode.RESOURCE_EXHAUSTED, -1)
     assert never is not None
     assert retry_after_s(never) is None
-    assert retry_after_s(RemoteError(wire)) is None  # in band: the session goes on
+    assert retry_after_s(RemoteError(wire)) is None  # in band: the session continues
 
 
-# ---- which client
+# ---- the choice of a client
 
 
 async def test_a_living_connection_is_used_again_and_a_lost_one_is_not(autojump_clock: trio.testing.MockClock) -> None:
@@ -231,7 +231,7 @@ async def test_a_session_that_is_refused_is_asked_for_again() -> None:
 
 
 async def test_a_new_session_on_a_new_server() -> None:
-    """The server goes and another one comes: the client's next session is served."""
+    """A server drains and another takes its place, which serves the client's next session."""
     with trio.fail_after(120):
         async with serving(BUILTIN) as old:
             port = old.port
@@ -255,7 +255,7 @@ async def read_all(session: RemoteSession) -> None:
 
 
 async def serve_on(port: int, nursery: trio.Nursery) -> None:
-    await trio.sleep(0.1)  # nobody is there for so long
+    await trio.sleep(0.1)  # no server listens until then
     await serve(handlers(Engine(BUILTIN)), port=port)
 
 
@@ -265,7 +265,7 @@ async def talk(session: RemoteSession) -> None:
 
 
 async def test_going_away_does_not_cut_the_calls_that_run() -> None:
-    """The old connection lives for its call; new calls go to a new one."""
+    """The old connection stays open for its call; new calls use a new connection."""
     released = trio.Event()
 
     async def wait(call: Call) -> None:

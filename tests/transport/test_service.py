@@ -1,4 +1,4 @@
-"""The service over a pipe in memory, under virtual time: what takes time takes none here."""
+"""The service over an in-memory stream, under virtual time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from transport.service.pipelines import handlers
 
 @attrs.define
 class Breaks(Node):
-    """Passes everything on, but for one row."""
+    """A node that passes items on until item `at`, where it breaks."""
 
     at: int = parameter(2, help="which item it breaks at")
     how: str = parameter("raise", help="what happens then")
@@ -68,7 +68,7 @@ class Breaks(Node):
 
 @attrs.define
 class Stuck(Node):
-    """In a thread, until the test says so."""
+    """A node that blocks its thread until the test sets `opened`."""
 
     opened: ClassVar[threading.Event]
     closed: ClassVar[threading.Event]
@@ -97,7 +97,7 @@ REGISTRY = {"PassThrough": PassThrough, "Breaks": Breaks, "Stuck": Stuck}
 async def service(
     registry: Mapping[str, type[Any]] = REGISTRY, *, debug: bool = False, **of_engine: Any
 ) -> AsyncIterator[Channel]:
-    """A channel to the service, over a pipe in memory."""
+    """Yield a channel to the service, over an in-memory stream."""
     near, far = trio.testing.memory_stream_pair()
     engine = Engine(registry, **of_engine)
     server = Server(handlers(engine, debug_errors=debug), Limits(), debug_errors=debug)
@@ -118,7 +118,7 @@ def block(sequence: int, source: str = "") -> Chunk:
 
 
 async def events(session: RemoteSession) -> tuple[list[Any], Exception | None]:
-    """All events but periodic metrics, and what the session ended with."""
+    """Receive all events except periodic metrics, and the error that ended the session, if any."""
     got: list[Any] = []
     try:
         async for event in session:
@@ -332,7 +332,7 @@ async def test_a_unary_request_of_no_message_or_of_two(autojump_clock: object) -
 
 
 async def test_what_is_sent_to_a_session_that_is_over_is_taken_and_thrown_away(autojump_clock: object) -> None:
-    """More than the window holds: the client is not left hanging."""
+    """The client sends more than its window holds and does not hang."""
     async with service() as channel, Client(channel).stream(one_node("PassThrough")) as session:
         await session.cancel()
         for i in range(100):

@@ -32,7 +32,7 @@ def test_a_token_is_known_by_its_hash():
     assert tokens.names == {"one", "two"}
     assert tokens.authenticate(bearer(f"Bearer {ONE}")) == "one"
     assert tokens.authenticate((("x", "y"), *bearer(f"bearer  {TWO} "))) == "two"
-    assert tokens.authenticate(bearer("Bearer newer")) == "one"  # while one takes another's place
+    assert tokens.authenticate(bearer("Bearer newer")) == "one"  # a name keeps two tokens while one replaces the other
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The compatibility matrix, and what counts as a version."""
+"""The compatibility matrix, and the syntax of versions."""
 
 from __future__ import annotations
 

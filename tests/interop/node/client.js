@@ -1,4 +1,4 @@
-// grpc-js against our service: node client.js ADDRESS SCENARIO [CA TOKEN]. Ends with status 0 if all is as it should be.
+// grpc-js against our service: node client.js ADDRESS SCENARIO [CA TOKEN]. Exits with 0 if the scenario succeeds.
 "use strict";
 
 const assert = require("node:assert/strict");
@@ -39,13 +39,13 @@ function unary(method, request, options = soon()) {
     execution[method](request, metadata, options, (error, reply) => (error ? reject(error) : resolve(reply))));
 }
 
-// Opens a session and gives its call, with what came of it collected until its end.
+// Opens a session; returns its call, a list that collects its events, and a promise of its end.
 function open(manifest = ECHO, options = soon()) {
   const call = streaming.StreamPipeline(metadata, options);
   const events = [];
   const ended = new Promise((resolve) => {
     call.on("data", (event) => events.push(event));
-    call.on("error", () => {}); // the status says it too
+    call.on("error", () => {}); // the status reports it too
     call.on("status", resolve);
   });
   call.write({ manifest });
@@ -57,7 +57,7 @@ async function until(condition) {
     if (await condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
-  throw new Error(`it never came to: ${condition}`);
+  throw new Error(`the condition never held: ${condition}`);
 }
 
 async function session(first, count) {
@@ -122,7 +122,7 @@ const scenarios = {
     await until(() => events.length);
     call.cancel();
     assert.equal((await ended).code, grpc.status.CANCELLED);
-    await scenarios.version(); // the connection lives
+    await scenarios.version(); // the connection still works
   },
 
   async deadline() {
@@ -139,7 +139,7 @@ const scenarios = {
     await assert.rejects(call(), { code: grpc.status.UNIMPLEMENTED });
   },
 
-  // Told by a line when the server has begun to drain: its session goes on, other calls find the successor.
+  // A line on stdin says that the server drains: the session continues, and other calls reach the successor.
   async restart() {
     const { call, events, ended } = open();
     await until(() => events.length);
