@@ -1,1 +1,1 @@
-"""The nodes: each takes audio or data, gives audio or data, and knows nothing of sequence, trio or wire."""
+"""Nodes: each takes and yields audio or data, and knows nothing of sequence numbers, trio or the wire."""

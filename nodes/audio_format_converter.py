@@ -1,4 +1,4 @@
-"""AudioFormatConverter: samples as float32, int16 or int32."""
+"""AudioFormatConverter: samples in float32, int16 or int32."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _SEED = 0x48_65_61_64
 
 @attrs.define
 class AudioFormatConverter(Node):
-    """Give audio in another sample format: the same amplitudes, rounded to nearest and clipped, never wrapped.
+    """Convert audio to another sample format: the same amplitudes, rounded to nearest and clipped, never wrapped.
 
     An amplitude of 1.0 is 2^15 in int16 and 2^31 in int32, so 1.0 itself clips to the greatest integer. int16 to
-    int32, int16 to float32 and back lose nothing; int32 to int16 is rounded once; int32 to float32 keeps 24
-    significant bits. A block that has the format already passes as it is.
+    int32, and int16 to float32 and back, lose nothing; int32 to int16 is rounded once; int32 to float32 keeps 24
+    significant bits. A block that already has the format passes unchanged.
 
-    With `dither`, what loses resolution to int16 (float32 and int32) gets triangular noise of ±1 step before it is
-    rounded, so that the rounding error is noise and not distortion (Lipshitz, Wannamaker and Vanderkooy, 1992). The
-    noise is the same in every run and does not depend on how the stream is cut.
+    With `dither`, float32 and int32 samples get triangular noise of ±1 step before they are rounded to int16, so that
+    the rounding error is noise and not distortion (Lipshitz, Wannamaker and Vanderkooy, 1992). The noise is the same in
+    every run and does not depend on how the stream is cut.
     """
 
     target_format: SampleFormat = parameter(help="sample format of the output", choices=("f32", "i16", "i32"))
-    dither: bool = parameter(False, help="add triangular noise where resolution is lost to i16")
+    dither: bool = parameter(False, help="add triangular noise where i16 loses resolution")
     _noise: list[np.random.Generator] = attrs.field(init=False, factory=list, repr=False)
 
     def process(self, item: Audio) -> Iterable[Audio]:
         """Convert one block of shape (n, channels).
 
         Raises:
-          InvalidInput: NaN or infinity cannot be told as integers.
+          InvalidInput: a sample is NaN or infinite, and the output is of integers.
         """
         if item.sample_format == self.target_format:
             return (item,)
@@ -56,7 +56,7 @@ class AudioFormatConverter(Node):
         return steps.astype(np.int16 if self.target_format == "i16" else np.int32)
 
     def _triangular(self, shape: tuple[int, ...]) -> Samples:
-        """The next noise, of the difference of two uniform numbers for every sample."""
+        """Return the next noise: for each sample, the difference of two uniform random numbers."""
         if not self._noise:
             self._noise.append(np.random.Generator(np.random.PCG64(_SEED)))
         uniform = self._noise[0].random((*shape, 2))
@@ -64,6 +64,6 @@ class AudioFormatConverter(Node):
         return triangular
 
     def finish(self) -> Iterable[Audio]:
-        """Let the noise begin anew."""
+        """Restart the noise."""
         self._noise.clear()
         return ()

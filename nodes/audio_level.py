@@ -1,4 +1,4 @@
-"""AudioLevel: how loud the audio is."""
+"""AudioLevel: RMS and peak level of audio."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["AudioLevel"]
 
 @attrs.define
 class AudioLevel(Node):
-    """Measure RMS and peak of every block, in dB relative to full scale, no less than -120.
+    """Measure the RMS and peak level of every block, in dB relative to full scale with a floor of -120.
 
     0 dBFS is an amplitude of 1.0: a full-scale square wave has 0 dBFS RMS, a full-scale sine -3.01 (as in RFC 6464 and
-    most meters; AES17 adds 3.01 dB). Any format, rate and channel count. Each block, unless empty, gives one data item
-    that spans it:
+    most meters; AES17 adds 3.01 dB). Any format, rate and channel count. Each block that is not empty yields one data
+    item that spans it:
 
     * `rms_dbfs` over all channels, `peak_dbfs` of the loudest one;
     * `channels`: for each channel its `mean_square` and `peak`, linear, and its `rms_dbfs` and `peak_dbfs`;
     * `frames`, `timestamp_ms`, `duration_ms`.
 
-    Items join exactly: mean squares weighted by frames, the greatest of the peaks.
+    Items join exactly: mean squares are weighted by frames, and the greatest peak is kept.
     """
 
     takes = Kind.AUDIO
@@ -50,7 +50,7 @@ class AudioLevel(Node):
         return (Data(value, start / rate, (start + n_frames) / rate),)
 
     def join(self, items: Sequence[Data]) -> Data:
-        """The level over all the items together."""
+        """Join several items into one with the level over all of them."""
         if len(items) == 1:
             return items[0]
         values = [item.value for item in items]
@@ -74,9 +74,9 @@ _FLOAT64 = np.dtype(np.float64)
 
 
 def _measure(audio: Audio) -> tuple[list[float], list[float]]:
-    """Mean square and peak of each channel; in float64, so that no finite sample overflows and none is rounded."""
+    """Measure mean square and peak of each channel, in float64: no finite sample overflows, and none is rounded."""
     frames, full = audio.frames, FULL_SCALE[audio.sample_format]
-    if audio.channels == 1:  # three times as quick as the general way
+    if audio.channels == 1:  # three times as fast as the general way
         samples = frames.ravel().astype(_FLOAT64)
         peak = max(samples.item(samples.argmax()), -samples.item(samples.argmin()))
         return [float(samples.dot(samples)) / len(samples) / (full * full)], [peak / full]

@@ -1,4 +1,4 @@
-"""AudioResample: audio at another sample rate."""
+"""AudioResample: conversion to another sample rate."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _FLOAT32 = np.dtype(np.float32)
 
 @attrs.define
 class _Place:
-    """Where an unbroken stretch of audio began, and how far it has gone.
+    """Beginning and progress of an unbroken stretch of audio.
 
-    Its samples go through the filter as the numbers that they are in the format of its first block: a filter does not
-    mind the scale, and what comes out has only to be rounded.
+    Samples go through the filter in the scale of the first block's format. The filter works at any scale, and its
+    output then only needs to be rounded.
     """
 
     source_start: int
@@ -80,20 +80,20 @@ class _Place:
 class AudioResample(Node):
     """Convert audio to another sample rate, keeping its format, channels and position in time.
 
-    By libsamplerate (the default) or libsoxr, an eighth of the CPU time and some 30 ms of delay at 16 kHz. n frames
-    without a gap become exactly ⌊n · target / source⌋, however they are cut; the first one of them is placed at
-    ⌊start · target / source⌋ and the others follow it. When the input jumps forward by more than one frame, the tail
-    of the stretch before comes out, and a new stretch begins: no audio is smeared over a gap.
+    The converter is libsamplerate (the default) or libsoxr, which takes an eighth of the CPU time and has some 30 ms of
+    delay at 16 kHz. n frames without a gap become exactly ⌊n · target / source⌋, however they are cut. The first of
+    them is placed at ⌊start · target / source⌋, and the others follow it. When the input jumps forward by more than one
+    frame, the tail of the stretch before is emitted and a new stretch begins, so that no audio is smeared over a gap.
 
-    Input that has the target rate already passes untouched and without delay. Int32 keeps 24 significant bits.
+    Input that already has the target rate passes unchanged and without delay. int32 keeps 24 significant bits.
     """
 
     target_sample_rate: int = parameter(help="sample rate of the output in Hz", above=0, at_most=MAX_SAMPLE_RATE)
     converter: str = parameter(
-        "sinc_fastest", help="libsamplerate's method, from best to cheapest", choices=LIBSAMPLERATE_CONVERTERS
+        "sinc_fastest", help="method of libsamplerate; listed from best to cheapest", choices=LIBSAMPLERATE_CONVERTERS
     )
-    backend: str = parameter("libsamplerate", help="which library converts", choices=("libsamplerate", "soxr"))
-    quality: str = parameter("HQ", help="soxr's quality", choices=SOXR_QUALITIES)
+    backend: str = parameter("libsamplerate", help="library that converts", choices=("libsamplerate", "soxr"))
+    quality: str = parameter("HQ", help="quality setting of soxr", choices=SOXR_QUALITIES)
     _format: StreamFormat | None = attrs.field(init=False, default=None, repr=False)
     _stream: RateStream | None = attrs.field(init=False, default=None, repr=False)
     _place: _Place = attrs.field(init=False, factory=lambda: _Place(0, 0, "f32", "f32"), repr=False)
@@ -106,11 +106,11 @@ class AudioResample(Node):
         """Convert one block of shape (n, channels).
 
         Returns:
-          Nothing while the filter fills; two blocks when a gap ended one stretch and began another.
+          No block while the filter fills; two blocks when a gap ends one stretch and begins another.
 
         Raises:
-          InvalidInput: the ratio is beyond 1/256 to 256, the rate or channel count is not the stream's, or the
-            block begins before the end of the last one, or holds NaN or infinity.
+          InvalidInput: the ratio is outside 1/256 to 256, the sample rate or channel count is not the stream's, or the
+            block begins before the end of the previous one, or holds NaN or infinity.
         """
         require_finite(item)
         if self._format is None:
@@ -133,7 +133,7 @@ class AudioResample(Node):
         target = self.target_sample_rate
         if source > target * MAX_RATIO or target > source * MAX_RATIO:
             raise InvalidInput(
-                f"cannot convert {source} Hz to {target} Hz: a factor of more than {MAX_RATIO} between them"
+                f"cannot convert {source} Hz to {target} Hz: the rates differ by a factor of more than {MAX_RATIO}"
             )
 
     def _begin(self, item: Audio) -> RateStream:
@@ -158,7 +158,7 @@ class AudioResample(Node):
         return (self._place.give(frames, self.target_sample_rate),) if len(frames) else ()
 
     def finish(self) -> Iterable[Audio]:
-        """Give the filter's tail, so that the length is exact, and forget the stream."""
+        """Emit the filter's tail, so that the length is exact, and forget the stream."""
         tail = self._tail()
         self.close()
         return tail
@@ -169,7 +169,7 @@ class AudioResample(Node):
 
     @property
     def delay(self) -> float:
-        """What the filter holds back, in seconds; before the source is known, for any usual rate from 8 kHz up."""
+        """Delay of the filter, in seconds; before the source rate is known, the longest for usual rates from 8 kHz."""
         rates = USUAL_RATES if self._format is None else (self._format[0],)
         return max(self._delay_from(rate) for rate in rates)
 
@@ -185,5 +185,5 @@ class AudioResample(Node):
 
     @property
     def memory_bytes(self) -> int:
-        """The filter's buffers."""
+        """Number of bytes of the filter's buffers."""
         return 0 if self._stream is None else self._stream.memory_bytes

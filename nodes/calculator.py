@@ -1,4 +1,4 @@
-"""Calculator: arithmetic on numbers that come as data."""
+"""Calculator: arithmetic on numbers in data."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _OPERATIONS: Mapping[str, Callable[[list[float]], float]] = {
 
 @attrs.define
 class Calculator(Node):
-    """Apply an operation to the numbers of each data item: `{"operands": [1, 2]}` gives `{..., "result": 3.0}`.
+    """Apply an operation to the numbers of each data item: `{"operands": [1, 2]}` becomes `{..., "result": 3.0}`.
 
     The item keeps its other fields and its time. An item may name its own `operation`. `subtract` and `divide` go from
-    left to right. Arithmetic is that of float64 (IEEE 754); sums are exact until they are rounded once (`math.fsum`).
+    left to right. Arithmetic is in float64 (IEEE 754); a sum is rounded only once (`math.fsum`).
     """
 
-    operation: str = parameter("add", help="for items that name none", choices=tuple(_OPERATIONS))
-    operands: str = parameter("operands", help="the field that has the numbers: a list, or one number")
-    result: str = parameter("result", help="the field that gets the result")
+    operation: str = parameter("add", help="operation for items that do not name one", choices=tuple(_OPERATIONS))
+    operands: str = parameter("operands", help="field with the numbers: a list, or one number")
+    result: str = parameter("result", help="field for the result")
 
     takes = Kind.DATA
     gives = Kind.DATA
 
     def process(self, item: Data) -> Iterable[Data]:
-        """Calculate for one item.
+        """Apply the operation to one item.
 
         Raises:
-          InvalidInput: there are no numbers, or too many, the operation is unknown, or the result is no finite number.
+          InvalidInput: there are no numbers or too many, the operation is unknown, or the result is not finite.
         """
         operation = item.value.get("operation", self.operation)
         if not isinstance(operation, str) or operation not in _OPERATIONS:
@@ -68,7 +68,7 @@ class Calculator(Node):
         try:
             return [float(operand) for operand in operands]
         except OverflowError as error:
-            raise InvalidInput(f"{self.operands!r} has a number beyond float64's range") from error
+            raise InvalidInput(f"{self.operands!r} has a number outside the range of float64") from error
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""ChannelBalance: whether both channels of a stereo stream are alive, and as loud as each other."""
+"""ChannelBalance: imbalance and dead channels in a stereo stream."""
 
 from __future__ import annotations
 
@@ -21,30 +21,33 @@ _MARGIN_DB = 2.0
 
 @attrs.define
 class ChannelBalance(HopAnalyser):
-    """Compare the two channels of a stereo stream: one much louder than the other, or dead.
+    """Detect imbalance between the channels of a stereo stream, and dead channels.
 
-    Method: the RMS of each channel in hops of 10 ms. They are imbalanced when one has been `threshold_db` above the
-    other for `hold_ms`, and no more when that has been 2 dB less for `release_ms`; a channel is dead when it has been
-    below `dead_db` while the other was at least at `quiet_db`, and alive when it is at `dead_db` again, for these same
-    times. Hops in which both are below `quiet_db` change nothing. Any format and rate; two channels. A block that
-    completes hops gives:
+    Method: the RMS of each channel in hops of 10 ms. An imbalance begins when one channel has been at least
+    `threshold_db` above the other for `hold_ms`, and ends when the difference has been more than 2 dB below that for
+    `release_ms`. A channel is dead when it has been below `dead_db` for `hold_ms` while the other was at `quiet_db` or
+    above, and alive when it has been at `dead_db` or above for `release_ms`. A hop with both channels below `quiet_db`
+    counts like the hop before it, except that a channel at `dead_db` or above is alive. Any format and rate; two
+    channels. A block that completes hops yields:
 
-    * `left_rms_db`, `right_rms_db`: no less than -120; `imbalance_db`: left less right;
+    * `left_rms_db`, `right_rms_db`: at least -120; `imbalance_db`: left minus right;
       `balance_ratio`: the quieter RMS over the louder, 0 to 1;
     * `is_imbalanced`, `segments`: `[[start_ms, end_ms]]` of the imbalance since the last item; end null while it lasts;
     * `has_dead_channel`, `dead_channel`: "left", "right" or null; `left_dead_segments`, `right_dead_segments`;
     * `timestamp_ms`, `duration_ms`, `frames`: of the hops.
     """
 
-    threshold_db: float = parameter(6.0, help="difference that is imbalance, in dB", above=_MARGIN_DB, at_most=60)
-    dead_db: float = parameter(
-        -70.0, help="RMS below which a channel is dead, in dB of full scale", above=FLOOR_DBFS, at_most=0
+    threshold_db: float = parameter(
+        6.0, help="difference that counts as imbalance, in dB", above=_MARGIN_DB, at_most=60
     )
+    dead_db: float = parameter(-70.0, help="RMS below which a channel is dead, in dBFS", above=FLOOR_DBFS, at_most=0)
     quiet_db: float = parameter(
-        -50.0, help="RMS from which a channel is compared to, in dB of full scale", above=FLOOR_DBFS, at_most=0
+        -50.0, help="RMS that one channel must reach for a comparison, in dBFS", above=FLOOR_DBFS, at_most=0
     )
-    hold_ms: float = parameter(500.0, help="how long it has to be so, in ms", at_least=0, at_most=60_000)
-    release_ms: float = parameter(500.0, help="how long it must not be so any more, in ms", at_least=0, at_most=60_000)
+    hold_ms: float = parameter(
+        500.0, help="time that a condition must last to count, in ms", at_least=0, at_most=60_000
+    )
+    release_ms: float = parameter(500.0, help="time without it until it ends, in ms", at_least=0, at_most=60_000)
     _imbalance: Alarm = attrs.field(init=False, repr=False)
     _dead: tuple[Alarm, Alarm] = attrs.field(init=False, repr=False)
 
@@ -56,18 +59,18 @@ class ChannelBalance(HopAnalyser):
         self._dead = (Alarm(1.0, 0.0, self.hold_ms, self.release_ms), Alarm(1.0, 0.0, self.hold_ms, self.release_ms))
 
     def alarms(self) -> Sequence[Alarm]:
-        """Those of imbalance, and of each channel."""
+        """Return the alarm for imbalance, and one for each channel."""
         return (self._imbalance, *self._dead)
 
     def process(self, item: Audio) -> Iterable[Data]:
         """Compare the hops that one block completes.
 
         Raises:
-          InvalidInput: it has not two channels, the rate is not the stream's, the block goes back, or holds NaN or
-            infinity.
+          InvalidInput: the block does not have two channels, its sample rate is not the stream's, or it begins before
+            the end of the previous one, or holds NaN or infinity.
         """
         if item.channels != 2:
-            raise InvalidInput(f"channels are compared in a stream of two, this block has {item.channels}")
+            raise InvalidInput(f"the stream must have two channels, this block has {item.channels}")
         return super().process(item)
 
     def measure(self, samples: NDArray[np.float64], start_ms: float, hop_ms: float) -> Value:
@@ -84,7 +87,7 @@ class ChannelBalance(HopAnalyser):
         return _value(power_db(left), power_db(right))
 
     def states(self) -> Value:
-        """What was on since the last call."""
+        """Return the fields about imbalance and dead channels since the last call."""
         segments, left, right = (alarm.take() for alarm in self.alarms())
         return {
             "is_imbalanced": bool(segments),
@@ -96,7 +99,7 @@ class ChannelBalance(HopAnalyser):
         }
 
     def joined(self, values: Sequence[Value]) -> Value:
-        """The levels over all hops, and the channel that was dead."""
+        """Return the levels over all hops, and the channel that was dead."""
         dead = {value["dead_channel"] for value in values}
         channel = "left" if "left" in dead else "right" if "right" in dead else None
         levels = _value(joined_db(values, "left_rms_db"), joined_db(values, "right_rms_db"))

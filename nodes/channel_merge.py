@@ -19,26 +19,26 @@ __all__ = ["ChannelMerge"]
 class ChannelMerge(AlignedJoin):
     """Put the channels of all upstream nodes side by side, in the order of the connections.
 
-    Frames are put together by position, as in Mix, and the rules for gaps, formats, `max_skew_ms` and the end are the
-    same. The upstream nodes have to have equally many channels. int32 keeps 24 significant bits.
+    Frames are aligned by position as in Mix, with the same rules for gaps, formats, `max_skew_ms` and the end. All
+    upstream nodes must have the same number of channels. int32 keeps 24 significant bits.
     """
 
     def connect(self, upstreams: Sequence[str]) -> None:
-        """Learn what to wait for.
+        """Set the upstream nodes to wait for.
 
         Raises:
-          ValueError: there are too many.
+          ValueError: there are more than 128.
         """
         if len(upstreams) > MAX_CHANNELS:
             raise ValueError(f"{len(upstreams)} upstream nodes; the limit is {MAX_CHANNELS} channels")
         super().connect(upstreams)
 
     def process(self, row: Mapping[str, Sequence[Any]]) -> Iterable[Audio]:
-        """Merge what all upstream nodes have reached.
+        """Merge the audio up to the position that all upstream nodes have reached.
 
         Raises:
-          InvalidInput: rates or channel counts differ, there would be more than 128 channels, or a block begins before
-            its node's last one ended.
+          InvalidInput: sample rates or channel counts differ, there would be more than 128 channels, or a block begins
+            before the end of its node's previous one, or holds NaN or infinity.
           SkewTooGreat: an upstream node is too far behind.
         """
         most = max((block.channels for blocks in row.values() for block in blocks), default=0)
@@ -47,5 +47,5 @@ class ChannelMerge(AlignedJoin):
         return super().process(row)
 
     def combine(self, stretch: Stretch, sample_rate: int) -> Samples:
-        """All channels in a row."""
+        """Put the channels side by side."""
         return np.concatenate(list(stretch.frames.values()), axis=1)

@@ -1,4 +1,4 @@
-"""ChannelMixer: other channels out of those that are there."""
+"""ChannelMixer: channels chosen, copied or mixed."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ _HALF_POWER = math.sqrt(0.5)
 _FIVE_ONE_TO_STEREO = np.array([[1, 0, _HALF_POWER, 0, _HALF_POWER, 0], [0, 1, _HALF_POWER, 0, 0, _HALF_POWER]]) / (
     1 + 2 * _HALF_POWER
 )
-"""ITU-R BS.775 for left, right, centre, LFE, left and right surround: LFE is left out, and nothing can clip."""
+"""ITU-R BS.775 for left, right, centre, LFE, left and right surround; without LFE, scaled so that it cannot clip."""
 
 
 @attrs.define
 class ChannelMixer(Node):
-    """Choose, copy or mix channels. Exactly one of the three parameters is given.
+    """Choose, copy or mix channels; set exactly one of the three parameters.
 
-    `channels` follows these rules, and refuses what none of them fits:
+    `channels` follows these rules, and rejects a block that none of them fits:
 
-    * as many as there are: the block passes as it is;
+    * the same number: the block passes unchanged;
     * one to many: copies;
     * many to one: the mean;
     * six (5.1) to two: ITU-R BS.775, without LFE, scaled down so that it cannot clip;
-    * any other few to many: the channels that are there, then silence.
+    * any other increase: the channels of the input, then silent ones.
 
-    `pick` copies channels by index, in any order, also repeatedly. `matrix` has one row for each output channel and in
-    it one factor for each input channel. Picking and copying keep every bit; mixing keeps 24 significant bits, clips
+    `pick` copies channels by index, in any order, also repeatedly. `matrix` has one row for each output channel, with
+    one factor for each input channel. Picking and copying keep every bit; mixing keeps 24 significant bits, clips
     integers at full scale, and clips float32 only where it would overflow.
     """
 
     channels: int | None = parameter(None, help="number of output channels", at_least=1, at_most=MAX_CHANNELS)
-    pick: list[int] | None = parameter(None, help="indexes of the input channels to give, from 0")
+    pick: list[int] | None = parameter(None, help="indexes of the input channels to output, from 0")
     matrix: list[list[float]] | None = parameter(
-        None, help="factors: a row for each output channel, a column for each input channel"
+        None, help="factors: one row for each output channel, one column for each input channel"
     )
     _factors: Samples | None = attrs.field(init=False, default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         given = [name for name in ("channels", "pick", "matrix") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"exactly one of channels, pick and matrix is needed, got {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"exactly one of channels, pick and matrix must be set, got {' and '.join(given) or 'none'}"
+            )
         if self.pick is not None and not _is_pick(self.pick):
             raise ValueError(f"pick must be 1 to {MAX_CHANNELS} indexes from 0, got {self.pick}")
         if self.matrix is not None:
@@ -77,7 +79,7 @@ def _as_matrix(rows: list[list[float]]) -> Samples:
     if not (1 <= len(rows) <= MAX_CHANNELS and 1 <= columns <= MAX_CHANNELS):
         raise ValueError(f"matrix must have 1 to {MAX_CHANNELS} rows and columns")
     if any(len(row) != columns for row in rows):
-        raise ValueError("matrix must have equally long rows")
+        raise ValueError("matrix must have rows of equal length")
     factors = np.array(rows, np.float64)
     if not (np.abs(factors) <= 1e6).all():
         raise ValueError("matrix must have factors from -1e6 to 1e6")
@@ -85,10 +87,10 @@ def _as_matrix(rows: list[list[float]]) -> Samples:
 
 
 def fitted(audio: Audio, channels: int) -> Audio:
-    """The block with so many channels, by the rules of `ChannelMixer.channels`.
+    """Return the block with this number of channels, by the rules of `ChannelMixer.channels`.
 
     Raises:
-      InvalidInput: none of them fits.
+      InvalidInput: none of the rules fits.
     """
     there = audio.channels
     if there == channels:

@@ -1,4 +1,4 @@
-"""ChannelSplit: each channel a branch of its own."""
+"""ChannelSplit: one branch for each channel."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["ChannelSplit"]
 
 @attrs.define
 class ChannelSplit(Node):
-    """Send channels to downstream nodes: the first to the first, and so on, or as `channels` says. Bit for bit.
+    """Send channels to separate downstream nodes, bit for bit, in order or as `channels` says.
 
-    `channels` has for each downstream node the indexes of its channels, from 0, in the order it gets them; a channel
-    may go to several nodes or none. Without it the k-th connection from this node, in the manifest's order, gets
-    channel k alone, and further channels go nowhere.
+    `channels` lists for each downstream node the indexes of its channels, from 0, in the order of the output; a channel
+    may go to several nodes or to none. Without it, the k-th connection from this node, in the manifest's order, gets
+    channel k only, and further channels are left out.
     """
 
     channels: dict[str, list[int]] = parameter({}, help="downstream node id → indexes of its channels, from 0")
@@ -31,16 +31,18 @@ class ChannelSplit(Node):
                 raise ValueError(f"channels[{name!r}] must be 1 to {MAX_CHANNELS} indexes from 0, got {indexes}")
 
     def connect_outputs(self, downstreams: Sequence[str]) -> None:
-        """Settle who gets what.
+        """Assign channels to the downstream nodes.
 
         Raises:
-          ValueError: there is nobody to get anything, or `channels` are not for the nodes downstream.
+          ValueError: there are no downstream nodes, or they are not the ones in `channels`.
         """
         if not downstreams:
             raise ValueError("channels have nowhere to go: connect this node to others")
         if self.channels and set(self.channels) != set(downstreams):
             there = ", ".join(map(repr, downstreams))
-            raise ValueError(f"channels must be for each node downstream, {there}; got {', '.join(self.channels)}")
+            raise ValueError(
+                f"channels must have an entry for each node downstream, {there}; got {', '.join(self.channels)}"
+            )
         given = self.channels or {name: [index] for index, name in enumerate(downstreams)}
         self._shares = list(given.items())
 
@@ -48,7 +50,7 @@ class ChannelSplit(Node):
         """Split one block of shape (n, channels).
 
         Raises:
-          InvalidInput: it has too few channels.
+          InvalidInput: the block has too few channels.
         """
         needed = 1 + max(max(indexes) for _, indexes in self._shares)
         if item.channels < needed:

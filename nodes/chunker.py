@@ -1,4 +1,4 @@
-"""Chunker: blocks of one length, whatever length they come in."""
+"""Chunker: blocks of one length."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class _Stretch:
 
 @attrs.define
 class Chunker(Node):
-    """Cut the stream anew: every block has `block_ms`, and begins with the last `overlap_ms` of the one before.
+    """Cut the stream into blocks of `block_ms`, each of which begins with the last `overlap_ms` of the one before.
 
-    Bit for bit, at its own positions, counted from where the stream began; every rate, format and channel count. The
-    last block before a gap or the end is short, padded with zeros, or dropped (`tail`). With overlap the blocks go back
-    in time: that is for nodes that take each block by itself, and not for those that join or filter a stream.
+    Samples pass bit for bit and keep their positions. Blocks are counted from the beginning of the stream, or of a
+    stretch after a gap. Any rate, format and channel count. The last block before a gap or the end is short, padded
+    with zeros, or left out (`tail`). With overlap, a block begins before the end of the previous one: use it for nodes
+    that process each block by itself, not for nodes that join or filter a stream.
     """
 
     block_ms: float = parameter(20.0, help="length of a block in ms", above=0, at_most=60_000)
-    overlap_ms: float = parameter(0.0, help="what a block has of the one before, in ms; less than block_ms", at_least=0)
-    tail: str = parameter("short", help="what becomes of the last block", choices=("short", "pad", "drop"))
+    overlap_ms: float = parameter(0.0, help="overlap with the block before, in ms; less than block_ms", at_least=0)
+    tail: str = parameter("short", help="treatment of the last, incomplete block", choices=("short", "pad", "drop"))
     _stretch: _Stretch | None = attrs.field(init=False, default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -42,10 +43,11 @@ class Chunker(Node):
             raise ValueError(f"overlap_ms must be less than block_ms ({self.block_ms:g}), got {self.overlap_ms:g}")
 
     def process(self, item: Audio) -> Iterable[Audio]:
-        """Give the blocks that this one completes.
+        """Emit the blocks that this one completes.
 
         Raises:
-          InvalidInput: the rate, channel count or sample format is not the stream's, or the block goes back.
+          InvalidInput: the sample rate or channel count is not the stream's, or the block begins before the end of the
+            previous one.
         """
         stretch = self._stretch
         if stretch is not None:
@@ -69,7 +71,7 @@ class Chunker(Node):
         return _Stretch((first.sample_rate, first.channels), Framing(size, hop, first.start), first.start)
 
     def finish(self) -> Iterable[Audio]:
-        """Give the last block."""
+        """Emit the last block, as `tail` says."""
         last = self._tail()
         self._stretch = None
         return last
@@ -83,15 +85,14 @@ class Chunker(Node):
         return [Audio(rest, stretch.format[0], stretch.framing.position)]
 
     def close(self) -> None:
-        """Let go of what is held."""
         self._stretch = None
 
     @property
     def delay(self) -> float:
-        """The length of a block, in seconds: its first frame waits for its last."""
+        """Length of a block in seconds, because its first frame waits for its last."""
         return self.block_ms / 1000
 
     @property
     def memory_bytes(self) -> int:
-        """The frames that wait for a whole block."""
+        """Number of bytes of the frames that wait for a whole block."""
         return 0 if self._stretch is None else self._stretch.framing.memory_bytes

@@ -1,4 +1,4 @@
-"""ClippingDetector: whether audio was cut off at full scale."""
+"""ClippingDetector: audio that is cut off at full scale."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ __all__ = ["ClippingDetector"]
 
 @attrs.define
 class ClippingDetector(HopAnalyser):
-    """Tell when audio is clipped: too many samples stand at full scale, for too long for an accident.
+    """Detect clipping: too many samples at full scale, for too long to be an accident.
 
-    Method: the share of samples at or above `ceiling_db` in hops of 20 ms (so that each has a period of any voice), in
-    the channel that has most. Clipping begins when that has been `min_saturation` for `hold_ms`, and ends when it has
-    been below half of it for `release_ms`. Any format, rate and channel count. A block that completes hops gives:
+    Method: the share of samples at or above `ceiling_db` in hops of 20 ms (each covers a period of any voice), in the
+    channel with the greatest share. Clipping begins when it has been at least `min_saturation` for `hold_ms`, and ends
+    when it has been below half of that for `release_ms`. Any format, rate and channel count. A block that completes
+    hops yields:
 
-    * `saturation_ratio`: the share of samples at the ceiling, over all channels, 0 to 1;
-    * `rms_db`, `peak_db`: over all channels, no less than -120; `crest_factor_db`: the one below the other: 3 for a
-      sine, 0 for a square wave or silence; speech has 12 and more, and loses of it when it is clipped;
-    * `is_clipping`, `segments`: `[[start_ms, end_ms]]` of the clipping since the last item; end null while it goes on;
+    * `saturation_ratio`: share of samples at the ceiling, over all channels, 0 to 1;
+    * `rms_db`, `peak_db`: over all channels, at least -120; `crest_factor_db`: peak minus RMS, 3 for a sine, 0 for a
+      square wave or silence; speech has 12 or more, and less when it is clipped;
+    * `is_clipping`, `segments`: `[[start_ms, end_ms]]` of the clipping since the last item; end null while it lasts;
     * `timestamp_ms`, `duration_ms`, `frames`: of the hops.
     """
 
     ceiling_db: float = parameter(
-        -0.01, help="from where a sample counts as cut off, in dB of full scale", at_least=-20, at_most=-0.001
+        -0.01, help="level from which a sample counts as cut off, in dBFS", at_least=-20, at_most=-0.001
     )
     min_saturation: float = parameter(
-        0.01, help="share of a hop's samples at the ceiling that is clipping", above=0, at_most=1
+        0.01, help="share of a hop's samples at the ceiling that counts as clipping", above=0, at_most=1
     )
-    hold_ms: float = parameter(60.0, help="how long it has to be so, in ms", at_least=0, at_most=60_000)
-    release_ms: float = parameter(500.0, help="how long it must not be so any more, in ms", at_least=0, at_most=60_000)
+    hold_ms: float = parameter(60.0, help="time that clipping must last to count, in ms", at_least=0, at_most=60_000)
+    release_ms: float = parameter(500.0, help="time without clipping until it ends, in ms", at_least=0, at_most=60_000)
     _alarm: Alarm = attrs.field(init=False, repr=False)
 
     hop_ms = 20.0
@@ -48,11 +49,10 @@ class ClippingDetector(HopAnalyser):
         self._alarm = Alarm(self.min_saturation, self.min_saturation / 2, self.hold_ms, self.release_ms)
 
     def alarms(self) -> Sequence[Alarm]:
-        """That of clipping."""
         return (self._alarm,)
 
     def measure(self, samples: NDArray[np.float64], start_ms: float, hop_ms: float) -> Value:
-        """Count what is at the ceiling."""
+        """Count the samples at the ceiling."""
         magnitudes = np.abs(samples)
         shares = np.count_nonzero(magnitudes >= amplitude(self.ceiling_db), axis=2) / samples.shape[2]
         self._alarm.push(shares.max(axis=1), start_ms, hop_ms)
@@ -60,12 +60,12 @@ class ClippingDetector(HopAnalyser):
         return _value(float(shares.mean()), rms_db, peak_db)
 
     def states(self) -> Value:
-        """The clipping since the last call."""
+        """Return the fields about clipping since the last call."""
         segments = self._alarm.take()
         return {"is_clipping": bool(segments), "segments": segments}
 
     def joined(self, values: Sequence[Value]) -> Value:
-        """The share, level and crest factor over all hops."""
+        """Return the share, level and crest factor over all hops."""
         share = joined_mean(values, (value["saturation_ratio"] for value in values))
         return _value(share, joined_db(values, "rms_db"), max(value["peak_db"] for value in values))
 

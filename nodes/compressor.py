@@ -1,4 +1,4 @@
-"""Compressor: loud passages quieter, so that the whole is more even."""
+"""Compressor: less difference between loud and quiet passages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _FeedForward:
         return np.zeros(0)
 
     def _curve(self, levels_db: _Float64) -> _Float64:
-        """By how much the static curve changes these levels: nothing, a parabola in the knee, then a straight line."""
+        """Return the static curve's change of these levels: zero, a parabola in the knee, then a straight line."""
         knee_db, over_db = self._node.knee_db, levels_db - self._node.threshold_db
         counted_db = np.maximum(over_db - knee_db / 2, 0.0)
         if knee_db:
@@ -57,33 +57,34 @@ class _FeedForward:
 
 
 def _kept(hop_ms: float, time_constant_ms: float) -> float:
-    """What is left of a difference after a hop."""
+    """Return the share of a difference that is left after a hop."""
     return exp(-hop_ms / time_constant_ms) if time_constant_ms else 0.0
 
 
 @attrs.define
 class Compressor(FilterNode):
-    """Turn the gain down where the level is above a threshold: loud and quiet passages come closer.
+    """Lower the gain while the level is above a threshold, so that loud and quiet passages come closer.
 
     The feed-forward design with a soft knee and a smooth branching detector in decibels (D. Giannoulis, M. Massberg,
-    J. D. Reiss, "Digital Dynamic Range Compressor Design", J. Audio Eng. Soc. 60(6), 2012). The level is the peak of
-    hops of a millisecond over all channels, which get the same gain, with straight lines between hops. Takes and gives
-    audio of any format, rate and channel count; compensated, later by `delay`. Not a limiter: peaks may pass full
-    scale with `makeup_db`, and are clipped in integer formats.
+    J. D. Reiss, "Digital Dynamic Range Compressor Design", J. Audio Eng. Soc. 60(6), 2012). The level is the peak
+    over all channels in hops of a millisecond. All channels get the same gain, which is interpolated linearly between
+    hops. Any format, rate and channel count. Samples keep their positions and come later by `delay`. Not a limiter:
+    with `makeup_db`, peaks may exceed full scale; integer formats clip them.
     """
 
-    threshold_db: float = parameter(-20.0, help="level above which gain falls, in dBFS", at_least=-100, at_most=0)
-    ratio: float = parameter(4.0, help="dB of input for each dB of output above it", at_least=1, at_most=1_000)
+    threshold_db: float = parameter(-20.0, help="level above which the gain falls, in dBFS", at_least=-100, at_most=0)
+    ratio: float = parameter(
+        4.0, help="dB of input for each dB of output, above the threshold", at_least=1, at_most=1_000
+    )
     knee_db: float = parameter(6.0, help="width of the bend around the threshold, in dB", at_least=0, at_most=40)
-    attack_ms: float = parameter(5.0, help="time constant of falling gain", at_least=0, at_most=1_000)
-    release_ms: float = parameter(100.0, help="time constant of recovering gain", at_least=0, at_most=10_000)
-    makeup_db: float = parameter(0.0, help="gain for all, in dB", at_least=-60, at_most=60)
+    attack_ms: float = parameter(5.0, help="time constant of falling gain, in ms", at_least=0, at_most=1_000)
+    release_ms: float = parameter(100.0, help="time constant of recovering gain, in ms", at_least=0, at_most=10_000)
+    makeup_db: float = parameter(0.0, help="make-up gain at all levels, in dB", at_least=-60, at_most=60)
 
     def make_filter(self, sample_rate: int, channels: int) -> Filter:
-        """The compressor at rest."""
         return GainFilter(sample_rate, channels, _FeedForward(self, hop_frames(sample_rate) * 1000 / sample_rate))
 
     @property
     def delay(self) -> float:
-        """A hop, in seconds."""
+        """Length of a hop, in seconds."""
         return HOP_MS / 1000

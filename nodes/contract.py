@@ -1,21 +1,22 @@
-"""What a node is: the one module that a node author needs, and the only one that the engine knows of nodes.
+"""The contract of nodes: all that a node author needs, and all that the engine knows about nodes.
 
-The rules of the contract:
+Rules of the contract:
 
-* A node is an attrs class. Its parameters are its fields, declared with `parameter(...)`; building one is
-  cheap and holds no resource. attrs runs validators whenever a node's own field is set (about 1 us), so state
-  that changes with every item is best kept in an object of its own.
-* `process` gets one item (a `Join` gets the items of one row) and yields what comes of it, maybe nothing.
-* `finish` yields the tail and leaves the node as fresh as it was built; `close` is called exactly once, at
-  the end.
-* A node refuses an item by raising `InvalidInput` *before* it has changed its state. Any other exception is a
-  failure and ends the session.
-* A node with several downstream nodes gives each of them everything. One that says `routes` may wrap an item in
-  `To`, for one of them alone; the others have nothing to do then, and are skipped in that row.
-* A node that computes with samples refuses NaN and infinity; one that only moves samples passes them on.
-* Everything is synchronous. A node that is slow or blocks says `placement = "thread"`.
-* Samples are worked on as float32 (`Audio.as_float32`) and given back in the format they came in
-  (`Audio.derive`).
+- A node is an attrs class. Its parameters are its fields, declared with `parameter(...)`. Building a node is cheap and
+  acquires no resource. Setting a field costs about 1 us, because attrs runs validators, so keep state that changes with
+  every item in a separate object.
+- `process` takes one item (in a `Join`, the items of one row) and yields the results, possibly none.
+- `finish` yields the items that are still held back, and resets the node to its initial state. `close` is called
+  exactly once, at the end.
+- A node rejects an item by raising `InvalidInput`, *before* it changes its state. Any other exception is a failure and
+  ends the session.
+- Every downstream node gets every item of the kinds that it takes. A node with `routes = True` may wrap an item in
+  `To`, which sends it to one downstream node only. A downstream node that gets no item in a row is skipped in that row.
+- A node that computes with samples rejects NaN and infinity. A node that only moves samples passes them on.
+- Everything is synchronous. A node that is slow or blocks sets `placement = "thread"`.
+- Compute in float32 (`Audio.as_float32`), and yield audio in the sample format of the input (`Audio.derive`).
+
+The items themselves are defined in `nodes.items`; this module exports them too.
 """
 
 from __future__ import annotations
@@ -67,11 +68,11 @@ __all__ = [
 
 @attrs.frozen
 class To:
-    """An item for one downstream node alone; only a node that `routes` gives such.
+    """An item for one downstream node only; a node must have `routes = True` to yield it.
 
     Attributes:
-      target: Id of a node that this one leads to.
-      item: What it is to get.
+      target: Id of the downstream node.
+      item: The item to send there.
     """
 
     target: str
@@ -87,18 +88,18 @@ def parameter(
     above: float | None = None,
     choices: Sequence[Any] | None = None,
 ) -> Any:
-    """Declare a node's parameter: its default (required without one), its meaning and what it may be.
+    """Declare a parameter of a node: its default, its meaning and its bounds.
 
-    The declared type (`int`, `float`, `bool`, `str`, `list[...]`, `dict[str, ...]`, `... | None`) is checked
-    where parameters come in; these bounds are checked whenever the node is built.
+    The engine checks the declared type (`int`, `float`, `bool`, `str`, `list[...]`, `dict[str, ...]`, `... | None`)
+    when it reads parameters from a manifest. The bounds are checked whenever a node is built, except for None.
 
     Args:
-      default: A value, or nothing for a required parameter; a mutable one is copied for each node.
-      help: One line, with the unit.
-      at_least: Lowest allowed number.
-      at_most: Highest allowed number.
-      above: The number has to be greater than this.
-      choices: The only values allowed.
+      default: Default value; without one the parameter is required. A list or dict is copied for each node.
+      help: Meaning in one line, with the unit.
+      at_least: Smallest allowed number.
+      at_most: Greatest allowed number.
+      above: Bound that the number must exceed.
+      choices: Allowed values.
     """
 
     def check(node: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -122,104 +123,104 @@ def parameter(
 
 
 class _Common:
-    """What `Node` and `Join` share."""
+    """Members that `Node` and `Join` share."""
 
     __slots__ = ()
 
     placement: ClassVar[Literal["inline", "thread"]] = "inline"
     extra: ClassVar[str] = ""
-    """The optional extra that brings the library it needs; without that library it cannot be built. The first of its
-    class is built in a thread, for loading the library may take a second."""
+    """Optional extra that installs a library the class needs, or "". Without the library, building a node fails. The
+    first node of the class is built in a thread, because loading the library may take a second."""
     routes: ClassVar[bool] = False
-    """Some of its items are for one downstream node alone: it may give `To`."""
+    """True if the node may yield `To`, an item for one downstream node only."""
 
     @property
     def takes(self) -> Kind:
-        """The kinds of item that `process` accepts. A class attribute will do: `takes = Kind.BOTH`."""
+        """Kinds of item that `process` accepts. A class attribute is enough: `takes = Kind.BOTH`."""
         return Kind.AUDIO
 
     @property
     def gives(self) -> Kind:
-        """The kinds of item that `process` and `finish` yield."""
+        """Kinds of item that `process` and `finish` yield."""
         return Kind.AUDIO
 
     @property
     def delay(self) -> float:
-        """By how many seconds the output lags the input; an upper bound until the format is known."""
+        """Lag of the output behind the input, in seconds; an upper bound until the format is known."""
         return 0.0
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of state held between items."""
+        """Number of bytes of state held between items."""
         return 0
 
     def connect(self, upstreams: Sequence[str]) -> None:
-        """Be told once, before anything runs, which nodes feed this one, in the order of the connections.
+        """Take the ids of the upstream nodes, in the order of the connections; called once, before anything runs.
 
         Raises:
           ValueError: the parameters do not fit these upstream nodes.
         """
 
     def connect_outputs(self, downstreams: Sequence[str]) -> None:
-        """Be told once, before anything runs, which nodes this one leads to, in the order of the connections.
+        """Take the ids of the downstream nodes, in the order of the connections; called once, before anything runs.
 
         Raises:
           ValueError: the parameters do not fit these downstream nodes.
         """
 
     def finish(self) -> Iterable[Item | To]:
-        """Yield what is still held back, and become as fresh as a new node."""
+        """Yield the items that are still held back, and reset the node to its initial state."""
         return ()
 
     def close(self) -> None:
-        """Free what the node holds. Called exactly once, however the session ends."""
+        """Free the resources of the node. Called exactly once, however the session ends."""
 
     def custom_metrics(self) -> Mapping[str, Any]:
-        """Figures of this node's own, as a JSON object."""
+        """Return further figures about this node, as a JSON object."""
         return {}
 
     def join(self, items: Sequence[Data]) -> Data:
-        """Make one data item of several, at least one: one is itself, several become `{"items": [...]}`."""
+        """Join one or more data items into one: a single item stays as it is, several become `{"items": [...]}`."""
         if len(items) == 1:
             return items[0]
         return Data({"items": [dict(item.value) for item in items]}, items[0].at, items[-1].until)
 
 
 class Node(_Common):
-    """A node that treats its items one by one; of several upstream nodes, in the order of the connections."""
+    """A node that processes items one by one. Items of several upstream nodes come in the order of the connections."""
 
     __slots__ = ()
 
     def process(self, item: Any) -> Iterable[Item | To]:
-        """Take one item of a kind in `takes` and yield what comes of it.
+        """Process one item, of a kind in `takes`, and yield the results.
 
         Raises:
-          InvalidInput: the item is refused; the node's state has not changed.
+          InvalidInput: the node rejects the item, and its state has not changed.
         """
         raise NotImplementedError
 
 
 class Join(_Common):
-    """A node that sees the items of one row from all its upstream nodes together."""
+    """A node that processes the items of all its upstream nodes together, row by row."""
 
     __slots__ = ()
 
     def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[Item | To]:
-        """Take one row and yield what comes of it.
+        """Process one row and yield the results.
 
         Args:
-          row: Upstream node id → its items of this row, perhaps none; every upstream node is there. A `Join`
-            that is itself a source finds its chunk under the empty id.
+          row: Id of each upstream node → its items in this row, possibly none. A `Join` that is itself a source finds
+            its chunk under the empty id.
 
         Raises:
-          InvalidInput: the row is refused; the node's state has not changed.
+          InvalidInput: the node rejects the row, and its state has not changed.
         """
         raise NotImplementedError
 
     def ended(self, upstream: str) -> None:
-        """Be told, before a row, that this upstream node has nothing more to process: waiting for it is in vain.
+        """Stop waiting for an upstream node that gets no more input; called once for each, before a row.
 
-        What it holds back itself still comes with the row in which all nodes finish.
+        Items that the upstream node still holds back come in the row in which all nodes finish.
         """
 
 

@@ -1,4 +1,4 @@
-"""DCBlock: audio without its constant offset."""
+"""DCBlock: removal of a constant offset."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ __all__ = ["DCBlock"]
 
 @attrs.define
 class DCBlock(SectionsNode):
-    """Take out a constant offset, and leave what can be heard as it is.
+    """Remove a constant offset and keep audible frequencies.
 
     The one-pole, one-zero high-pass y[n] = g · (x[n] - x[n-1]) + p · y[n-1] with g = (1 + p) / 2 (J. O. Smith,
     "Introduction to Digital Filters", DC blocker), its pole by the bilinear transform, run by SciPy.
-    Takes and gives audio of any format, rate above 2 · cutoff_hz and channel count, sample for sample, without delay.
-    An offset that is there from the first frame dies away with a time constant of 1 / (2π · cutoff_hz), 32 ms at 5 Hz.
+    Any format, any channel count, and any rate above 2 · cutoff_hz; each block keeps its length, without delay.
+    An offset that is there from the first frame decays with a time constant of 1 / (2π · cutoff_hz), 32 ms at 5 Hz.
     """
 
     cutoff_hz: float = parameter(5.0, help="frequency of half the power, in Hz", at_least=0.1, at_most=384_000)
 
     def make_filter(self, sample_rate: int, channels: int) -> Filter:
-        """The filter at rest."""
         return butterworth(1, "highpass", self.cutoff_hz, sample_rate, channels)

@@ -1,4 +1,4 @@
-"""Delay: the same, later."""
+"""Delay: the same audio, later in the stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Delay"]
 
 @attrs.define
 class _Line:
-    """A delay line in use: what is still to come out, at the positions at which it will."""
+    """A delay line in use. Its blocks wait for output, and already have their output positions."""
 
     format: StreamFormat
     sample_format: str
@@ -28,21 +28,22 @@ class _Line:
 
 @attrs.define
 class Delay(Node):
-    """Let the audio come `delay_ms` later in the stream: a delay line, bit for bit, for echoes and to line up branches.
+    """Move the audio to `delay_ms` later in the stream, bit for bit, for echoes or to line up branches.
 
-    What comes out at a position is what came in that much before; at the beginning there is silence. As many frames
-    come out as go in, and at the end of the stream those that are left. A gap stays one, that much later. This is an
-    effect, not latency: nothing is behind its position.
+    The output at a position is the input from `delay_ms` before it; at the beginning there is silence. Each block emits
+    the frames that are due up to its end, and the rest comes at the end of the stream. A gap stays a gap, `delay_ms`
+    later. This is an effect, not latency: no frame comes later than its position.
     """
 
-    delay_ms: float = parameter(help="in ms, rounded to a whole frame", at_least=0, at_most=60_000)
+    delay_ms: float = parameter(help="delay in ms, rounded to a whole frame", at_least=0, at_most=60_000)
     _line: _Line | None = attrs.field(init=False, default=None, repr=False)
 
     def process(self, item: Audio) -> Iterable[Audio]:
-        """Take one block of shape (n, channels), and give what is due up to its end.
+        """Take one block of shape (n, channels), and emit the frames that are due up to its end.
 
         Raises:
-          InvalidInput: the rate, channel count or sample format is not the stream's, or the block goes back.
+          InvalidInput: the sample rate, channel count or sample format is not the stream's, or the block begins before
+            the end of the previous one.
         """
         if self._line is not None:
             self._require(item, self._line)
@@ -68,15 +69,14 @@ class Delay(Node):
         return line
 
     def finish(self) -> Iterable[Audio]:
-        """Give what is left."""
+        """Emit the frames that are left."""
         line, self._line = self._line, None
         return () if line is None else [block for block in line.blocks if len(block.frames)]
 
     def close(self) -> None:
-        """Let go of what is held."""
         self._line = None
 
     @property
     def memory_bytes(self) -> int:
-        """The audio in the line."""
+        """Number of bytes of the audio in the line."""
         return 0 if self._line is None else sum(block.frames.nbytes for block in self._line.blocks)

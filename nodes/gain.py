@@ -16,8 +16,8 @@ __all__ = ["Gain"]
 class Gain(Node):
     """Multiply every sample by 10^(gain_db / 20).
 
-    Any rate and channel count. int16 and int32 are clipped at full scale; float32 is not, only where it would
-    overflow to infinity. 0 dB gives the block as it came; otherwise int32 keeps 24 significant bits.
+    Any rate and channel count. int16 and int32 are clipped at full scale, float32 only where it would overflow to
+    infinity. At 0 dB the block passes unchanged; otherwise int32 keeps 24 significant bits.
     """
 
     gain_db: float = parameter(0.0, help="amplification in dB; negative is quieter", at_least=-120, at_most=120)

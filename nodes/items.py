@@ -38,18 +38,18 @@ SampleFormat = Literal["f32", "i16", "i32"]
 _FLOAT32, _INT16, _INT32 = np.dtype(np.float32), np.dtype(np.int16), np.dtype(np.int32)
 _FORMATS: Mapping[Any, SampleFormat] = {_FLOAT32: "f32", _INT16: "i16", _INT32: "i32"}
 
-# Constants are arrays of no dimension: a ufunc takes them quicker than scalars, which it has to convert each time.
+# Constants are arrays without dimensions, because a ufunc must convert a scalar in each call, which is slower.
 _I16_STEP, _I32_STEP = np.array(2.0**-15, np.float32), np.array(2.0**-31, np.float32)
 _I16_SCALE, _I32_SCALE = np.array(2.0**15, np.float32), np.array(2.0**31, np.float64)
 _I16_RANGE = np.array(-(2.0**15), np.float32), np.array(2.0**15 - 1, np.float32)
 _I32_RANGE = np.array(-(2.0**31), np.float64), np.array(2.0**31 - 1, np.float64)
 
 FULL_SCALE: Mapping[SampleFormat, float] = {"f32": 1.0, "i16": 2.0**15, "i32": 2.0**31}
-"""The number that an amplitude of 1.0 is in each format."""
+"""Sample format → number that stands for an amplitude of 1.0."""
 
 
 class Kind(enum.Flag):
-    """What travels on an edge."""
+    """Kinds of item on an edge."""
 
     AUDIO = enum.auto()
     DATA = enum.auto()
@@ -60,17 +60,17 @@ class Kind(enum.Flag):
 
 
 class InvalidInput(Exception):
-    """A node refuses an item: this row gets an error, the session goes on.
+    """A node rejects an item: the row gets an error, and the session continues.
 
-    Raise it before the node's state has changed.
+    Raise it before the node's state changes.
     """
 
 
 def to_float32(frames: Samples) -> Float32:
-    """Scale samples to float32 in [-1, 1): i16 by 2^15, i32 by 2^31 (24 significant bits are kept).
+    """Scale samples to float32 in [-1, 1]: int16 by 2^-15, int32 by 2^-31 (24 significant bits are kept).
 
     Args:
-      frames: Float32, int16 or int32, any shape. float32 is returned as it is, without a copy.
+      frames: Float32, int16 or int32, any shape; float32 is returned unchanged, without a copy.
     """
     if frames.dtype == _FLOAT32:
         same: Float32 = frames
@@ -81,17 +81,17 @@ def to_float32(frames: Samples) -> Float32:
 
 
 def from_float32(frames: Float32, sample_format: SampleFormat) -> Samples:
-    """Scale float32 samples to a format, rounding to nearest and clipping at full scale, not wrapping."""
+    """Scale float32 samples to a format; integers are rounded to nearest and clipped at full scale, never wrapped."""
     if sample_format == "f32":
         return np.asarray(frames, dtype=np.float32)
     return rounded(frames * (_I16_SCALE if sample_format == "i16" else _I32_SCALE), sample_format)
 
 
 def rounded(frames: Samples, sample_format: SampleFormat) -> Samples:
-    """Round samples that have an integer format's own scale to it: to nearest, clipping at full scale."""
+    """Convert samples that are already in the scale of an integer format: round to nearest, clip at full scale."""
     (lowest, highest), dtype = (_I16_RANGE, _INT16) if sample_format == "i16" else (_I32_RANGE, _INT32)
     given = np.rint(frames.astype(lowest.dtype, copy=False))
-    np.minimum(given, highest, out=given)  # a third quicker than clip()
+    np.minimum(given, highest, out=given)  # a third faster than clip()
     np.maximum(given, lowest, out=given)
     integers: Samples = given.astype(dtype)
     return integers
@@ -107,7 +107,7 @@ def _read_only(frames: Any) -> Samples:
 
 @attrs.define(eq=False, repr=False, init=False)
 class _Fields:
-    """An `Audio` while it can be set: to freeze it at the end, by its class, is quicker than to set what is frozen."""
+    """Mutable stand-in for `Audio`, which it becomes by setting `__class__`: faster than filling a frozen object."""
 
     frames: Samples
     sample_rate: int
@@ -119,17 +119,17 @@ class _Fields:
 
 @attrs.frozen(eq=False, repr=False, init=False)
 class Audio(_Fields):
-    """A block of audio at a position of its stream.
+    """A block of audio at its position in the stream.
 
     Attributes:
       frames: Shape (n, channels), float32 nominally in [-1, 1], int16 or int32; read-only. n may be 0.
-      sample_rate: In Hz.
-      start: Position of the first frame, in frames at this block's own rate, since the session began.
-      channels: How many, 1 to 128.
-      sample_format: Which of "f32", "i16" and "i32" the frames are.
+      sample_rate: Rate in Hz, 1 to 768,000.
+      start: Position of the first frame since the session began, in frames at this block's sample rate.
+      channels: Number of channels, 1 to 128.
+      sample_format: Format of the frames: "f32", "i16" or "i32".
 
     Raises:
-      ValueError: the shape, dtype, channel count (1 to 128) or sample rate is not one of these.
+      ValueError: the shape, dtype, channel count or sample rate is not one of these.
     """
 
     def __new__(cls, frames: Any, sample_rate: int, start: int = 0) -> Audio:
@@ -137,7 +137,7 @@ class Audio(_Fields):
         shape, dtype = array.shape, array.dtype
         if len(shape) != 2 or not 1 <= shape[1] <= MAX_CHANNELS:
             raise ValueError(f"frames must have shape (n, 1..{MAX_CHANNELS}), got {shape}")
-        sample_format = "i16" if dtype is _INT16 else _FORMATS.get(dtype)  # quicker than to hash the usual one
+        sample_format = "i16" if dtype is _INT16 else _FORMATS.get(dtype)  # faster than hashing it, in the usual case
         if sample_format is None:
             raise ValueError(f"samples must be float32, int16 or int32, got {dtype}")
         if not 0 < sample_rate <= MAX_SAMPLE_RATE:
@@ -164,7 +164,7 @@ class Audio(_Fields):
         return int(self.frames.size)
 
     def as_float32(self) -> Float32:
-        """The samples as read-only float32, shape (n_frames, channels); converted once, shared by all."""
+        """Return the samples as read-only float32, shape (n, channels); converted once and shared by all callers."""
         if self._float32 is None:
             converted = to_float32(self.frames)
             converted.setflags(write=False)
@@ -173,12 +173,12 @@ class Audio(_Fields):
         return self._float32
 
     def derive(self, frames: Float32, *, sample_rate: int | None = None, start: int | None = None) -> Audio:
-        """New audio in this block's sample format: what a node gives back.
+        """Make a block in the sample format of this one, such as a node's output.
 
         Args:
           frames: Float32, shape (n, channels); values beyond full scale are clipped in integer formats.
-          sample_rate: In Hz; this block's if not given.
-          start: In frames at that rate; this block's if not given.
+          sample_rate: Rate in Hz; by default that of this block.
+          start: Position in frames at that rate; by default that of this block.
         """
         return Audio(
             from_float32(frames, self.sample_format),
@@ -187,7 +187,7 @@ class Audio(_Fields):
         )
 
     def placed(self, start: int) -> Audio:
-        """The same samples (shared, not copied) at another position."""
+        """Return a block with the same samples (shared, not copied) at another position."""
         return unchecked_audio(self.frames, self.sample_rate, start, self.channels, self.sample_format, self._float32)
 
 
@@ -199,9 +199,9 @@ def unchecked_audio(
     sample_format: SampleFormat,
     converted: Float32 | None = None,
 ) -> Audio:
-    """Audio of what is known to be right: frames that are read-only, and of this format and number of channels.
+    """Make a block without checks; the caller guarantees read-only frames of this format and number of channels.
 
-    `converted` is what `as_float32` gives, if it is there already.
+    `converted` is the result of `as_float32`, if the caller has it already.
     """
     block = _Fields()
     block.frames = frames
@@ -216,12 +216,12 @@ def unchecked_audio(
 
 @attrs.frozen
 class Data:
-    """A JSON object, for a moment or a stretch of the stream.
+    """A JSON object about a moment or a stretch of the stream.
 
     Attributes:
-      value: What `json.dumps` takes: str keys; no NaN or Infinity.
-      at: Where it begins, in seconds since the session began; None if it belongs to no moment.
-      until: Where it ends, in seconds.
+      value: Object that `json.dumps` can encode, with str keys and without NaN or Infinity.
+      at: Beginning, in seconds since the session began; None if the data concern no moment.
+      until: End, in seconds since the session began.
     """
 
     value: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""JSONTransform: other data out of those that are there."""
+"""JSONTransform: new data made from existing data."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["JSONTransform"]
 
 @attrs.define
 class JSONTransform(Node):
-    """Make a new data item of each by a JMESPath expression (https://jmespath.org): pick, rename, filter, count.
+    """Transform each data item with a JMESPath expression (https://jmespath.org): pick, rename, filter, count.
 
-    The expression sees the item's value and nothing else. An object that it gives is the new value, null drops the
-    item, anything else becomes `{"result": ...}`. The item keeps its time. At most 1,000 characters, and a bounded
-    amount of work for each item; more is refused.
+    The expression sees only the item's value. If its result is an object, that is the new value; null discards the
+    item; anything else becomes `{"result": ...}`. The item keeps its time. An expression has at most 1,000 characters,
+    and an item that takes too much work is rejected.
     """
 
     expression: str = parameter(help="JMESPath, such as {text: text, words: length(words)}")
@@ -34,7 +34,7 @@ class JSONTransform(Node):
         """Transform one item.
 
         Raises:
-          InvalidInput: the expression cannot be applied to it.
+          InvalidInput: the expression cannot be applied to the item, or takes too much work.
         """
         result = self._expression(item.value)
         if result is None:

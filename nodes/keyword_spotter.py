@@ -1,4 +1,4 @@
-"""KeywordSpotter: given phrases in English speech."""
+"""KeywordSpotter: detection of given phrases in English speech."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ __all__ = ["KeywordSpotter"]
 
 _MAX_PHRASES = 50
 _DECISION_MS = 100
-"""How long the library waits for a better match before it tells of one."""
+"""Time that the library waits for a better match before it reports one."""
 
 
 @attrs.define
 class KeywordSpotter(RecognizerNode):
     """Find given English phrases in speech, with pocketsphinx.
 
-    Source: the keyphrase search of PocketSphinx (extra `asr`), which holds a phrase's phones against a loop of all
-    phones. Takes audio of every rate, format and channel count; it is heard as 16 kHz mono. Each hit is an item of
-    data, whose `keywords` hold the `phrase` with its `start_ms` and `end_ms`; `at` and `until` are the same.
+    Source: the keyphrase search of PocketSphinx (extra `asr`), which compares the phones of a phrase with a loop of all
+    phones. Takes audio of any rate, format and channel count, and converts it to 16 kHz mono. Each hit is a data item,
+    whose `keywords` hold the `phrase` with its `start_ms` and `end_ms`; `at` and `until` are the same times.
 
-    A threshold is the likelihood ratio that makes a hit, from 1e-50 (finds nearly every one, and false ones) to 1. It
-    has to be tried for each phrase: about 1e-20 for two syllables, 1e-40 for long phrases. Phrases of three or more
-    syllables work best. Of clear speech it finds most phrases; of synthetic speech less, by some voices nothing. What
-    begins before a hit was told, up to 0.3 s after it, is not heard.
+    A threshold is the likelihood ratio from which a match is a hit: from 1e-50 (finds nearly every one, and false ones)
+    to 1. Tune it for each phrase: about 1e-20 for two syllables, 1e-40 for long phrases. Phrases of three or more
+    syllables work best. The node finds most phrases in clear speech, fewer in synthetic speech, and none of some
+    synthetic voices. A phrase is missed if it begins before the previous hit is reported, up to 0.3 s after that hit.
 
-    Works in a thread, at about a twentieth of real time. The model is loaded with the first second of audio; see
-    `SpeechToText` on memory.
+    The node runs in a thread, and takes about a twentieth of real time. The model is loaded with the first second of
+    audio; `SpeechToText` describes its memory.
     """
 
     phrases: dict[str, float] = parameter(
-        help=f"phrase, in lower case → threshold, above 0 and at most 1; up to {_MAX_PHRASES}"
+        help=f"phrase in lower case → threshold, above 0 and at most 1; up to {_MAX_PHRASES} phrases"
     )
 
     takes = Kind.AUDIO
@@ -44,47 +44,47 @@ class KeywordSpotter(RecognizerNode):
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         if not 1 <= len(self.phrases) <= _MAX_PHRASES:
-            raise ValueError(f"phrases must be 1 to {_MAX_PHRASES}, got {len(self.phrases)}")
+            raise ValueError(f"there must be 1 to {_MAX_PHRASES} phrases, got {len(self.phrases)}")
         for phrase, threshold in self.phrases.items():
             if not phrase or phrase != " ".join(phrase.split()):
-                raise ValueError(f"a phrase is words with one space between them, got {phrase!r}")
+                raise ValueError(f"a phrase must be words with one space between them, got {phrase!r}")
             if not 0 < threshold <= 1:
                 raise ValueError(f"the threshold of {phrase!r} must be above 0 and at most 1, got {threshold!r}")
             require_words(phrase)
 
     @property
     def task(self) -> Task:
-        """The phrases."""
+        """The search for the phrases."""
         return Task(keyphrases=tuple(self.phrases.items()))
 
     def process(self, item: Audio) -> Iterable[Data]:
         """Find the phrases that end in one block of shape (n, channels).
 
         Raises:
-          InvalidInput: the rate or channel count is not the stream's, the block begins before the end of the last
-            one, holds NaN or infinity, or its rate cannot be converted to 16 kHz.
+          InvalidInput: the sample rate or channel count is not the stream's, the block begins before the end of the
+            previous one, or holds NaN or infinity, or its rate cannot be converted to 16 kHz.
         """
         return self.take(item)
 
     def hear(self, audio: Audio) -> Iterator[Data]:
-        """The hits in this block; after each the search begins anew, so it holds no list of them."""
+        """Yield the hits in this block; the search restarts after each, so that it keeps no list of them."""
         stretch = self.stretch_of(audio)
         for _ in stretch.push(audio):
             if stretch.words():
                 yield from _hits(stretch.restart(), stretch)
 
     def end(self) -> Iterator[Data]:
-        """The hits in what was held, if there is a stretch."""
+        """Yield the hits in the held audio, if there is a stretch."""
         if (stretch := self._stretch) is not None:
             yield from _hits(self.end_stretch(stretch), stretch)
 
     @property
     def delay(self) -> float:
-        """How long after its end a phrase is told, in seconds; in the first second of a stream it waits for that."""
+        """Greatest time from the end of a phrase to its report, in seconds; a stream's first second is held back."""
         return (PRIMING_MS + SLICE_MS + _DECISION_MS) / 1000
 
     def join(self, items: Sequence[Data]) -> Data:
-        """One item for several: all hits."""
+        """Join several items into one with all hits."""
         value = {"keywords": [hit for item in items for hit in item.value["keywords"]]}
         return Data(value, items[0].at, items[-1].until)
 

@@ -22,9 +22,9 @@ _Float64 = NDArray[np.float64]
 class _LookAhead:
     """The limiter's `GainComputer`.
 
-    A boundary's need is the gain that keeps the hops on both of its sides at the ceiling. The least of the next
-    `hops_ahead` needs, released slowly, is averaged over as many boundaries: a smooth gain, and never above its own
-    boundary's need, for that one is in every value of the mean.
+    The need of a boundary between hops is the gain that keeps the hops on both sides at the ceiling. The least of the
+    next `hops_ahead` needs, released slowly, is averaged over as many boundaries. The gain is smooth, and never above
+    the need of its own boundary, because each averaged value is at most that need.
     """
 
     def __init__(self, ceiling: float, hops_ahead: int, release_hops: float) -> None:
@@ -72,24 +72,25 @@ class _LookAhead:
 
 @attrs.define
 class Limiter(FilterNode):
-    """Turn the gain down before peaks, so that no sample is above a ceiling.
+    """Lower the gain before peaks, so that no sample exceeds a ceiling.
 
     A look-ahead peak limiter: the least gain that the next `lookahead_ms` need, recovering exponentially, smoothed by
     a moving average of the same length (P. Hämäläinen, "Smoothing of the Control Signal Without Clipped Output in
-    Digital Peak Limiters", DAFx 2002), in hops of a millisecond with straight lines between. All channels get the same
-    gain. What needs no limiting passes bit for bit. Takes and gives audio of any format, rate and channel count;
-    compensated, later by `delay`.
+    Digital Peak Limiters", DAFx 2002). The gain is computed in hops of a millisecond and interpolated linearly. All
+    channels get the same gain. Audio that needs no limiting passes bit for bit. Any format, rate and channel count.
+    Samples keep their positions and come later by `delay`.
 
-    The ceiling is one of samples, not of what a converter draws between them (true peak), and in integer formats
-    holds to the nearest step.
+    The ceiling applies to samples, not to the waveform that a converter draws between them (true peak). In integer
+    formats it holds to the nearest step.
     """
 
-    ceiling_db: float = parameter(-1.0, help="the greatest amplitude, in dBFS", at_least=-60, at_most=0)
-    lookahead_ms: float = parameter(5.0, help="how long before a peak the gain begins to fall", at_least=1, at_most=50)
-    release_ms: float = parameter(100.0, help="time constant of the gain's recovery", at_least=1, at_most=10_000)
+    ceiling_db: float = parameter(-1.0, help="greatest amplitude of the output, in dBFS", at_least=-60, at_most=0)
+    lookahead_ms: float = parameter(
+        5.0, help="time before a peak when the gain begins to fall, in ms", at_least=1, at_most=50
+    )
+    release_ms: float = parameter(100.0, help="time constant of the gain's recovery, in ms", at_least=1, at_most=10_000)
 
     def make_filter(self, sample_rate: int, channels: int) -> Filter:
-        """The limiter with its gain at 1."""
         hop_ms = hop_frames(sample_rate) * 1000 / sample_rate
         ceiling, hops_ahead = amplitude(self.ceiling_db), max(1, int(self.lookahead_ms / hop_ms))
         computer = _LookAhead(ceiling, hops_ahead, self.release_ms / hop_ms)
@@ -97,5 +98,5 @@ class Limiter(FilterNode):
 
     @property
     def delay(self) -> float:
-        """The look-ahead and a hop, in seconds."""
+        """Look-ahead plus a hop, in seconds."""
         return (self.lookahead_ms + HOP_MS) / 1000

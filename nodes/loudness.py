@@ -1,4 +1,4 @@
-"""Loudness: how loud programme material is to the ear, by EBU R 128."""
+"""Loudness: perceived loudness of programme material, by EBU R 128."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _LoudnessMeter:
         self._recent: NDArray[np.float64] = np.zeros(0)
 
     def prepare(self, frames: Float32) -> NDArray[np.float64]:
-        """The weighted power of each frame, shape (n,)."""
+        """Return the weighted power of each frame, shape (n,)."""
         powers: NDArray[np.float64] = np.square(self._filter.run(frames)) @ self._weights
         return powers
 
@@ -65,7 +65,7 @@ class _LoudnessMeter:
 
 
 def _last_means(powers: NDArray[np.float64], size: int, count: int) -> NDArray[np.float64]:
-    """Means over `size` hops, of the windows that end with the last `count` hops; fewer if they begin too early."""
+    """Average each full window of `size` hops that ends with one of the last `count` hops."""
     latest = powers[-(count + size - 1) :]
     if len(latest) < size:
         return np.zeros(0)
@@ -79,24 +79,26 @@ def _lufs(weighted_power: float) -> float:
 
 @attrs.define
 class Loudness(MeterNode):
-    """Measure how loud audio is to the ear, in LUFS: momentary, short-term and integrated.
+    """Measure perceived loudness in LUFS: momentary, short-term and integrated.
 
     EBU R 128 and Tech 3341 on ITU-R BS.1770-4: K-weighting at the stream's own rate (at least 8 kHz), run by SciPy;
     power over sliding windows in steps of 100 ms; for the integrated loudness, blocks of 400 ms gated at -70 LUFS and
-    then 10 LU below their mean, in a histogram of 0.1 LU, so that a day takes as much memory as a second. Every 100 ms
-    it tells, no less than -120:
+    then 10 LU below their mean, in a histogram of 0.1 LU, so that a day takes as much memory as a second. A block that
+    completes steps of 100 ms yields levels of at least -120:
 
-    * `momentary_lufs` over the last 400 ms, `short_term_lufs` over the last 3 s: null until so much was heard without
+    * `momentary_lufs` over the last 400 ms, `short_term_lufs` over the last 3 s: null until that much was heard without
       a gap; `max_momentary_lufs`, `max_short_term_lufs`: the greatest so far;
-    * `integrated_lufs` since the session began, over gaps as well; null until something was above -70.
+    * `integrated_lufs` since the session began, also over gaps; null until a block was above -70.
 
-    Channels count once each, except of five (L R C Ls Rs) and six (L R C LFE Ls Rs) the surround ones 1.41 times and
-    the LFE not at all; `channel_weights` for other layouts.
+    Each channel counts once. With five (L R C Ls Rs) or six channels (L R C LFE Ls Rs), however, the surround channels
+    count 1.41 times and the LFE not at all. Set `channel_weights` for other layouts.
     """
 
     extra = "dsp"
 
-    channel_weights: list[float] = parameter([], help="how much each channel's power counts; by their number if empty")
+    channel_weights: list[float] = parameter(
+        [], help="weight of each channel's power; if empty, by the number of channels"
+    )
 
     def __attrs_post_init__(self) -> None:
         scipy_signal()
@@ -104,10 +106,9 @@ class Loudness(MeterNode):
             raise ValueError(f"channel_weights must be 0 to 100 each, got {self.channel_weights}")
 
     def make_meter(self, sample_rate: int, channels: int) -> Meter:
-        """A meter that has heard nothing."""
         if sample_rate < _LEAST_RATE:
             raise InvalidInput(f"loudness is measured at {_LEAST_RATE} Hz and more, this is {sample_rate} Hz")
         weights = self.channel_weights or _USUAL_WEIGHTS.get(channels, (1.0,) * channels)
         if len(weights) != channels:
-            raise InvalidInput(f"channel_weights has {len(weights)} numbers, the stream {channels} channels")
+            raise InvalidInput(f"channel_weights has {len(weights)} numbers, the stream has {channels} channels")
         return _LoudnessMeter(sample_rate, weights)

@@ -15,19 +15,19 @@ __all__ = ["MFCC"]
 
 @attrs.define
 class MFCC(MelSpectrogram):
-    """Give the mel-frequency cepstral coefficients of every window (Davis and Mermelstein, 1980).
+    """Compute the mel-frequency cepstral coefficients of every window (Davis and Mermelstein, 1980).
 
-    The orthonormal DCT-II of the levels that MelSpectrogram gives, its first `coefficients`; the 0th is the overall
-    level. Equal to librosa's `feature.mfcc` (`center=False`, `power_to_db(top_db=None)`, no lifter) and to
-    `scipy.fft.dct(type=2, norm="ortho")` within its rounding. Windows lie every `hop_ms` from where the stream, or
-    a stretch after a gap, began, however it is cut; what is less than a window is dropped. Several channels are
-    averaged. Each block gives, if it completes a window:
+    The first `coefficients` of the orthonormal DCT-II of MelSpectrogram's levels; the 0th is the overall level. Equal,
+    within rounding, to librosa's `feature.mfcc` (`center=False`, `power_to_db(top_db=None)`, no lifter) and to
+    `scipy.fft.dct(type=2, norm="ortho")`. Windows begin every `hop_ms` from the beginning of the stream, or of a
+    stretch after a gap, however it is cut; a remainder of less than a window is discarded. Several channels are
+    averaged. A block that completes windows yields:
 
-    * `frames`: for each window a list of `coefficients` numbers, rounded to 0.001;
-    * `times_ms`: for each window where it begins.
+    * `frames`: for each window, a list of `coefficients` numbers, rounded to 0.001;
+    * `times_ms`: for each window, its beginning.
     """
 
-    coefficients: int = parameter(13, help="how many; at most bands", at_least=1)
+    coefficients: int = parameter(13, help="number of coefficients; at most bands", at_least=1)
 
     decimals: ClassVar[int] = 3
 
@@ -37,6 +37,6 @@ class MFCC(MelSpectrogram):
             raise ValueError(f"coefficients must be at most bands ({self.bands}), got {self.coefficients}")
 
     def features(self, power: Spectra, sample_rate: int) -> Spectra:
-        """The coefficients."""
+        """Compute the coefficients."""
         cepstra: Spectra = super().features(power, sample_rate) @ dct_matrix(self.coefficients, self.bands).T
         return cepstra

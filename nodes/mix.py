@@ -19,14 +19,14 @@ __all__ = ["Mix"]
 class Mix(AlignedJoin):
     """Add the audio of all upstream nodes, frame by frame at the same position, each times its weight.
 
-    Audio is held until every upstream node has reached its position; at `finish` the shorter ones are padded with
-    silence. A node's gap counts as silence, a gap of all stays a gap. Rates and channel counts have to be equal; where
-    sample formats differ, the sum is float32. Integers clip at full scale, float32 only where it would overflow. An
-    upstream node that is more than `max_skew_ms` behind another fails the node (`SkewTooGreat`), which bounds what is
-    held. One whose input has ended may be; the others' audio is held until `finish` then.
+    Audio is held until every upstream node has reached its position; at the end, shorter streams are padded with
+    silence. A gap in one stream counts as silence; a gap in all of them stays a gap. Sample rates and channel counts
+    must be equal; if sample formats differ, the sum is float32. Integers clip at full scale, float32 only where it
+    would overflow. An upstream node that is more than `max_skew_ms` behind another fails the node (`SkewTooGreat`),
+    which bounds the held audio. One whose input has ended is exempt: the others' audio is then held until the end.
     """
 
-    weights: dict[str, float] = parameter({}, help="upstream node id → linear factor; 1 for those not named")
+    weights: dict[str, float] = parameter({}, help="upstream node id → linear factor; 1 for nodes not named")
 
     def __attrs_post_init__(self) -> None:
         for name, weight in self.weights.items():
@@ -35,7 +35,7 @@ class Mix(AlignedJoin):
         super().__attrs_post_init__()
 
     def connect(self, upstreams: Sequence[str]) -> None:
-        """Learn what to wait for.
+        """Set the upstream nodes to wait for.
 
         Raises:
           ValueError: a weight is for a node that is not upstream.
@@ -49,7 +49,7 @@ class Mix(AlignedJoin):
             )
 
     def combine(self, stretch: Stretch, sample_rate: int) -> Samples:
-        """The weighted sum."""
+        """Compute the weighted sum."""
         total: Samples = np.sum(
             [frames * np.float64(self.weights.get(name, 1.0)) for name, frames in stretch.frames.items()], axis=0
         )

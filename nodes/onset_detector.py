@@ -1,4 +1,4 @@
-"""OnsetDetector: when something begins to sound."""
+"""OnsetDetector: beginnings of sounds."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BANDS = 40
 _COMPRESSION = 1_000.0
 
 _AROUND = 3
-"""Hops to either side among which an onset's flux is the greatest."""
+"""Hops on either side within which the flux of an onset is the greatest."""
 
 _BEFORE = 10
-"""Hops before it, up to `_AROUND` after it, to the mean of which its flux is compared."""
+"""Hops before an onset that, with `_AROUND` after it, form the mean to which its flux is compared."""
 
 _ENTERED = 0.75
-"""How far into the window a sound begins when it raises the flux most (found by trying; see the tests)."""
+"""Position of a sound's beginning in the window in which it raises the flux most; found by trial (see the tests)."""
 
 
 @attrs.define
@@ -36,11 +36,11 @@ class _Picker:
     """Finds peaks in the flux of one unbroken stretch.
 
     Attributes:
-      start_ms: Where its first window begins.
-      hop_ms: From one window to the next, exactly.
-      next_window: Number of the window that is to be decided on next.
-      flux: Of `_BEFORE` windows before that one (0 before the first), and of those since.
-      last_ms: When the last onset was.
+      start_ms: Beginning of the first window.
+      hop_ms: Exact time from one window to the next.
+      next_window: Number of the next window to decide on.
+      flux: Flux of the `_BEFORE` windows before that one (0 before the first), and of all windows from there on.
+      last_ms: Beginning of the window of the last onset.
     """
 
     start_ms: float
@@ -52,7 +52,7 @@ class _Picker:
     last_ms: float | None = None
 
     def pick(self, more: NDArray[np.float64]) -> list[tuple[float, float]]:
-        """Time in ms and strength of the onsets among the windows that have `_AROUND` others after them."""
+        """Return time in ms and strength of the onsets among the windows that have `_AROUND` others after them."""
         flux = np.concatenate((self.flux, more))
         count = max(0, len(flux) - _BEFORE - _AROUND)
         self.flux, first = flux[count:], self.next_window
@@ -76,20 +76,20 @@ class _Picker:
 
 @attrs.define
 class OnsetDetector(Node):
-    """Tell when something begins to sound, as events: spectral flux against an adaptive threshold.
+    """Detect the beginnings of sounds: spectral flux against an adaptive threshold.
 
-    Method: Böck, Krebs and Schedl, "Evaluating the online capabilities of onset detection methods" (ISMIR 2012): the
-    rises, from one window to the next, of a logarithmic spectrum, log10(1 + 1000 · magnitude), here the mean of 40 mel
-    bands, in windows of 46 ms every 10 ms. A window is an onset if its flux is the greatest within 30 ms to either
-    side, and above the mean from 100 ms before to 30 ms after by `threshold`, and if `min_interval_ms` have passed
-    since the last. What sounds when the stream, or a stretch after a gap, begins is no onset. Several channels are
-    averaged. A block that settles onsets gives:
+    Method: Böck, Krebs and Schedl, "Evaluating the online capabilities of onset detection methods" (ISMIR 2012). The
+    flux is the rise, from one window to the next, of a logarithmic spectrum, log10(1 + 1000 · magnitude), here the mean
+    of 40 mel bands, in windows of 46 ms every 10 ms. A window is an onset if its flux is the greatest within 30 ms on
+    either side and exceeds the mean from 100 ms before to 30 ms after it by `threshold`, and if `min_interval_ms` have
+    passed since the last onset. A sound that is present when the stream, or a stretch after a gap, begins is not an
+    onset. Several channels are averaged. A block that settles onsets yields:
 
-    * `onsets_ms`: their times since the session began; right to about the hop of 10 ms;
-    * `strengths`: by how much the flux of each was above the mean, rounded to 0.001.
+    * `onsets_ms`: their times since the session began, accurate to about the hop of 10 ms;
+    * `strengths`: excess of the flux of each over the mean, rounded to 0.001.
     """
 
-    threshold: float = parameter(0.05, help="least strength of an onset; less finds more", above=0, at_most=10)
+    threshold: float = parameter(0.05, help="least strength of an onset; a lower value finds more", above=0, at_most=10)
     min_interval_ms: float = parameter(50.0, help="least time between two onsets, in ms", at_least=0, at_most=60_000)
     _windows: MonoWindows = attrs.field(init=False, repr=False)
     _levels: Spectra | None = attrs.field(init=False, default=None, repr=False)
@@ -102,10 +102,11 @@ class OnsetDetector(Node):
         self._windows = MonoWindows(_WINDOW_MS, _HOP_MS)
 
     def process(self, item: Audio) -> Iterable[Data]:
-        """Tell the onsets that one block settles.
+        """Report the onsets that one block settles.
 
         Raises:
-          InvalidInput: the rate or channel count is not the stream's, the block goes back, or holds NaN or infinity.
+          InvalidInput: the sample rate or channel count is not the stream's, or the block begins before the end of the
+            previous one, or holds NaN or infinity.
         """
         onsets: list[tuple[float, float]] = []
         for windows in self._windows.push(item):
@@ -115,15 +116,15 @@ class OnsetDetector(Node):
                 hop_ms = self._windows.sizes(windows.sample_rate)[1] * frame_ms
                 self._picker = _Picker(windows.position * frame_ms, hop_ms, self.threshold, self.min_interval_ms)
             onsets += self._picker.pick(self._flux(windows))
-        return _told(onsets)
+        return _as_data(onsets)
 
     def _flux(self, windows: Windows) -> NDArray[np.float64]:
-        """The mean rise of the bands at each window; 0 at the very first."""
+        """Compute the mean rise of the bands at each window; 0 at the very first."""
         size = windows.samples.shape[1]
         power = power_spectra(windows.samples) * (2.0 / size) ** 2
         fft_size = 2 * (power.shape[1] - 1)
         filters = mel_filters(windows.sample_rate, fft_size, _BANDS, 0.0, windows.sample_rate / 2)
-        bands = power @ filters.T * (windows.sample_rate / fft_size)  # filters of area 1 in Hz: means
+        bands = power @ filters.T * (windows.sample_rate / fft_size)  # means, because each filter has area 1 in Hz
         levels = np.log10(1.0 + _COMPRESSION * np.sqrt(bands))
         before = levels[:1] if self._levels is None else self._levels
         self._levels = levels[-1:]
@@ -136,31 +137,30 @@ class OnsetDetector(Node):
         return [] if picker is None else picker.pick(np.zeros(_AROUND))
 
     def finish(self) -> Iterable[Data]:
-        """Tell the onsets that were not settled yet."""
+        """Report the onsets that were not settled yet."""
         onsets = self._settle()
         self._windows.clear()
-        return _told(onsets)
+        return _as_data(onsets)
 
     def close(self) -> None:
-        """Let go of what is held."""
         self._windows.clear()
 
     def join(self, items: Sequence[Data]) -> Data:
-        """All onsets."""
+        """Join several items into one with all onsets."""
         return end_to_end(items, ("onsets_ms", "strengths"))
 
     @property
     def delay(self) -> float:
-        """What is to come after an onset until it is settled, in seconds."""
+        """Time from an onset until it is settled, in seconds."""
         return ((1 - _ENTERED) * _WINDOW_MS + (_AROUND + 1) * _HOP_MS) / 1000
 
     @property
     def memory_bytes(self) -> int:
-        """The frames that wait for a whole window."""
+        """Number of bytes of the frames that wait for a whole window."""
         return self._windows.memory_bytes
 
 
-def _told(onsets: Sequence[tuple[float, float]]) -> list[Data]:
+def _as_data(onsets: Sequence[tuple[float, float]]) -> list[Data]:
     if not onsets:
         return []
     value = {

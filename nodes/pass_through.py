@@ -1,4 +1,4 @@
-"""PassThrough: what comes in goes out."""
+"""PassThrough: every item, unchanged."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["PassThrough"]
 
 @attrs.define
 class PassThrough(Node):
-    """Give every item as it came, audio and data alike: no copy, no delay, no state."""
+    """Pass every item unchanged, audio and data alike: no copy, no delay, no state."""
 
     takes = Kind.BOTH
     gives = Kind.BOTH
 
     def process(self, item: Item) -> Iterable[Item]:
-        """Give the very same item."""
+        """Return the very same item."""
         return (item,)

@@ -18,22 +18,24 @@ __all__ = ["Pitch"]
 
 @attrs.define
 class Pitch(WindowAnalyser):
-    """Estimate the fundamental frequency, by YIN (de Cheveigné and Kawahara, JASA 111(4), 2002).
+    """Estimate the fundamental frequency with YIN (de Cheveigné and Kawahara, JASA 111(4), 2002).
 
     Steps 1 to 5 of the paper: the difference function over a window of the longest period, through the FFT; its
-    cumulative mean normalised form; the first dip below `threshold`; parabolic interpolation. Estimates are made
-    every `hop_ms` from where the stream, or a stretch after a gap, began, however it is cut, each from twice the
-    longest period. Several channels are averaged. Each block gives, if it completes a window:
+    cumulative mean normalised form; the first dip below `threshold`; parabolic interpolation. Windows of
+    twice the longest period begin every `hop_ms` from the beginning of the stream, or of a stretch after a gap, however
+    it is cut. Several channels are averaged. A block that completes windows yields:
 
-    * `pitch_hz`: for each window the frequency, rounded to 0.01, or null where no period is found;
-    * `confidence`: 1 minus the height of the dip, 0 to 1, rounded to 0.001; of the lowest dip where there is no pitch;
-    * `times_ms`: for each window where it begins.
+    * `pitch_hz`: for each window, the frequency, rounded to 0.01, or null if no period is found;
+    * `confidence`: 1 minus the height of the dip, 0 to 1, rounded to 0.001; without a pitch, of the lowest dip;
+    * `times_ms`: for each window, its beginning.
     """
 
     min_hz: float = parameter(60.0, help="lowest frequency to look for, in Hz", at_least=20, at_most=5_000)
     max_hz: float = parameter(500.0, help="highest frequency to look for, in Hz", above=20, at_most=10_000)
-    hop_ms: float = parameter(10.0, help="from one estimate to the next, in ms", at_least=1, at_most=100)
-    threshold: float = parameter(0.15, help="how far from a perfect period a dip may be, 0 to 1", above=0, at_most=1)
+    hop_ms: float = parameter(10.0, help="time from one estimate to the next, in ms", at_least=1, at_most=100)
+    threshold: float = parameter(
+        0.15, help="greatest height of a dip, 0 to 1; 0 is a perfect period", above=0, at_most=1
+    )
 
     fields = ("pitch_hz", "confidence")
 
@@ -45,12 +47,12 @@ class Pitch(WindowAnalyser):
         self._windows = MonoWindows(2000 / self.min_hz, self.hop_ms)
 
     def require_rate(self, sample_rate: int) -> None:
-        """Refuse a rate below four times `max_hz`."""
+        """Reject a sample rate below four times `max_hz`."""
         if sample_rate < 4 * self.max_hz:
-            raise InvalidInput(f"the sample rate must be four times max_hz, {4 * self.max_hz:g} Hz at least")
+            raise InvalidInput(f"the sample rate must be at least four times max_hz, {4 * self.max_hz:g} Hz")
 
     def measure(self, windows: Windows) -> Mapping[str, Sequence[Any]]:
-        """The frequency, and how sure it is."""
+        """Estimate the frequency of each window, with its confidence."""
         rate = windows.sample_rate
         periods, dips = yin(windows.samples, max(2, int(rate / self.max_hz)), self.threshold)
         return {
@@ -67,16 +69,16 @@ class Pitch(WindowAnalyser):
 def yin(
     windows: NDArray[np.float64], shortest: int, threshold: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The period of each window, in frames, 0 where there is none, and the height of its dip.
+    """Find the period of each window, in frames, 0 where there is none, and the height of its dip.
 
     Args:
       windows: Shape (count, size); periods of up to size / 2 frames are found.
-      shortest: Shortest period.
-      threshold: Of the dip.
+      shortest: Shortest period, in frames.
+      threshold: Height that a dip must stay below.
     """
     normalised = _normalised(_difference(windows))
     inside = normalised[:, shortest:-1]
-    dips = (inside < threshold) & (inside <= normalised[:, shortest + 1 :])  # the first is the floor of the first dip
+    dips = (inside < threshold) & (inside <= normalised[:, shortest + 1 :])  # the first is the bottom of the first dip
     found, rows = dips.any(axis=1), np.arange(len(windows))
     places = shortest + np.where(found, dips.argmax(axis=1), inside.argmin(axis=1))
     before, here, after = (normalised[rows, places + step] for step in (-1, 0, 1))
@@ -86,7 +88,7 @@ def yin(
 
 
 def _difference(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum of (x[j] - x[j + lag])² over half a window, for each lag up to half a window."""
+    """Sum (x[j] - x[j + lag])² over half a window, for each lag up to half a window."""
     size = windows.shape[1]
     longest = size // 2
     width = size - longest
@@ -101,7 +103,7 @@ def _difference(windows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _normalised(difference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The difference over its mean at shorter lags; 1 at lag 0, and where there is only silence."""
+    """Divide the difference by its mean over the lags up to each; 1 at lag 0, and where there is only silence."""
     sums = np.cumsum(difference[:, 1:], axis=1)
     lags = np.arange(1, difference.shape[1])
     normalised = np.ones_like(difference)

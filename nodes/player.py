@@ -23,7 +23,7 @@ _BLOCK_FRAMES = 4_096
 
 
 class _Playback:
-    """A file at the rate and with the channels of its clock, from where that began."""
+    """A file, played with the rate and channels of its clock from the position where the clock began."""
 
     def __init__(self, path: Path, clock: Audio, loop: bool) -> None:
         self.format: StreamFormat = (clock.sample_rate, clock.channels)
@@ -47,7 +47,7 @@ class _Playback:
         return fitted(Audio(frames, self._file.samplerate), self.format[1]).as_float32()
 
     def seek(self, position: int) -> None:
-        """Go on at a later position of the clock; what lies before it is not played."""
+        """Skip to a later position of the clock; the part of the file before it is not played."""
         at = (position - self.origin) * self._file.samplerate // self.format[0]
         self._is_over = not self._file.frames or (at >= self._file.frames and not self._loop)
         if not self._is_over:
@@ -56,7 +56,7 @@ class _Playback:
         self.position = position
 
     def take(self, count: int) -> Float32:
-        """The next frames, shape (count, channels); silence when the file is over."""
+        """Return the next frames, shape (count, channels); silence after the end of the file."""
         parts, there = [self._held], len(self._held)
         while there < count and not self._is_over:
             parts.append(self._read())
@@ -88,18 +88,18 @@ class _Playback:
 
 @attrs.define
 class Player(DirectoryNode):
-    """Play a file of the directory that the operator allows (`--media DIR`), in place of the input or on top of it.
+    """Play a file from the directory that the operator allows (`--media DIR`), in place of the input or on top of it.
 
-    A source needs a clock: what comes in says how much is wanted, at which position, rate and format. The file begins
-    with the first block; after it there is silence, or it begins again (`loop`). A gap in the input passes over what
-    would have been played. Reads what libsndfile reads (WAV, FLAC, OGG, MP3 ...), piece by piece. Other rates
-    are converted by libsamplerate (`sinc_fastest`), channels as in ChannelMixer's `channels`. Reading blocks, so it is
-    done in a thread.
+    The input is the clock: it sets the length, position, rate and format of the output. The file begins with the first
+    block; after its end there is silence, or it begins again (`loop`). A gap in the input skips that part of the file.
+    The node reads all formats of libsndfile (WAV, FLAC, OGG, MP3 ...), piece by piece. Other rates are converted by
+    libsamplerate (`sinc_fastest`), channels as in ChannelMixer's `channels`. The node runs in a thread, because reading
+    blocks.
     """
 
     file: str = parameter(help="name of the file")
     gain_db: float = parameter(0.0, help="amplification of the file, in dB", at_least=-120, at_most=120)
-    loop: bool = parameter(False, help="begin again at its end")
+    loop: bool = parameter(False, help="begin the file again at its end")
     mix: bool = parameter(False, help="add to the input instead of replacing it")
     _playback: _Playback | None = attrs.field(init=False, default=None, repr=False)
 
@@ -111,10 +111,10 @@ class Player(DirectoryNode):
         require_plain_name(self.file)
 
     def connect(self, upstreams: Sequence[str]) -> None:
-        """See that there is a file to play.
+        """Check that there is a file to play.
 
         Raises:
-          ValueError: no directory is allowed, or there is no such file in it.
+          ValueError: no directory is allowed, or the file is not in it.
         """
         super().connect(upstreams)
         assert self.directory is not None
@@ -122,11 +122,11 @@ class Player(DirectoryNode):
             raise ValueError(f"file: there is no {self.file!r} to play")
 
     def process(self, item: Audio) -> Iterable[Audio]:
-        """Play as much as one block is long.
+        """Play the file for the length of one block.
 
         Raises:
-          InvalidInput: the rate or channel count is not the stream's, or cannot be made of the file's; the block goes
-            back; or, with `mix`, it holds NaN or infinity.
+          InvalidInput: the sample rate or channel count is not the stream's, or the file cannot be converted to it; the
+            block begins before the end of the previous one; or, with `mix`, it holds NaN or infinity.
         """
         if self.mix:
             require_finite(item)
@@ -142,7 +142,7 @@ class Player(DirectoryNode):
         return (played_over(item, played, self.mix),)
 
     def finish(self) -> Iterable[Audio]:
-        """Stop; the next block begins the file anew."""
+        """Stop; the next block begins the file again."""
         self.close()
         self._playback = None
         return ()
@@ -154,5 +154,5 @@ class Player(DirectoryNode):
 
     @property
     def memory_bytes(self) -> int:
-        """What has been read and not played yet, and the converter's buffers."""
+        """Number of bytes of the audio that is read but not played yet, and of the converter's buffers."""
         return 0 if self._playback is None else self._playback.memory_bytes

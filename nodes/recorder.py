@@ -24,7 +24,7 @@ _SAMPLE_BYTES = {"f32": 4, "i16": 2, "i32": 4}
 
 
 class _Recording:
-    """A file that is being written: bit for bit what comes, up to a number of frames."""
+    """A file that is being written, bit for bit, up to a number of frames."""
 
     def __init__(self, directory: Path, name: str, first: Audio, most_frames: int) -> None:
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -68,17 +68,17 @@ class _Recording:
 class Recorder(DirectoryNode):
     """Write the audio to a WAV file, bit for bit, in the directory that the operator allows (`--recordings DIR`).
 
-    Every stream, up to the end or a FLUSH, is a file of its own: `NAME-TIME-RANDOM.wav`, made with the first block. Its
-    sample format is the stream's. A gap is written as silence, so that times in the file are those of the stream, or
-    left out. At the end there is a data item: `file` (its name), `frames`, `duration_s`, and `truncated`: whether
-    something did not fit `max_seconds`, or the room that the directory had when the recording began (10 GB in
-    all, `--max-recordings-mb`). With no room at all the audio is refused. However a session ends, the file is closed
-    properly. Writing blocks, so it is done in a thread.
+    Each stream, up to its end or a FLUSH, becomes one file, `NAME-TIME-RANDOM.wav`, which is created with the first
+    block. It has the stream's sample format. A gap is written as silence, so that times in the file are those of the
+    stream, or left out. At the end there is a data item: `file` (its name), `frames`, `duration_s`, and `truncated`:
+    true if audio was left out, because of `max_seconds` or the room in the directory when the recording began (10 GB in
+    all, `--max-recordings-mb`). If there is no room, the audio is rejected. However a session ends, the file is closed
+    properly. The node runs in a thread, because writing blocks.
     """
 
-    name: str = parameter("recording", help="what the file's name begins with")
+    name: str = parameter("recording", help="beginning of the file's name")
     max_seconds: float = parameter(3_600.0, help="longest recording, in s", above=0, at_most=86_400)
-    gaps: str = parameter("silence", help="what becomes of gaps in the stream", choices=("silence", "skip"))
+    gaps: str = parameter("silence", help="treatment of gaps in the stream", choices=("silence", "skip"))
     _recording: _Recording | None = attrs.field(init=False, default=None, repr=False)
 
     takes = Kind.AUDIO
@@ -93,8 +93,8 @@ class Recorder(DirectoryNode):
         """Write one block.
 
         Raises:
-          InvalidInput: the rate, channel count or sample format is not the recording's, the block goes back, or there
-            is no room to begin.
+          InvalidInput: the sample rate, channel count or sample format is not the recording's, the block begins before
+            the end of the previous one, or there is no room for a recording.
         """
         if self._recording is not None:
             self._recording.require(item)
@@ -114,7 +114,7 @@ class Recorder(DirectoryNode):
         return _Recording(self.directory, self.name, first, most_frames)
 
     def finish(self) -> Iterable[Data]:
-        """Close the file, and tell of it."""
+        """Close the file, and report it."""
         recording, self._recording = self._recording, None
         if recording is None:
             return ()
@@ -134,6 +134,6 @@ class Recorder(DirectoryNode):
             self._recording.close()
 
     def custom_metrics(self) -> Mapping[str, Any]:
-        """The file that is being written, and how long it is."""
+        """Return the name of the file that is being written, and its frames so far."""
         recording = self._recording
         return {} if recording is None else {"file": recording.file_name, "frames": recording.frames}

@@ -1,4 +1,4 @@
-"""The nodes that come with Headrace, by the name a manifest calls them."""
+"""The built-in nodes, by the names that manifests use."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ BUILTIN: Mapping[str, type] = MappingProxyType(
         for node_class in sorted(chain.from_iterable(FAMILIES.values()), key=lambda each: each.__name__.casefold())
     }
 )
-"""Node type → class, for the composition roots to hand to the engine; importing this module registers nothing."""
+"""Node type → class, for the composition roots to pass to the engine; importing this module registers nothing."""
 
 
 def with_directories(
@@ -116,12 +116,12 @@ def with_directories(
     media: Path | None = None,
     max_recordings_bytes: int = Recorder.max_directory_bytes,
 ) -> Mapping[str, type]:
-    """The nodes of `BUILTIN`, of which Recorder and Player are allowed the directories that are given.
+    """Return the nodes of `BUILTIN`, with Recorder and Player allowed the given directories.
 
     Args:
-      recordings: Where Recorder writes.
-      media: What Player reads from.
-      max_recordings_bytes: With so much in `recordings` no further recording is begun.
+      recordings: Directory in which Recorder may write.
+      media: Directory from which Player may read.
+      max_recordings_bytes: Greatest size of the files in `recordings` together.
     """
     allowed: dict[str, type] = dict(BUILTIN)
     if recordings is not None:

@@ -1,4 +1,4 @@
-"""SilenceDetector: whether audio fell silent, and whether it drops out."""
+"""SilenceDetector: silences and dropouts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _ROUNDING_MS = 1e-2
 
 @attrs.define
 class _Dropouts:
-    """Holes in the sound, and whether they are so many that they are intermittent.
+    """Finds holes in the sound, and notes when they are intermittent.
 
     Attributes:
-      longest_ms: What lasts longer is no hole.
-      many: So many within `window_ms` are intermittent, until a window goes by without any.
+      longest_ms: Greatest length of a hole.
+      many: Number of holes within `window_ms` that makes them intermittent, until a window passes without any.
     """
 
     alarm: Alarm
@@ -45,12 +45,12 @@ class _Dropouts:
         self._ends_ms = deque(maxlen=self.many)
 
     def push(self, levels: NDArray[np.float64], start_ms: float, hop_ms: float) -> None:
-        """Take the levels of the hops that follow."""
+        """Take the levels of the next hops."""
         self._start_ms = start_ms if self._start_ms is None else self._start_ms
         self.alarm.push(-levels, start_ms, hop_ms)
         for hole_ms, end_ms in self.alarm.take():
             if hole_ms is None or end_ms is None or hole_ms <= self._start_ms + _ROUNDING_MS:
-                continue  # still open, or with nothing before it
+                continue  # still open, or without sound before it
             if end_ms - hole_ms <= self.longest_ms + _ROUNDING_MS:
                 self._found.append([hole_ms, end_ms])
                 self._count(end_ms)
@@ -69,13 +69,13 @@ class _Dropouts:
             self._are_many = False
 
     def take(self) -> tuple[list[Segment], bool]:
-        """The holes since the last call, and whether they were intermittent at some time."""
+        """Return the holes since the last call, and True if they were intermittent at some time."""
         found, self._found = self._found, []
         were_many, self._were_many = self._were_many, self._are_many
         return found, were_many
 
     def end(self) -> None:
-        """What is open has nothing after it, so it is no hole."""
+        """End the stretch; an open hole is not counted, because no sound follows it."""
         self.alarm.end()
         self.alarm.take()
         self._start_ms = None
@@ -83,35 +83,33 @@ class _Dropouts:
 
 @attrs.define
 class SilenceDetector(HopAnalyser):
-    """Tell when audio has fallen silent, for how long, and when it drops out for moments.
+    """Detect silences and their length, and short dropouts.
 
     Method: the RMS of all channels in hops of 10 ms. Silence begins when it has been at most `threshold_db` for
-    `hold_ms`, and ends when it has been 3 dB above for `release_ms`. A dropout is a hole in the sound, as lost packets
-    leave: at most `dropout_db` for no longer than `max_dropout_ms`, with sound on both sides. Any format, rate and
-    channel count. A block that completes hops gives:
+    `hold_ms`, and ends when it has been more than 3 dB above that for `release_ms`. A dropout is a hole in the sound,
+    as lost packets leave: at most `dropout_db` for no longer than `max_dropout_ms`, with sound on both sides. Any
+    format, rate and channel count. A block that completes hops yields:
 
-    * `rms_db`: over all channels, no less than -120;
-    * `is_silent`, `segments`: `[[start_ms, end_ms]]` of the silences since the last item; end null while one goes on;
-      `silence_duration_ms`: of the longest of them, so far; `is_sustained_silence`: that is `sustained_ms` or more;
-    * `dropouts`: the segments that ended since the last item; `dropout_count`: how many so far;
-      `has_intermittent_dropouts`: there were `min_dropouts` within `dropout_window_ms`, and that long has not gone by
+    * `rms_db`: over all channels, at least -120;
+    * `is_silent`, `segments`: `[[start_ms, end_ms]]` of the silences since the last item; end null while one lasts;
+      `silence_duration_ms`: longest of them so far; `is_sustained_silence`: it is at least `sustained_ms`;
+    * `dropouts`: segments of the dropouts that ended since the last item; `dropout_count`: their number so far;
+      `has_intermittent_dropouts`: there were `min_dropouts` within `dropout_window_ms`, and that time has not passed
       without one since;
     * `timestamp_ms`, `duration_ms`, `frames`: of the hops.
     """
 
-    threshold_db: float = parameter(
-        -50.0, help="RMS that is silence, in dB of full scale", at_least=FLOOR_DBFS, at_most=0
-    )
-    hold_ms: float = parameter(200.0, help="how long it has to be silent, in ms", at_least=0, at_most=60_000)
-    release_ms: float = parameter(50.0, help="how long there has to be sound again, in ms", at_least=0, at_most=60_000)
-    sustained_ms: float = parameter(3_000.0, help="silence that is sustained, in ms", at_least=0, at_most=3_600_000)
+    threshold_db: float = parameter(-50.0, help="greatest RMS of silence, in dBFS", at_least=FLOOR_DBFS, at_most=0)
+    hold_ms: float = parameter(200.0, help="time that silence must last to count, in ms", at_least=0, at_most=60_000)
+    release_ms: float = parameter(50.0, help="time of sound until silence ends, in ms", at_least=0, at_most=60_000)
+    sustained_ms: float = parameter(3_000.0, help="length of a sustained silence, in ms", at_least=0, at_most=3_600_000)
     dropout_db: float = parameter(
-        -80.0, help="RMS of a dropout, in dB of full scale; at most threshold_db", at_least=FLOOR_DBFS, at_most=0
+        -80.0, help="greatest RMS of a dropout, in dBFS; at most threshold_db", at_least=FLOOR_DBFS, at_most=0
     )
     max_dropout_ms: float = parameter(200.0, help="longest dropout, in ms", above=0, at_most=60_000)
-    min_dropouts: int = parameter(3, help="dropouts that are intermittent", at_least=1, at_most=1_000)
+    min_dropouts: int = parameter(3, help="number of dropouts that counts as intermittent", at_least=1, at_most=1_000)
     dropout_window_ms: float = parameter(
-        10_000.0, help="time in which they are counted, in ms", above=0, at_most=3_600_000
+        10_000.0, help="time within which they are counted, in ms", above=0, at_most=3_600_000
     )
     _silence: Alarm = attrs.field(init=False, repr=False)
     _dropouts: _Dropouts = attrs.field(init=False, repr=False)
@@ -130,19 +128,18 @@ class SilenceDetector(HopAnalyser):
         return _Dropouts(alarm, self.max_dropout_ms, self.min_dropouts, self.dropout_window_ms)
 
     def alarms(self) -> Sequence[Alarm]:
-        """That of silence."""
         return (self._silence,)
 
     def end_stretch(self) -> None:
-        """A gap, or the end: silence ends, and what is open is no dropout."""
+        """End silence at a gap or at the end of the stream; an open hole is not a dropout."""
         super().end_stretch()
         self._dropouts.end()
 
     def finish(self) -> Sequence[Data]:
-        """End what is still on, and count dropouts from none."""
-        told = tuple(super().finish())
+        """End silence that is still on, and reset the count of dropouts."""
+        items = tuple(super().finish())
         self._dropouts = self._no_dropouts()
-        return told
+        return items
 
     def measure(self, samples: NDArray[np.float64], start_ms: float, hop_ms: float) -> Value:
         """Measure the level."""
@@ -153,7 +150,7 @@ class SilenceDetector(HopAnalyser):
         return {"rms_db": power_db(float(mean_squares.mean()))}
 
     def states(self) -> Value:
-        """The silences and dropouts since the last call."""
+        """Return the fields about silences and dropouts since the last call."""
         longest_ms, segments = self._silence.duration_ms, self._silence.take()
         for start_ms, end_ms in segments:
             if start_ms is not None and end_ms is not None:
@@ -170,6 +167,6 @@ class SilenceDetector(HopAnalyser):
         }
 
     def joined(self, values: Sequence[Value]) -> Value:
-        """The level over all hops, and the longest silence."""
+        """Return the level over all hops, and the length of the longest silence."""
         longest_ms = max(value["silence_duration_ms"] for value in values)
         return {"rms_db": joined_db(values, "rms_db"), "silence_duration_ms": longest_ms}

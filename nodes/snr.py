@@ -1,4 +1,4 @@
-"""SNR: by how much what is heard stands above the noise."""
+"""SNR: estimated signal-to-noise ratio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _SNRMeter:
         self._powers: NDArray[np.float64] = np.zeros(0)
 
     def prepare(self, frames: Float32) -> NDArray[np.float64]:
-        """The mean of the channels, shape (n,)."""
+        """Average the channels, shape (n,)."""
         mean: NDArray[np.float64] = frames.mean(axis=1, dtype=np.float64)
         return mean
 
@@ -52,29 +52,27 @@ class _SNRMeter:
 
 @attrs.define
 class SNR(MeterNode):
-    """Estimate the signal-to-noise ratio of speech and whatever else has pauses.
+    """Estimate the signal-to-noise ratio of speech, or of another signal with pauses.
 
     Method: noise by a quantile over time (Stahl, Fischer and Bippus, "Quantile based noise estimation for spectral
-    subtraction and Wiener filtering", ICASSP 2000), here of the power of hops of 20 ms in place of each frequency:
-    among those of the last `window_ms`, the noise's is the one that `noise_percentile` of them do not reach. The
-    signal's is the mean of all, pauses too, less the noise's. So at least that share of the window has to be pauses,
-    and the noise steady; sound that never pauses is taken for noise. Right to 1 dB from 0 to 20 dB for something like
-    speech in white noise (the tests). Each hop's mean is left out, so that an offset does not count; several channels
-    are averaged. After a gap the window begins anew. Every 20 ms it tells, null until a second was heard:
+    subtraction and Wiener filtering", ICASSP 2000), here of the power of hops of 20 ms instead of each frequency. The
+    noise power is the quantile `noise_percentile` of the hops in the last `window_ms`. The signal power is the mean of
+    these hops, pauses included, minus the noise power. So at least that share of the window must be pauses, and the
+    noise must be steady; sound without pauses is taken for noise. Accurate to 1 dB from 0 to 20 dB for speech-like
+    sound in white noise (see the tests). The mean of each hop is removed, so that an offset does not count. Several
+    channels are averaged. After a gap the window begins again. A block that completes hops yields these levels,
+    which are null until a second was heard:
 
-    * `snr_db`, no less than -10: below that, an estimate says nothing;
-    * `signal_dbfs`, `noise_dbfs`: the two powers, no less than -120.
+    * `snr_db`: at least -10, because lower estimates are meaningless;
+    * `signal_dbfs`, `noise_dbfs`: the two powers, at least -120.
     """
 
-    window_ms: float = parameter(
-        10_000.0, help="length of what is looked back on, in ms", at_least=1_000, at_most=120_000
-    )
+    window_ms: float = parameter(10_000.0, help="length of the window, in ms", at_least=1_000, at_most=120_000)
     noise_percentile: float = parameter(
-        20.0, help="share of the window that is surely noise alone, in percent", at_least=1, at_most=90
+        20.0, help="share of the window that certainly holds only noise, in percent", at_least=1, at_most=90
     )
 
     hop_ms = 20.0
 
     def make_meter(self, sample_rate: int, channels: int) -> Meter:
-        """A meter that has heard nothing."""
         return _SNRMeter(int(self.window_ms / self.hop_ms), self.noise_percentile / 100)

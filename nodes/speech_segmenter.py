@@ -1,4 +1,4 @@
-"""SpeechSegmenter: whole utterances out of a stream."""
+"""SpeechSegmenter: whole utterances from a stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SpeechSegmenter"]
 
 @attrs.define
 class _Utterance:
-    """One that goes on: its place, in frames, and its audio, if that is held."""
+    """An utterance that continues: its range in frames, and its audio, if that is held."""
 
     sample_rate: int
     start: int
@@ -26,28 +26,28 @@ class _Utterance:
 
     @property
     def milliseconds(self) -> tuple[float, float]:
-        """Its place in ms since the session began."""
+        """Beginning and end, in ms since the session began."""
         return milliseconds(self.start * 1000 / self.sample_rate), milliseconds(self.stop * 1000 / self.sample_rate)
 
 
 @attrs.define
 class SpeechSegmenter(Join):
-    """Give each utterance as one block of audio, when it is complete, with its times as data before it.
+    """Emit each complete utterance as one block of audio, preceded by a data item with its times.
 
-    Or, unless `whole`, its audio as soon as it is settled to be speech, and its times as data after it: for nodes that
-    have much to do, such as `SpeechToText`, and for whoever cannot wait.
+    With `whole` false, emit its audio as soon as it is known to be speech, and its times as data after it: for nodes
+    with much work, such as `SpeechToText`, and for low latency.
 
-    Takes audio from one upstream node and the data of `VAD` or `SileroVAD` from one, which may be the same
-    (`forward_audio`), and goes by positions as `SpeechGate` does. An utterance is a speech segment, from `pre_roll_ms`
-    before to `post_roll_ms` after it; segments between which nothing is left by that are one utterance, and a gap in
-    the audio parts two. It has the position and the samples, bit for bit, of the audio that came. One that is longer
-    than `max_utterance_ms` is cut there, and goes on as another. The data:
+    Takes audio from one upstream node and the data of `VAD` or `SileroVAD` from one; they may be the same
+    (`forward_audio`). Audio and segments are aligned by position, as in `SpeechGate`. An utterance is a speech segment,
+    from `pre_roll_ms` before to `post_roll_ms` after it. Segments that touch or overlap in this way are one utterance,
+    and a gap in the audio separates two. Audio keeps its position and samples, bit for bit. An utterance longer than
+    `max_utterance_ms` is cut there, and continues as another. The data:
 
-    * `utterances`: `start_ms`, `end_ms` and `duration_ms` of each, and `continues`: it was cut, the next one goes on;
+    * `utterances`: `start_ms`, `end_ms` and `duration_ms` of each, and `continues`: true if it was cut;
     * `segments`: the same as `[start_ms, end_ms]`, for nodes that take VAD's data, such as `SpeechToText`.
 
-    Held are the utterance that goes on, if `whole`, and audio until the data settle what it is: at most `max_skew_ms`
-    of it, or the node fails (`SkewTooGreat`). At `finish` what no segment covers is dropped.
+    The node holds the current utterance, if `whole`, and audio until the data settle it: at most `max_skew_ms` of it,
+    or the node fails (`SkewTooGreat`). At the end, audio that no segment covers is discarded.
     """
 
     pre_roll_ms: float = parameter(200.0, help="audio before a segment, in ms", at_least=0, at_most=10_000)
@@ -55,9 +55,9 @@ class SpeechSegmenter(Join):
     max_utterance_ms: float = parameter(
         15_000.0, help="length at which an utterance is cut, in ms", at_least=100, at_most=600_000
     )
-    whole: bool = parameter(True, help="hold an utterance until it is complete, and give it as one block")
+    whole: bool = parameter(True, help="hold an utterance until it is complete, and emit it as one block")
     max_skew_ms: float = parameter(
-        5_000.0, help="how far the data may be behind the audio or before it, in ms", above=0, at_most=600_000
+        5_000.0, help="greatest allowed skew between audio and data, in ms", above=0, at_most=600_000
     )
     _hold: SpeechHold = attrs.field(init=False, repr=False)
     _utterance: _Utterance | None = attrs.field(init=False, default=None, repr=False)
@@ -69,11 +69,11 @@ class SpeechSegmenter(Join):
         self.close()
 
     def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[Item]:
-        """Give the utterances that a row completes, in the order of positions; unless `whole`, the audio of others too.
+        """Emit the utterances that a row completes, in the order of positions; unless `whole`, also audio of the next.
 
         Raises:
-          InvalidInput: audio or data come from two nodes, the data have no segments, the audio changes its rate or
-            channel count, or a block begins before the end of the last one.
+          InvalidInput: audio or data come from two nodes, the data have no segments, the audio changes its sample rate
+            or channel count, or a block begins before the end of the previous one.
           SkewTooGreat: data or audio are too far behind.
         """
         given = [item for block in self._hold.take(row) for item in self._add(block)]
@@ -82,7 +82,7 @@ class SpeechSegmenter(Join):
         return given
 
     def _add(self, block: Audio) -> Iterator[Item]:
-        """Let the utterance go on with a block of speech, or a new one begin with it."""
+        """Add a block of speech to the utterance, or begin a new one with it."""
         if self._utterance and block.start != self._utterance.stop:
             yield from self._end(self._utterance)
         while len(block.frames):
@@ -113,7 +113,7 @@ class SpeechSegmenter(Join):
             yield _joined(utterance.held)
 
     def finish(self) -> Iterable[Item]:
-        """Give the utterances that segments cover, drop the rest."""
+        """Emit the utterances that segments cover, and discard the rest."""
         given = [item for block in self._hold.rest() for item in self._add(block)]
         if self._utterance:
             given.extend(self._end(self._utterance))
@@ -121,29 +121,28 @@ class SpeechSegmenter(Join):
         return given
 
     def close(self) -> None:
-        """Let go of what is held."""
         self._hold = SpeechHold(self.pre_roll_ms, self.post_roll_ms, self.max_skew_ms)
         self._utterance = None
 
     @property
     def delay(self) -> float:
-        """Of the audio: the pre-roll and, if `whole`, the longest utterance, in seconds; the VAD's comes on top."""
+        """Pre-roll plus, if `whole`, the longest utterance, in seconds; the delay of the VAD comes on top."""
         return (self.pre_roll_ms + (self.max_utterance_ms if self.whole else 0)) / 1000
 
     @property
     def memory_bytes(self) -> int:
-        """The utterance that goes on, the audio held, and the segments that are not behind it yet."""
+        """Number of bytes of the current utterance, the held audio, and the segments that may still matter."""
         held = self._utterance.held if self._utterance else ()
         return sum(block.frames.nbytes for block in held) + self._hold.memory_bytes
 
     def join(self, items: Sequence[Data]) -> Data:
-        """One item for several: all utterances."""
+        """Join several items into one with all utterances."""
         value = {key: [each for item in items for each in item.value[key]] for key in ("utterances", "segments")}
         return Data(value, items[0].at, items[-1].until)
 
 
 def _joined(blocks: Sequence[Audio]) -> Audio:
-    """Contiguous blocks as one, in the sample format of the first."""
+    """Join contiguous blocks into one, in the sample format of the first."""
     first = blocks[0]
     frames = [
         block.frames

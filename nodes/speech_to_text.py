@@ -1,4 +1,4 @@
-"""SpeechToText: the words of English speech."""
+"""SpeechToText: transcription of English speech."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ __all__ = ["SpeechToText"]
 
 @attrs.define
 class SpeechToText(RecognizerNode):
-    """Write down English speech, utterance by utterance, with pocketsphinx.
+    """Transcribe English speech, utterance by utterance, with pocketsphinx.
 
     Source: D. Huggins-Daines et al., "PocketSphinx: A Free, Real-Time Continuous Speech Recognition System for
-    Hand-Held Devices", 2006, with the English model of its wheel (extra `asr`). Small and old: clear speech of one
-    voice gives most of the words, noise and accents few.
+    Hand-Held Devices", 2006, with the English model of its wheel (extra `asr`). It is small and old: of clear
+    speech by one voice it finds most words, with noise or accents few.
 
-    Takes audio of every rate, format and channel count; it is heard as 16 kHz mono. An utterance ends at a gap in the
-    audio, where the `segments` in the data of `SpeechSegmenter`, `VAD` or `SileroVAD` say that speech ends, at
-    `max_utterance_ms`, and at `finish`. So give it the output of `SpeechSegmenter`, best with `whole` false: then most
-    of the work is done when the utterance ends. Audio alone is cut without regard to words. The data (`at` and `until`
-    are those of the utterance as far as it was heard):
+    Takes audio of any rate, format and channel count, and converts it to 16 kHz mono. An utterance ends at a gap in the
+    audio, at the end of speech in the `segments` of `SpeechSegmenter`, `VAD` or `SileroVAD`, at `max_utterance_ms`, and
+    at the end of the stream. Connect it to `SpeechSegmenter`, best with `whole` false, because most of the work is then
+    done before the utterance ends. Audio without segments is cut without regard to words. The data (`at` and `until`
+    span the utterance as far as it was heard):
 
-    * `text`: the words of an utterance that has ended, maybe none, and `words`: each `word` with its `start_ms` and
+    * `text`: the words of an utterance that has ended, possibly none; `words`: each `word` with its `start_ms` and
       `end_ms`;
-    * `partial`: what is understood so far, as often as it changes, and it may still change; empty with `text`.
+    * `partial`: the words so far, whenever they change; they may still change. Empty with `text`.
 
-    Works in a thread. A second of speech takes about 0.3 s of CPU time, the end of an utterance 0.1 s more for each of
-    its seconds: long utterances that come in one block may need a row's `max_timeout_ms` raised. A session has a
-    recognizer of its own, of about 100 MB, while an utterance goes on. The first is loaded (0.4 s) with the first such
-    node, further ones with the utterances that need them, and two idle ones are kept. They belong to the process, and
-    are not counted to the session's memory.
+    The node runs in a thread. A second of speech takes about 0.3 s of CPU time, and the end of an utterance 0.1 s more
+    for each of its seconds. Long utterances in one block may need a greater `max_timeout_ms` for a row. A session uses
+    one recognizer, of about 100 MB, while an utterance lasts. The first is loaded (0.4 s) with the first such node,
+    further ones with the utterances that need them, and two idle ones are kept. They belong to the process, and do not
+    count as the session's memory.
     """
 
     max_utterance_ms: float = parameter(
         15_000.0, help="length at which an utterance is cut, in ms", at_least=1_000, at_most=60_000
     )
     partial_every_ms: float = parameter(
-        500.0, help="how often to tell what is understood so far, in ms; 0: never", at_least=0, at_most=60_000
+        500.0, help="time between partial results, in ms; 0: none", at_least=0, at_most=60_000
     )
     max_active: int = parameter(
         5_000,
-        help="HMM states followed in every frame: more are slower, and may be right",
+        help="HMM states followed in every frame: more are slower, but may find more words",
         at_least=100,
         at_most=30_000,
     )
@@ -61,15 +61,16 @@ class SpeechToText(RecognizerNode):
 
     @property
     def task(self) -> Task:
-        """Anything in English."""
+        """The recognition of any English speech."""
         return Task(self.max_active)
 
     def process(self, item: Item) -> Iterable[Data]:
-        """Understand what one block of shape (n, channels) brings; learn from data where utterances end.
+        """Recognize one block of shape (n, channels), or take the ends of utterances from data.
 
         Raises:
-          InvalidInput: data have no segments, or audio has another rate or channel count than before, begins before
-            the end of the last block, holds NaN or infinity, or has a rate that cannot be converted to 16 kHz.
+          InvalidInput: data have no segments; or the sample rate or channel count of audio is not the stream's, a block
+            begins before the end of the previous one, or holds NaN or infinity, or its rate cannot be converted to
+            16 kHz.
         """
         if isinstance(item, Audio):
             return self.take(item)
@@ -77,18 +78,18 @@ class SpeechToText(RecognizerNode):
         return list(self._end_if_over())
 
     def hear(self, audio: Audio) -> Iterator[Data]:
-        """Partial text, and the text of every utterance that ends in this block."""
+        """Yield partial text, and the text of every utterance that ends in this block."""
         while len(audio.frames):
             stretch = self.stretch_of(audio)
             limit = round(self.max_utterance_ms * audio.sample_rate / 1000) - stretch.n_frames
             head, audio = split(audio, audio.start + limit)
             for _ in stretch.push(head):
-                yield from self._understood(stretch)
+                yield from self._partial_text(stretch)
             if len(head.frames) == limit:
                 yield from self.end()
         yield from self._end_if_over()
 
-    def _understood(self, stretch: Recognition) -> Iterator[Data]:
+    def _partial_text(self, stretch: Recognition) -> Iterator[Data]:
         if not self.partial_every_ms or stretch.heard_ms < self._partial_ms + self.partial_every_ms:
             return
         self._partial_ms = stretch.heard_ms
@@ -105,7 +106,7 @@ class SpeechToText(RecognizerNode):
             yield from self.end()
 
     def end(self) -> Iterator[Data]:
-        """The text of the utterance, if there is one."""
+        """Yield the text of the utterance, if there is one."""
         stretch = self._stretch
         if stretch is None:
             return
@@ -120,17 +121,17 @@ class SpeechToText(RecognizerNode):
         yield Data(value, stretch.start_ms / 1000, stretch.stop_ms / 1000)
 
     def close(self) -> None:
-        """Let go of the utterance and its recognizer."""
+        """Give up the utterance, and free its recognizer."""
         super().close()
         self._segment_end_ms, self._partial, self._partial_ms = 0.0, "", 0.0
 
     @property
     def delay(self) -> float:
-        """The longest utterance, in seconds: its text comes with its end."""
+        """Length of the longest utterance in seconds, because its text comes with its end."""
         return self.max_utterance_ms / 1000
 
     def join(self, items: Sequence[Data]) -> Data:
-        """One item for several: all text, and the latest partial text."""
+        """Join several items into one with all text, and the latest partial text."""
         values = [item.value for item in items]
         value = {
             "text": " ".join(one["text"] for one in values if one["text"]),
@@ -141,7 +142,7 @@ class SpeechToText(RecognizerNode):
 
 
 def _latest_end(item: Data) -> float:
-    """Where the last closed segment in a detector's data ends, in ms; 0 without one."""
+    """Return the end of the last closed segment in a detector's data, in ms; 0 without one."""
     segments: Any = item.value.get("segments")
     if not isinstance(segments, list):
         raise InvalidInput("the data have no speech segments")

@@ -1,4 +1,4 @@
-"""Switch: one of several branches, by a condition each."""
+"""Switch: one of several branches, each with its condition."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["Switch"]
 
 @attrs.define
 class Switch(Join):
-    """Send each item to one downstream node: the first whose condition holds; the nodes of the others are skipped.
+    """Send each item to the first downstream node whose condition holds; the other branches are skipped.
 
-    `cases` has a JMESPath condition (https://jmespath.org) for each downstream node, tried in this order; where none
-    holds the item goes to `default`, or nowhere. Data are judged by themselves, audio by the data about the same
-    moment, exactly as in Gate, whose `align` and `max_skew_ms` these are: a block is cut where the data change their
-    mind, and every sample goes to one branch at most. Audio that no data cover goes to `default`.
+    `cases` has a JMESPath condition (https://jmespath.org) for each downstream node, tried in this order. If none
+    holds, the item goes to `default`; without a default it is discarded. Data are judged by themselves, audio by the
+    data about the same moment, with `align` and `max_skew_ms` as in Gate: a block is cut where the result changes, and
+    every sample goes to one branch at most. Audio that no data cover goes to `default`.
 
-    Takes audio from one upstream node and data from one, which may be the same. No delay of its own.
+    Takes audio from one upstream node and data from one; they may be the same. The node adds no delay.
     """
 
-    cases: dict[str, str] = parameter(help="downstream node id → JMESPath: what goes there")
-    default: str | None = parameter(None, help="downstream node id for all else; none: it is dropped")
-    align: str = parameter("position", help="what links audio to data", choices=("position", "arrival"))
+    cases: dict[str, str] = parameter(help="downstream node id → JMESPath condition of its items")
+    default: str | None = parameter(None, help="downstream node id for all other items; none: they are discarded")
+    align: str = parameter("position", help="link between audio and data", choices=("position", "arrival"))
     max_skew_ms: float = parameter(
-        5_000.0, help="how far the data may be behind the audio or before it, in ms", above=0, at_most=600_000
+        5_000.0, help="greatest allowed skew between audio and data, in ms", above=0, at_most=600_000
     )
     _cases: dict[str, Expression] = attrs.field(init=False, repr=False)
     _judged: AlignedDecisions = attrs.field(init=False, repr=False)
@@ -48,10 +48,10 @@ class Switch(Join):
         self.close()
 
     def connect_outputs(self, downstreams: Sequence[str]) -> None:
-        """Check that cases and downstream nodes are the same.
+        """Check that `cases` and `default` name the downstream nodes.
 
         Raises:
-          ValueError: they are not.
+          ValueError: they name another node, or leave one out.
         """
         named = {*self.cases, *(() if self.default is None else (self.default,))}
         there = ", ".join(map(repr, downstreams)) or "none"
@@ -62,27 +62,27 @@ class Switch(Join):
                 raise ValueError(f"cases and default: {name!r} is downstream, but nothing can go there")
 
     def process(self, row: Mapping[str, Sequence[Item]]) -> Iterable[To]:
-        """Send on what is decided, hold what is not yet.
+        """Send the items that are decided, and hold audio that is not decided yet.
 
         Raises:
-          InvalidInput: audio or data come from two nodes, a condition cannot be applied or gives no truth value,
-            data belong to no stretch of time, or the audio changes its format or goes back.
+          InvalidInput: audio or data come from two nodes, a condition cannot be applied or its result is not a truth
+            value, data carry no time range, the audio changes its sample rate or channel count, or a block begins
+            before the end of the previous one.
           SkewTooGreat: data or audio are too far behind.
         """
         return _sent(self._judged.take(row))
 
     def ended(self, upstream: str) -> None:
-        """Wait no more for this upstream node."""
+        """Lift the skew limit, because an upstream node has ended."""
         self._judged.end()
 
     def finish(self) -> Iterable[To]:
-        """Send what no data covered to `default`."""
+        """Send audio that no data covered to `default`."""
         rest = _sent(self._judged.finish())
         self.close()
         return rest
 
     def close(self) -> None:
-        """Let go of what is held."""
         self._judged = AlignedDecisions(self._judge, self.default, self.align == "position", self.max_skew_ms)
 
     def _judge(self, value: Mapping[str, object]) -> Judgement:
@@ -90,7 +90,7 @@ class Switch(Join):
 
     @property
     def memory_bytes(self) -> int:
-        """The audio that waits for data."""
+        """Number of bytes of the audio that waits for data."""
         return self._judged.memory_bytes
 
 

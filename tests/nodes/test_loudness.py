@@ -142,7 +142,7 @@ def test_a_gap_begins_the_windows_anew_and_keeps_the_programme() -> None:
 def test_weights_are_what_the_channels_count() -> None:
     frames = tones([(-20, 1), (-20, 0)])
     assert last(frames, channel_weights=[1.0, 0.0])["integrated_lufs"] == last(frames[:, :1])["integrated_lufs"]
-    with pytest.raises(InvalidInput, match="has 1 numbers, the stream 2 channels"):
+    with pytest.raises(InvalidInput, match="has 1 numbers, the stream has 2 channels"):
         last(frames, channel_weights=[1.0])
     with pytest.raises(InvalidInput, match="8000 Hz and more"):
         last(frames, rate=4_000)
