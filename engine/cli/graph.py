@@ -72,8 +72,8 @@ def _read_summary(path: Path) -> Mapping[str, Any]:
 def _figures(summary: Mapping[str, Any]) -> dict[str, NodeFigures]:
     known = {field.name for field in attrs.fields(NodeFigures)}
     return {
-        node: NodeFigures(**{name: value for name, value in told.items() if name in known})
-        for node, told in summary["metrics"]["figures"].items()
+        node: NodeFigures(**{name: value for name, value in figures.items() if name in known})
+        for node, figures in summary["metrics"]["figures"].items()
     }
 
 

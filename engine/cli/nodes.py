@@ -98,7 +98,7 @@ def _families(found: Discovered) -> dict[str, Collection[str]]:
 def _description(facts: NodeFacts, found: Discovered) -> Iterator[str]:
     yield f"{facts.node_type}: {facts.description}"
     yield ""
-    told = {
+    lines = {
         "takes": facts.takes,
         "gives": facts.gives,
         "delay": "" if facts.max_delay_ms is None else f"up to {facts.max_delay_ms:.3g} ms",
@@ -108,7 +108,7 @@ def _description(facts: NodeFacts, found: Discovered) -> Iterator[str]:
         "extra": f"pip install 'headrace[{facts.extra}]'" if facts.extra else "",
         "missing": facts.unbuildable,
     }
-    yield from (f"{name:<10} {value}" for name, value in told.items() if value)
+    yield from (f"{name:<10} {value}" for name, value in lines.items() if value)
     yield ""
     if not facts.parameters:
         yield "No parameters."

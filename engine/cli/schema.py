@@ -31,8 +31,8 @@ def schema(node: str | None, node_files: Sequence[Path], strict_plugins: bool) -
     """
     registry = find_nodes(node_files, strict_plugins).registry
     if node is None:
-        told = manifest_schema(registry)
+        document = manifest_schema(registry)
     else:
         node_type = find_type(node, registry)
-        told = {"$schema": DIALECT, "title": node_type, **parameters_schema(registry[node_type])}
-    click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        document = {"$schema": DIALECT, "title": node_type, **parameters_schema(registry[node_type])}
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

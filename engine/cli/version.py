@@ -29,15 +29,15 @@ __all__ = ["version"]
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def version(address: str | None, as_json: bool, **how: Any) -> None:
     """Show the version of this program and, with --address, of a server: a quick test that it answers."""
-    told = None if address is None else _ask(address, how)
+    server = None if address is None else _ask(address, how)
     if as_json:
         about = {"version": runtime_version(), "protocol": PROTOCOL}
-        print_json({**about, "server": None if told is None else attrs.asdict(told)})
+        print_json({**about, "server": None if server is None else attrs.asdict(server)})
     else:
         click.echo(f"headrace {runtime_version()}, protocol {PROTOCOL}")
-        if told is not None:
-            click.echo(_told(str(address), told))
-    sys.exit(0 if told is None or told.compatible else 1)
+        if server is not None:
+            click.echo(_description(str(address), server))
+    sys.exit(0 if server is None or server.compatible else 1)
 
 
 def _ask(address: str, how: dict[str, Any]) -> Version:
@@ -55,9 +55,9 @@ def _ask(address: str, how: dict[str, Any]) -> Version:
     return trio.run(ask)
 
 
-def _told(address: str, told: Version) -> str:
-    compatible = "compatible" if told.compatible else f"not compatible: {told.message}"
+def _description(address: str, server: Version) -> str:
+    compatible = "compatible" if server.compatible else f"not compatible: {server.message}"
     return printable(
-        f"{address}  headrace {told.runtime}, protocol {told.protocol}, {compatible}, built {told.build}\n"
-        f"node types: {', '.join(told.node_types)}"
+        f"{address}  headrace {server.runtime}, protocol {server.protocol}, {compatible}, built {server.build}\n"
+        f"node types: {', '.join(server.node_types)}"
     )

@@ -46,8 +46,8 @@ def _outcome(tally: Tally, side: str, realtime: bool) -> list[Text]:
         lines.append(Text.assemble(label("speech"), f"{count} segments, {speech_s:.2f} s, found by {node}"))
     since = "due" if realtime else "sent"
     lines.append(Text.assemble(label("latency"), latencies(tally), (f"   {since} to received", "dim")))
-    if (told := tally.metrics) is not None:
-        figures = _percentiles(told.p50_latency_ms, told.p95_latency_ms, told.p99_latency_ms, told.max_latency_ms)
+    if (own := tally.metrics) is not None:
+        figures = _percentiles(own.p50_latency_ms, own.p95_latency_ms, own.p99_latency_ms, own.max_latency_ms)
         lines.append(Text.assemble(label(f"  {side}"), figures, ("   read to answered", "dim")))
     if tally.errors:
         lines.append(Text.assemble(label("errors"), (str(tally.errors), "red")))
@@ -89,16 +89,16 @@ def _node_table(node_types: Mapping[str, str], figures: Mapping[str, NodeFigures
     return table
 
 
-def _ledger(told: SessionMetrics) -> list[Text]:
-    received = f"{told.received} received = {told.accepted} accepted + {told.refused} refused"
+def _ledger(metrics: SessionMetrics) -> list[Text]:
+    received = f"{metrics.received} received = {metrics.accepted} accepted + {metrics.refused} refused"
     settled = (
-        f"{told.accepted} accepted = {told.delivered} delivered + {told.rejected} rejected"
-        f" + {told.dropped} dropped + {told.cancelled} cancelled"
+        f"{metrics.accepted} accepted = {metrics.delivered} delivered + {metrics.rejected} rejected"
+        f" + {metrics.dropped} dropped + {metrics.cancelled} cancelled"
     )
-    rest = f" + {told.in_flight} in flight" if told.in_flight else ""
-    missing = f"   ({told.missing} missing)" if told.missing else ""
-    until = "" if told.final else "   (last report, not final)"
+    under_way = f" + {metrics.in_flight} in flight" if metrics.in_flight else ""
+    missing = f"   ({metrics.missing} missing)" if metrics.missing else ""
+    state = "" if metrics.final else "   (last report, not final)"
     return [
-        Text.assemble(label("ledger"), received, missing, (until, "dim")),
-        Text.assemble(label(""), settled, rest),
+        Text.assemble(label("ledger"), received, missing, (state, "dim")),
+        Text.assemble(label(""), settled, under_way),
     ]

@@ -22,7 +22,7 @@ from engine.messages import Result, SessionMetrics
 
 __all__ = ["Interruption", "drive", "run_command"]
 
-_LAST_WORDS_S = 3.0
+_CANCEL_GRACE_S = 3.0
 _BREAK_GRACE_S = 5.0
 
 
@@ -150,7 +150,7 @@ class _Driver:
     async def _cancel_when(self, interruption: Interruption) -> None:
         await interruption.came.wait()
         self._feeder.stop()
-        with trio.move_on_after(_LAST_WORDS_S):
+        with trio.move_on_after(_CANCEL_GRACE_S):
             await self._feeder.stopped.wait()
             await self._session.cancel()
             await trio.sleep_forever()
