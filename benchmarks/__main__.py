@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the list of what can be measured."""
+"""`python -m benchmarks`: the list of all benchmarks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["main"]
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Measure Headrace on this machine."""
-    logging.basicConfig(level="ERROR")  # a machine under load is slow, as nodes then are
+    logging.basicConfig(level="ERROR")  # no warnings about slow nodes: under load, nodes are slow
 
 
 _COMMANDS = (

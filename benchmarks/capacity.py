@@ -1,8 +1,8 @@
-"""The largest number of sessions for which p99 stays below a limit, by doubling and bisection.
+"""Search for the largest number of sessions for which p99 stays below a limit, by doubling and bisection.
 
-Every number of sessions is tried until a majority of its runs agrees, so that one disturbance from outside decides
-nothing. A run that fails while the client was busy or late, or others had the server's core, tells nothing of the
-server: that is said.
+Each number of sessions is tried until a majority of its runs agrees, so that one disturbance from outside decides
+nothing. A run that fails while the client was busy or late, or while other work had the server's core, says nothing
+about the server; the report says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["CAPACITY_COLUMNS", "Capacity", "capacity", "find_capacity", "largest
 
 CLIENT_BUSY_PERCENT = 90
 SERVER_WAITED_PERCENT = 10
-CLIENT_LATE = 0.25  # of the limit
+CLIENT_LATE = 0.25  # as a share of the limit
 CAPACITY_COLUMNS = {
     "sessions": "sessions",
     "p50_ms": "p50 ms",
@@ -44,12 +44,12 @@ CAPACITY_COLUMNS = {
 
 @attrs.define
 class Capacity:
-    """What was found.
+    """Result of the search.
 
     Attributes:
       sessions: The largest number that passed; 0 if none did.
-      limit: What the next larger number failed for: "server", "client" or "machine"; "none" if none failed.
-      rows: Every run, in order.
+      limit: Reason why the next larger number failed: "server", "client" or "machine"; "none" if none failed.
+      rows: Figures of every run, in order.
     """
 
     sessions: int = 0
@@ -58,16 +58,16 @@ class Capacity:
 
 
 def largest(passes: Callable[[int], bool], start: int, most: int, resolution: float) -> tuple[int, int | None]:
-    """The largest number that passes, if those below it do too.
+    """Find the largest number that passes, provided that all numbers below it pass too.
 
     Args:
-      passes: Asked at most once about a number.
-      start: The first that is tried; then it is doubled while it passes.
-      most: No more than this is tried.
-      resolution: How near the answer and the next failure have to be, as a share.
+      passes: Predicate, called at most once for each number.
+      start: First number to try; it is doubled while it passes.
+      most: Largest number to try.
+      resolution: Largest distance between the answer and the next failure, as a share of the answer.
 
     Returns:
-      The largest that passed, 0 if none did; and the smallest that failed, None if none did.
+      The largest number that passed, 0 if none did; and the smallest that failed, None if none did.
     """
     low, high = 0, min(start, most)
     while passes(high):
@@ -93,15 +93,15 @@ def find_capacity(
     resolution: float = 0.05,
     repeats: int = 3,
 ) -> Capacity:
-    """Find how many sessions a server serves in time.
+    """Find the number of sessions that a server serves in time.
 
     Args:
-      run: A load of so many sessions.
-      limit_ms: What p99 has to be below.
-      start: The first number that is tried.
-      most: No more than this is tried.
-      resolution: As a share of the answer.
-      repeats: Runs of a number, of which the majority decides.
+      run: Runs a load with this number of sessions.
+      limit_ms: Upper limit of p99.
+      start: First number to try.
+      most: Largest number to try.
+      resolution: Precision, as a share of the answer.
+      repeats: Number of runs for each number of sessions; their majority decides.
     """
     found = Capacity()
     reasons: dict[int, str] = {}
@@ -132,11 +132,11 @@ def _limit(figures: dict[str, float], limit_ms: float) -> str:
 
 @click.command(context_settings={"show_default": True})
 @streamed_options(seconds=5.0)
-@click.option("--start", default=8, type=click.IntRange(1), help="Sessions to begin with.")
-@click.option("--most", default=2000, type=click.IntRange(1), help="Sessions to try at most.")
-@click.option("--resolution", default=0.05, type=click.FloatRange(0, 1), help="How exact, as a share.")
-@click.option("--repeats", default=3, type=click.IntRange(1), help="Runs of a number, of which the majority decides.")
-@click.option("--limit-ms", type=click.FloatRange(0), help="What p99 has to be below.  [default: a chunk's length]")
+@click.option("--start", default=8, type=click.IntRange(1), help="First number of sessions to try.")
+@click.option("--most", default=2000, type=click.IntRange(1), help="Largest number of sessions to try.")
+@click.option("--resolution", default=0.05, type=click.FloatRange(0, 1), help="Precision, as a share.")
+@click.option("--repeats", default=3, type=click.IntRange(1), help="Runs for each number; their majority decides.")
+@click.option("--limit-ms", type=click.FloatRange(0), help="Upper limit of p99.  [default: a chunk's length]")
 @report_options
 def capacity(
     streamed: Streamed,
@@ -148,7 +148,7 @@ def capacity(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """The largest number of sessions at real pace for which p99 stays below the chunk length."""
+    """Find the largest number of sessions at real pace for which p99 stays below the chunk length."""
     limit_ms = limit_ms or streamed.chunk_ms
     script = streamed.script()
     warm_up = min(len(script.chunks) // 5, 50)
@@ -170,10 +170,10 @@ def capacity(
 def _note(found: Capacity) -> str:
     match found.limit:
         case "machine":
-            return "More sessions failed while other work had the server's core: the server may serve more."
+            return "A larger number failed while other work had the server's core: the server may serve more."
         case "client":
-            return "More sessions failed for the client, which was busy or late itself: the server may serve more."
+            return "A larger number failed because the client was busy or late: the server may serve more."
         case "server":
-            return "More sessions failed for the server: the client was neither busy nor late."
+            return "A larger number failed because of the server: the client was neither busy nor late."
         case _:
             return "No number of sessions failed: the server may serve more."

@@ -20,7 +20,7 @@ BEGIN, END = "<!-- catalogue: python -m benchmarks catalogue --write -->\n", "<!
 
 
 def make_table() -> str:
-    """The table, in Markdown."""
+    """Make the table, in Markdown."""
     costs = {name: Cost(**cost) for name, cost in json.loads(RESULTS.read_text(encoding="utf-8"))["nodes"].items()}
     return "\n".join(_lines(costs)) + "\n"
 
@@ -49,7 +49,7 @@ def _cells(facts: NodeFacts, cost: Cost | None) -> list[str]:
 
 
 def _microseconds(cost: Cost) -> str:
-    """The median; where that hides most of it, the mean too."""
+    """Format the median, with the mean if that is more than twice as much."""
     median = f"{cost.median_us:.0f}"
     return f"{median} (mean {cost.mean_us:.0f})" if cost.mean_us > 2 * cost.median_us + 1 else median
 

@@ -1,8 +1,9 @@
-"""Whether a node holds more and more: its example runs through the engine for an hour of audio.
+"""Memory growth of a node: its example runs through the engine for an hour of audio.
 
-Each in a process of its own. The audio is something like speech, mono i16 at 16 kHz, in chunks of a second, as fast as
-they are answered. What the whole process has resident, the C libraries' memory with it, is looked at after every minute
-of audio: the most in the second tenth of the time, when all has settled, against the most in the last tenth.
+Each node runs in its own process. The audio is speech-like, mono i16 at 16 kHz, in chunks of a second, sent as fast as
+they are answered. The resident memory of the whole process, which includes that of C libraries, is sampled after every
+minute of audio. The maximum of the second tenth of the time, when memory has settled, is compared with the maximum of
+the last tenth.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ COLUMNS = {
     "held_kb": "most accounted kB",
 }
 _NOTE = (
-    "RSS is of the process with the whole pipeline of the node's example: the most in the second tenth of the time, and"
-    " in the last. Accounted is the most that the session held by its own account."
+    "RSS is that of the process that runs the whole pipeline of the node's example: the most in the second tenth of the"
+    " time, and in the last. Accounted is the most memory that the session accounted for."
 )
 
 
 def endure(node_type: str, minutes: int) -> dict[str, float]:
-    """Run a node's example over so many minutes of audio, at least ten, in this process."""
+    """Run a node's example over some minutes of audio, at least ten, in this process."""
     path = example_path(node_type, BUILTIN[node_type])
     assert path is not None
     with TemporaryDirectory() as name:
@@ -84,7 +85,7 @@ async def _endure(manifest: Manifest, registry: Registry, minutes: int) -> dict[
 
 
 async def _send_minute(session: Session, minute: Any, number: int) -> None:
-    """Send it second by second, each when the result of the last has come."""
+    """Send a minute of audio second by second, each after the result of the one before."""
     for second in range(60):
         block = Audio(minute[second * SAMPLE_RATE : (second + 1) * SAMPLE_RATE], SAMPLE_RATE)
         for source in session.source_ids:
@@ -93,10 +94,10 @@ async def _send_minute(session: Session, minute: Any, number: int) -> None:
 
 
 async def _result(session: Session) -> None:
-    """Wait for the next one.
+    """Wait for the next result.
 
     Raises:
-      EngineError: there is none, for the session has failed, or a node has refused the chunk.
+      EngineError: the session failed, or a node rejected the chunk.
     """
     event: Event | None
     while not isinstance(event := await session.receive(), Result):
@@ -105,7 +106,7 @@ async def _result(session: Session) -> None:
 
 
 def _rows(names: Sequence[str], minutes: int) -> list[Mapping[str, Any]]:
-    """Of each node, one after another, in a process that has run nothing else."""
+    """Run the nodes one after another, each in a process that has run nothing else; return a row for each."""
     context = multiprocessing.get_context("spawn")
     rows: list[Mapping[str, Any]] = []
     with progress() as bars, bars.bar("nodes", len(names)) as advance:
@@ -118,11 +119,11 @@ def _rows(names: Sequence[str], minutes: int) -> list[Mapping[str, Any]]:
 
 @click.command(context_settings={"show_default": True})
 @click.argument("names", nargs=-1, metavar="[NODE]...")
-@click.option("--minutes", default=60, type=click.IntRange(10), help="Audio that each node gets.")
+@click.option("--minutes", default=60, type=click.IntRange(10), help="Minutes of audio for each node.")
 @report_options
 def endurance(names: tuple[str, ...], minutes: int, as_json: bool, out: Path | None) -> None:
-    """Resident memory of a process in which a NODE (each, if none is named) works through an hour of audio."""
+    """Measure the memory growth of a process in which each NODE (all, if none is named) processes an hour of audio."""
     if unknown := set(names) - set(BUILTIN):
-        raise click.UsageError(f"no node types: {', '.join(sorted(unknown))}")
+        raise click.UsageError(f"unknown node types: {', '.join(sorted(unknown))}")
     rows = _rows(names or list(BUILTIN), minutes)
     publish(Report("endurance", [Table(f"{SAMPLE_RATE} Hz, chunks of 1 s", COLUMNS, rows)], [_NOTE]), as_json, out)

@@ -1,8 +1,8 @@
-"""What a hop through the engine costs, in process, against the same graph of bare trio tasks and channels.
+"""Cost of a hop through the engine, in process, compared with the same graph of bare trio tasks and channels.
 
 A hop is a packet's way to the next task, or into or out of the graph: one for each edge, one into the source and one
-out of each sink; feeding and draining are included on both sides. Engine and relay take turns, so that whatever else
-the machine does falls on both.
+out of each sink; feeding and draining are included on both sides. Engine and relay take turns, so that other work on
+the machine affects both.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _Step = Callable[[], Awaitable[object]]
 
 @attrs.frozen
 class _Turn:
-    """One round of one side: seconds per row, saturated; and its p50, one row at a time."""
+    """Round of one side: CPU and wall seconds per row when saturated, and p50 with one row at a time."""
 
     cpu_s: float
     wall_s: float
@@ -92,7 +92,7 @@ async def _saturate(send: _Step, receive: _Step, rows: int) -> None:
 
 
 class _Ends:
-    """Both ends of a session, as the relay has them."""
+    """Both ends of a session, with the interface of the relay."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -147,15 +147,15 @@ def _compare(manifest: Manifest, rows: int, rounds: int, advance: Advance) -> di
 
 
 @click.command(context_settings={"show_default": True})
-@numbers_option("--depths", "1,5,20", "Chains of so many nodes.")
-@numbers_option("--fan-outs", "4,16", "One node that feeds so many; once more with all of them feeding one.")
+@numbers_option("--depths", "1,5,20", "Numbers of nodes in a chain.")
+@numbers_option("--fan-outs", "4,16", "Numbers of nodes that one node feeds, with and without a node that joins them.")
 @click.option("--rows", default=5000, type=click.IntRange(10), help="Chunks in a round.")
-@click.option("--rounds", default=7, type=click.IntRange(1), help="Turns of each side.")
+@click.option("--rounds", default=7, type=click.IntRange(1), help="Rounds of each side.")
 @report_options
 def engine(
     depths: tuple[int, ...], fan_outs: tuple[int, ...], rows: int, rounds: int, as_json: bool, out: Path | None
 ) -> None:
-    """Cost of a hop inside the engine, against bare trio tasks and channels in the same run."""
+    """Measure the cost of a hop inside the engine, against bare trio tasks and channels in the same run."""
     graphs = {f"chain of {depth}": branches(depth, 1) for depth in depths}
     for fan_out in fan_outs:
         graphs[f"1 to {fan_out}"] = branches(2, fan_out)

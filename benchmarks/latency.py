@@ -1,4 +1,4 @@
-"""Latency of each chunk over a real socket, as `benchmarks.load` measures it, of one to many sessions."""
+"""Latency of each chunk over a real socket, with one to many sessions, measured by `benchmarks.load`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _STAGES = {"name": "stage", "mean_ms": "mean ms", "longest_ms": "longest ms"}
 @click.command(context_settings={"show_default": True})
 @numbers_option("--sessions", "1,10,50", "Numbers of sessions, one run for each.")
 @streamed_options(seconds=10.0)
-@click.option("--warm-up", default=10, type=click.IntRange(0), help="First chunks of a session that do not count.")
-@click.option("--pace", default="real", type=click.Choice(["real", "back-to-back"]), help="How chunks follow.")
-@click.option("--connections", default=0, type=click.IntRange(0), help="To share; 0 is one for 25 sessions.")
+@click.option("--warm-up", default=10, type=click.IntRange(0), help="First chunks of a session, which do not count.")
+@click.option("--pace", default="real", type=click.Choice(["real", "back-to-back"]), help="Pace of the chunks.")
+@click.option("--connections", default=0, type=click.IntRange(0), help="Connections; 0 is one for 25 sessions.")
 @report_options
 def latency(
     sessions: tuple[int, ...],
@@ -37,7 +37,7 @@ def latency(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Latency per chunk, over a real socket, of one to many sessions."""
+    """Measure the latency per chunk over a real socket, with one to many sessions."""
     script = streamed.script(sample_every=10)
     nodes = [node.id for node in streamed.manifest.nodes]
     rows, stages, notes = [], [], []

@@ -1,4 +1,4 @@
-"""What a session adds to the server's resident memory, idle and at work, and what the server accounts for it."""
+"""Resident memory that a session adds to the server, idle and active, and the memory that the server accounts for."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def memory(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Resident memory per idle and per active session, and accounted bytes."""
+    """Measure the resident memory per idle and per active session, and the accounted memory."""
     if len(set(sessions)) < 2:
         raise click.UsageError("--sessions must have two different numbers: memory per session is a slope")
     script = streamed.script()

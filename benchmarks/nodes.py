@@ -1,7 +1,7 @@
-"""What each node costs for 20 ms of audio: its example runs through the engine, chunk by chunk.
+"""CPU time of each node for 20 ms of audio: its example runs through the engine, chunk by chunk.
 
-The audio is mono i16 at 16 kHz, something like speech. What is taken is the CPU time of the thread that the node runs
-in, so other work on the machine matters little; what the node waits for is not in it.
+The audio is speech-like, mono i16 at 16 kHz. The CPU time is that of the thread that the node runs in, so other work on
+the machine matters little, and waiting does not count.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ WARM_UP_CHUNKS = 50
 
 @attrs.frozen
 class Cost:
-    """What one node costs, with its example's parameters.
+    """Cost of one node, with its example's parameters.
 
     Attributes:
-      median_us: CPU time for a chunk.
-      mean_us: The same, spread evenly: what counts where some chunks cost much more than others.
-      p99_us: Of one chunk in a hundred.
-      delay_ms: What the node says of itself once it knows the sample rate.
-      chunks: How many were measured.
+      median_us: Median of the CPU time for a chunk.
+      mean_us: Mean of the CPU time for a chunk: the relevant figure if some chunks cost much more than others.
+      p99_us: 99th percentile of the CPU time for a chunk.
+      delay_ms: Delay that the node states once it knows the sample rate.
+      chunks: Number of measured chunks.
     """
 
     median_us: float
@@ -60,14 +60,14 @@ class Cost:
 
 
 def measure_node(node_type: str, seconds: float) -> Cost:
-    """Run a node's example over so much audio, and measure what a node of its type in it takes on average.
+    """Run a node's example over some seconds of audio, and measure the cost of a node of its type in it.
 
     Raises:
-      click.ClickException: it has no example.
+      click.ClickException: the node type has no example.
     """
     path = example_path(node_type, BUILTIN[node_type])
     if path is None:
-        raise click.ClickException(f"{node_type} has no example to be measured with")
+        raise click.ClickException(f"{node_type} has no example to measure")
     with TemporaryDirectory() as name:
         directory = Path(name)
         soundfile.write(directory / "music.wav", speech_like(1.0, SAMPLE_RATE).frames, SAMPLE_RATE)
@@ -76,7 +76,7 @@ def measure_node(node_type: str, seconds: float) -> Cost:
 
 
 async def _measure(manifest: Manifest, nodes: Registry, node_type: str, seconds: float) -> Cost:
-    """Send one chunk after the other, each when the result of the last has come."""
+    """Send one chunk after the other, each after the result of the one before."""
     clock = _Clock()
     registry = {**nodes, node_type: clock.timed(nodes[node_type])}
     measured_ids = [node.id for node in manifest.nodes if node.node_type == node_type]
@@ -106,7 +106,7 @@ class _Clock:
         self.seconds = 0.0
 
     def timed(self, node_class: type) -> type:
-        """The class, with `process` timed."""
+        """Make a subclass whose `process` is timed."""
         clock = self
 
         class Timed(node_class):  # type: ignore[misc]
@@ -140,15 +140,15 @@ def _written(costs: Mapping[str, Cost]) -> str:
 
 @click.command(context_settings={"show_default": True})
 @click.argument("names", nargs=-1, metavar="[NODE]...")
-@click.option("--seconds", default=10.0, type=click.FloatRange(0.1), help="Audio that each node gets.")
-@click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Where the figures go.")
+@click.option("--seconds", default=10.0, type=click.FloatRange(0.1), help="Seconds of audio for each node.")
+@click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="File for the figures.")
 def nodes(names: tuple[str, ...], seconds: float, out: Path) -> None:
-    """CPU time of every NODE (all, if none is named) for a chunk of 20 ms, with its example's parameters.
+    """Measure the CPU time of each NODE (all, if none is named) for a chunk of 20 ms, with its example's parameters.
 
-    Of some nodes alone, the figures of the others stay as they are.
+    If nodes are named, the figures of the others stay as they are.
     """
     if unknown := set(names) - set(BUILTIN):
-        raise click.UsageError(f"no node types: {', '.join(sorted(unknown))}")
+        raise click.UsageError(f"unknown node types: {', '.join(sorted(unknown))}")
     kept = json.loads(out.read_text())["nodes"] if names and out.exists() else {}
     costs = {node_type: Cost(**cost) for node_type, cost in kept.items()}
     costs |= {node_type: measure_node(node_type, seconds) for node_type in names or BUILTIN}

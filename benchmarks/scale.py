@@ -1,4 +1,4 @@
-"""How latency and cost grow: with sessions, chunk length, graph depth, fan-out and message size."""
+"""Growth of latency and cost with sessions, chunk length, graph depth, fan-out and message size."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from engine.manifest import Manifest
 __all__ = ["scale"]
 
 SPEECH_RATE = 16_000
-SENT_BYTES = 40_000_000  # per point, of messages that are large
+SENT_BYTES = 40_000_000  # for a point with large messages
 
 
 @attrs.frozen
 class Sweep:
-    """One thing that is varied, with all else fixed.
+    """One quantity that varies while all others are fixed.
 
     Attributes:
-      name: Of the option that lists its points, and of the plot.
-      title: What is fixed.
-      label: What is varied, with its unit.
-      load: From a point and the seconds that it may take.
+      name: Name of the option that lists the points, and of the plot.
+      title: Description of the fixed quantities.
+      label: Name of the quantity that varies, with its unit.
+      load: Makes the load from a point and the seconds that it may take.
     """
 
     name: str
@@ -81,18 +81,18 @@ SWEEPS = (
 @numbers_option("--chunk-ms", "10,20,50,100,200", "Length of a chunk.", kind=float)
 @numbers_option("--depth", "1,2,5,10,20,50", "Nodes in a chain.")
 @numbers_option("--fan-out", "1,2,4,8,16", "Nodes that one node feeds.")
-@numbers_option("--message-bytes", "100,1000,10000,100000,1000000,10000000", "Audio in a message.")
+@numbers_option("--message-bytes", "100,1000,10000,100000,1000000,10000000", "Bytes of audio in a message.")
 @click.option(
     "--only",
     multiple=True,
     type=click.Choice([sweep.name for sweep in SWEEPS]),
     show_default=False,
-    help="Vary this; may be repeated.  [default: each in turn]",
+    help="Vary this; repeatable.  [default: each in turn]",
 )
-@click.option("--seconds", default=3.0, type=click.FloatRange(0.1), help="For a point, about.")
+@click.option("--seconds", default=3.0, type=click.FloatRange(0.1), help="Approximate time for a point.")
 @report_options
 def scale(only: tuple[str, ...], seconds: float, as_json: bool, out: Path | None, **points: tuple[float, ...]) -> None:
-    """How latency and cost grow, with a plot of each into --out."""
+    """Measure how latency and cost grow; with --out, plot each sweep."""
     if out is not None:
         need_matplotlib()
         out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Whether a session whose client reads nothing, or slowly, is felt by the others on its server and its connection.
+"""Effect of a session whose client reads nothing, or slowly, on the other sessions of its server and connection.
 
-Runs with it and without it take turns. What counts is the ratio of the others' p99 in each pair: if the 95 % interval
-of its median holds 1, the session was not felt. What the others stream has to leave the server's core some room: on a
-full one p99 is chance.
+Runs with and without that session take turns. The ratio of the others' p99 is taken in each pair: if the 95 % interval
+of its median contains 1, the session had no effect. The others must leave the server's core some room: on a full core,
+p99 is chance.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.report.report import Report, Table, publish, report_options
 
 __all__ = ["stalled"]
 
-BESIDE_MESSAGE_MS, BESIDE_MESSAGES = 100.0, 200  # twice 1.9 MB, which fill every window on the way
+BESIDE_MESSAGE_MS, BESIDE_MESSAGES = 100.0, 200  # 1.9 MB each way, which fills every window
 PAIRS = {
     "pair": "pair",
     "without_p99_ms": "p99 without ms",
@@ -42,15 +42,15 @@ SUMMARY = {
 
 
 def _beside() -> Script:
-    """A session that echoes more than anybody may leave unread."""
+    """Make the script of a session with a longer echo than a client may leave unread."""
     return pipeline_script(workload("passthrough"), chunk_ms=BESIDE_MESSAGE_MS, chunks=BESIDE_MESSAGES)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--sessions", default=100, type=click.IntRange(1), help="The others, at real pace.")
+@click.option("--sessions", default=100, type=click.IntRange(1), help="Number of the other sessions, at real pace.")
 @streamed_options(seconds=5.0, chunk_ms=50.0, manifest="passthrough")
-@click.option("--pairs", default=16, type=click.IntRange(1), help="Of a run without and a run with the session.")
-@click.option("--reads-per-s", default=0.0, type=click.FloatRange(0), help="Bytes that it reads; 0: it has stalled.")
+@click.option("--pairs", default=16, type=click.IntRange(1), help="Pairs of runs, without and with that session.")
+@click.option("--reads-per-s", default=0.0, type=click.FloatRange(0), help="Bytes/s that its client reads; 0 is none.")
 @report_options
 def stalled(
     sessions: int,
@@ -60,7 +60,7 @@ def stalled(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """The p99 of many sessions, with and without one beside them that stalls or reads slowly."""
+    """Compare the p99 of many sessions without and with one more session, whose client stalls or reads slowly."""
     script = streamed.script()
     loads = {
         name: Load(
@@ -90,7 +90,7 @@ def _run_pair(number: int, pairs: int, loads: Mapping[str, Load], bars: Bars) ->
 
 
 def _run(name: str, load: Load, bars: Bars, text: str) -> tuple[float, int]:
-    """Run one load of a pair; return p99 in ms, and the bytes that the session beside has not read.
+    """Run one load of a pair; return p99 in ms, and the bytes that the slow session has not read.
 
     Raises:
       ClickException: chunks were lost or failed.
@@ -99,7 +99,7 @@ def _run(name: str, load: Load, bars: Bars, text: str) -> tuple[float, int]:
     figures = summarize(outcome)
     if figures["lost"] or figures["errors"]:
         raise click.ClickException(
-            f"a run {name} it lost {figures['lost']:.0f} chunks, and the server waited"
+            f"a run {name} the slow session lost {figures['lost']:.0f} chunks, and the server waited"
             f" {figures['server_waited_percent']:.0f} % of the time for its core: use fewer --sessions"
         )
     return figures["p99_ms"], outcome.beside_unread_bytes

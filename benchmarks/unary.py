@@ -1,4 +1,4 @@
-"""A whole buffer in one call, 44.1 to 16 kHz: against the same work in process, and how much of it is serialization."""
+"""Unary call for a whole buffer, 44.1 to 16 kHz: against the same work in process, and its share of serialization."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _NOTE = (
 
 
 class _Times:
-    """Seconds of each way of doing the same work, a call at a time and in turns."""
+    """Times, in seconds, of each way to do the same work, one call at a time and in turns."""
 
     def __init__(self) -> None:
         self.remote: list[float] = []
@@ -71,7 +71,7 @@ class _Times:
         self.reported: list[float] = []
 
     async def take(self, client: Client, engine: Engine, audio: Audio, request: bytes) -> None:
-        """Each once more."""
+        """Do the work once in each way."""
         began = perf_counter()
         remote = await client.execute(MANIFEST, {"resample": audio})
         self.remote.append(perf_counter() - began)
@@ -87,7 +87,7 @@ class _Times:
         self.codec.append(_serialize(request, local))
 
     def row(self, seconds: float) -> dict[str, float]:
-        """The figures of the table."""
+        """Return the row of the table."""
         node = float(np.median(self.node))
         remote = latency_figures(np.array(self.remote) * 1e3)
         return {
@@ -104,7 +104,7 @@ class _Times:
 
 
 def _serialize(request: bytes, result: Result) -> float:
-    """Seconds for what the server does between bytes and the engine's types, both ways."""
+    """Return the seconds for the server's work between bytes and the engine's types, both ways."""
     began = perf_counter()
     wire = parse(execution.ExecuteRequest(), request)
     decode_manifest(wire.manifest)
@@ -132,10 +132,10 @@ async def _measure(address: str, seconds: float, calls: int, advance: Advance) -
 
 @click.command(context_settings={"show_default": True})
 @numbers_option("--seconds", "1,2,5,10", "Lengths of the audio.", kind=float)
-@click.option("--calls", default=200, type=click.IntRange(1), help="Of each length, one at a time.")
+@click.option("--calls", default=200, type=click.IntRange(1), help="Calls for each length, one at a time.")
 @report_options
 def unary(seconds: tuple[float, ...], calls: int, as_json: bool, out: Path | None) -> None:
-    """One call for a whole buffer, 44.1 to 16 kHz, against the same work in process."""
+    """Measure one call for a whole buffer, 44.1 to 16 kHz, against the same work in process."""
     rows = []
     with progress() as bars, on_client_cores(), running_server() as server:
         for length in seconds:

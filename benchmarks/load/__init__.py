@@ -1,1 +1,1 @@
-"""Load on a server: scripts of chunks, client processes that send them, and what came back."""
+"""Load on a server: scripts of chunks, client processes that send them, and the outcome."""

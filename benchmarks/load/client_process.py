@@ -1,7 +1,7 @@
-"""A client process: its share of a load's sessions, in one thread, on one core.
+"""Client process: its share of a load's sessions, in one thread, on one core.
 
-What is due next is known without a queue: sessions start one after another within a period and go at the same pace,
-so chunk k of all sessions is due before chunk k + 1 of any.
+The next chunk that is due is known without a queue, because sessions start one after another within a period and keep
+the same pace: chunk k of all sessions is due before chunk k + 1 of any.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ CLOSING_S = 10.0
 
 
 def run(share: Share, pipe: Connection) -> None:
-    """The process: tell "opened", hear when to begin, tell how many answers came, then "answered" and "report"."""
+    """Run the process, and report its steps through the pipe as (kind, value).
+
+    Sends "opened", receives the time to begin, sends "progress" as answers arrive, and then "answered". On the next
+    message it closes the sessions and sends "report". An error is sent as "failed".
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, share.cores)
     try:
@@ -43,7 +47,7 @@ def run(share: Share, pipe: Connection) -> None:
 
 
 class _Session:
-    """One session's call, and how far it has got."""
+    """Call of a session, and its progress."""
 
     def __init__(self, row: int, wire: AnyWire, call: Call) -> None:
         self.row = row
@@ -57,7 +61,7 @@ _Hear = Callable[[_Session, bytes | None, float], None]
 
 
 class _Beside:
-    """The session that sends all it has at once, and reads slowly or not at all."""
+    """Session that sends all its chunks at once, and reads slowly or not at all."""
 
     def __init__(self, script: Script, wire: Wire, reads_per_s: float) -> None:
         self._wire = wire
@@ -70,17 +74,17 @@ class _Beside:
             wire.send(self.call, framed(message))
 
     def read(self, now: float) -> None:
-        """Take what it may have read by now."""
+        """Give credit for the bytes that the session may have read by now."""
         self._began = now if self._began is None else self._began
         allowed = int((now - self._began) * self._reads_per_s) - self._credited
         self._credited += self._wire.credit(self.call, allowed)
 
 
 class Clients:
-    """The sessions of one process.
+    """Sessions of one process.
 
     Attributes:
-      report: What came of them so far.
+      report: Figures so far.
     """
 
     def __init__(self, share: Share, pipe: Connection) -> None:
@@ -109,11 +113,11 @@ class Clients:
         if (script := self._load.beside) is None:
             return None
         wire = self._wires[0]
-        assert isinstance(wire, Wire)  # others have no windows that could be kept shut
+        assert isinstance(wire, Wire)  # other wires have no windows to keep shut
         return _Beside(script, wire, self._load.beside_reads_per_s)
 
     def open(self) -> None:
-        """Open every session, and wait until the server has greeted all of them."""
+        """Open every session, and wait until the server has reported all of them ready."""
         opening = [self._framed(message) for message in self._script.opening]
         for session in self._sessions:
             for message in opening:
@@ -130,11 +134,11 @@ class Clients:
         """Send all chunks, and read their answers.
 
         Args:
-          begin: When the first session's first chunk is due.
+          begin: Due time of the first session's first chunk.
         """
         gc.collect()
         gc.freeze()
-        gc.disable()  # what a run makes is bounded
+        gc.disable()  # the garbage of a run is bounded
         cpu = process_time()
         if self._load.period_s:
             self._follow_at_pace(begin)
@@ -223,7 +227,7 @@ class Clients:
             self._told, self._untold = now, 0
 
     def close(self) -> None:
-        """End every session, and read what is still said."""
+        """Close every session, and read the last messages."""
         for session in self._sessions:
             if session.call.status is None:
                 for message in self._script.closing:
@@ -245,7 +249,7 @@ class Clients:
             self._fail(message)
 
     def _turn(self, timeout_s: float | None, hear: _Hear) -> None:
-        """Write what there is, wait for something to read, and read it."""
+        """Write pending data, wait for something to read, and read it."""
         writing = []
         for wire in self._wires:
             if wire.wants_to_write:

@@ -1,4 +1,4 @@
-"""Run a load: share its sessions out to client processes (`benchmarks.load.client_process`) that begin together."""
+"""Run a load: divide its sessions among client processes (`benchmarks.load.client_process`) that begin together."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ MOST_PROCESSES = 4
 
 
 class LoadFailed(Exception):
-    """A client process could not do its work; the server refused a session, or was lost."""
+    """A load could not be run: the server refused a session or was lost, or a client process failed."""
 
 
 def drive(load: Load, host: str, port: int, server: int, advance: Advance = no_progress) -> Outcome:
     """Run a load against a server.
 
     Args:
-      load: What to do.
-      host: Where.
-      port: The same.
-      server: The process id, whose use of the machine is measured.
-      advance: Told of answered chunks as they come.
+      load: Load to run.
+      host: Host of the server.
+      port: Port of the server.
+      server: Process id of the server, whose resource usage is measured.
+      advance: Called with the number of newly answered chunks.
 
     Raises:
       LoadFailed: the sessions could not be opened, or a client process died.
@@ -72,7 +72,7 @@ def _shares(load: Load, host: str, port: int) -> list[Share]:
 
 
 def _connections(load: Load, sessions: int, processes: int) -> int:
-    """Of one process that has so many of the sessions."""
+    """Return the number of connections for a process with this number of sessions."""
     if most := load.script.calls_per_connection:
         return -(-sessions // most)
     return max(1, (load.connections or -(-load.sessions // SESSIONS_PER_CONNECTION)) // processes)
@@ -99,16 +99,16 @@ def _client_processes(shares: list[Share]) -> Iterator[list[Connection]]:
 
 
 def _expect(pipe: Connection, what: str) -> Any:
-    """Wait for this word of a client process, and no longer than opening takes; its value."""
+    """Wait up to OPENING_S for a message of this kind from a client process; return its value."""
     if not pipe.poll(OPENING_S):
-        raise LoadFailed(f"a client process did not get to {what!r} within {OPENING_S:g} s")
+        raise LoadFailed(f"a client process did not report {what!r} within {OPENING_S:g} s")
     word, value = _hear(pipe)
     assert word == what
     return value
 
 
 def _await_all(pipes: list[Connection], what: str, advance: Advance) -> None:
-    """Wait for this word of all client processes, and pass on how they get along."""
+    """Wait for a message of this kind from all client processes, and pass their progress on."""
     waiting = list(pipes)
     while waiting:
         for pipe in wait(waiting):
@@ -121,7 +121,7 @@ def _await_all(pipes: list[Connection], what: str, advance: Advance) -> None:
 
 
 def _hear(pipe: Connection) -> tuple[str, Any]:
-    """The next word of a client process, and its value."""
+    """Return the next message of a client process: its kind and value."""
     try:
         word, value = pipe.recv()
     except EOFError:

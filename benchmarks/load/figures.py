@@ -1,4 +1,4 @@
-"""From samples to the figures of a report."""
+"""Figures of a report, computed from samples."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LOAD_COLUMNS = {
     "max_ms": "max ms",
     "mean_ms": "mean ms",
 }
-"""Of a table of loads: what `summarize` gives, and how many sessions there were."""
+"""Columns of a table of loads: figures of `summarize`, and the number of sessions."""
 
 _RESAMPLES = 10_000
 
 
 def latency_figures(latencies_ms: npt.ArrayLike) -> dict[str, float]:
-    """Percentiles by name, such as `p99_ms`: each a latency that was seen, none made between two."""
+    """Return percentiles by name, such as `p99_ms`: each is a measured latency, without interpolation."""
     values = np.asarray(latencies_ms, float)
     if not values.size:
         return {f"{name}_ms": math.nan for name in PERCENTILES}
@@ -46,7 +46,7 @@ def latency_figures(latencies_ms: npt.ArrayLike) -> dict[str, float]:
 
 
 def summarize(outcome: Outcome) -> dict[str, float]:
-    """The figures of one load."""
+    """Return the figures of one load."""
     return {
         "chunks": outcome.chunks,
         "lost": outcome.lost,
@@ -64,7 +64,7 @@ def summarize(outcome: Outcome) -> dict[str, float]:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, lowest and highest."""
+    """Return median, lowest and highest."""
     return float(np.median(values)), min(values), max(values)
 
 
@@ -73,12 +73,12 @@ def interval(
     statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = lambda each: np.median(each, axis=-1),
     share: float = 0.95,
 ) -> tuple[float, float]:
-    """A confidence interval by the percentile bootstrap (Efron 1979), drawn with a fixed seed.
+    """Return a confidence interval by the percentile bootstrap (Efron 1979), drawn with a fixed seed.
 
     Args:
-      samples: Independent ones, such as the ratio of each pair of runs.
-      statistic: From shape (..., samples) to (...); the median if nothing else is said.
-      share: Of the resamples that lie within.
+      samples: Independent samples, such as the ratio of each pair of runs.
+      statistic: Function from shape (..., samples) to (...); by default, the median.
+      share: Share of the resamples that lie within the interval.
     """
     values = np.asarray(samples, float)
     drawn = np.random.default_rng(7).choice(values, (_RESAMPLES, len(values)))

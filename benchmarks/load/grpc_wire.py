@@ -1,9 +1,9 @@
-"""A gRPC client that costs little: calls of ready-made messages over one non-blocking socket, and nothing else.
+"""A gRPC client that takes little CPU: calls of ready-made messages over one non-blocking socket, and nothing else.
 
-Where server and client have a core each, a usual client is used up as soon as the server, and measures itself: grpcio's
-aio client and ours take 90 to 120 us of CPU time for a chunk and its answer, this one 15 (back to back, 25 sessions).
-Here a message is one DATA frame, written and read with `struct`; the rare frames go through hyperframe and hpack. Flow
-control is exact on both sides, and credit is given back in large pieces.
+If server and client have one core each, a usual client is saturated as soon as the server, and measures itself:
+grpcio's aio client and ours take 90 to 120 us of CPU time for a chunk and its answer, this one 15 (back to back, 25
+sessions). Here a message is one DATA frame, written and read with `struct`; the rare frames go through hyperframe and
+hpack. Flow control is exact on both sides, and credit is returned in large pieces.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _UNKNOWN_STATUS = 2
 
 
 class ConnectionLost(Exception):
-    """The server has closed the connection, or broken HTTP/2."""
+    """The server closed the connection, or violated HTTP/2."""
 
 
 def framed(message: bytes) -> bytes:
-    """A message as gRPC puts it into a stream."""
+    """Return a message with gRPC's prefix, as it goes into a stream."""
     return _PREFIX.pack(0, len(message)) + message
 
 
@@ -45,9 +45,9 @@ class Call:
     """One bidirectional call; made by `Wire.call`.
 
     Attributes:
-      status: GRPC's code once it is over, else None.
-      details: What the server said about it.
-      reads: Give credit back as messages come; else `Wire.credit` does.
+      status: Status code of gRPC once the call is over, else None.
+      details: Status message of the server.
+      reads: True to return credit as messages arrive; otherwise, only `Wire.credit` returns it.
     """
 
     def __init__(self, number: int, window: int) -> None:
@@ -63,7 +63,7 @@ class Call:
 
 
 class AnyWire(Protocol):
-    """What the load needs of a connection, whatever it speaks; `socket` is there to be selected on."""
+    """Connection as a load uses it, in any protocol; `socket` is public for `select`."""
 
     socket: socket.socket
 
@@ -80,10 +80,10 @@ class AnyWire(Protocol):
 
 
 def send_ahead(connected: socket.socket, out: list[bytes | memoryview]) -> list[bytes | memoryview]:
-    """Hand to a socket what it takes without waiting; gives what it did not take.
+    """Write as much to a socket as it takes without waiting; return the rest.
 
     Raises:
-      ConnectionLost: it takes nothing any more.
+      ConnectionLost: the socket is broken.
     """
     data = b"".join(out)
     try:
@@ -96,10 +96,10 @@ def send_ahead(connected: socket.socket, out: list[bytes | memoryview]) -> list[
 
 
 def what_came(connected: socket.socket) -> bytes | None:
-    """What a socket has, without waiting; None if that is nothing, b"" at the end.
+    """Return the bytes that a socket has, without waiting; None if there are none, b"" at the end.
 
     Raises:
-      ConnectionLost: it is broken.
+      ConnectionLost: the socket is broken.
     """
     try:
         return connected.recv(_READ)
@@ -110,10 +110,10 @@ def what_came(connected: socket.socket) -> bytes | None:
 
 
 def connect(host: str, port: int) -> Wire:
-    """Connect, over TCP in the clear.
+    """Connect over TCP, without TLS.
 
     Raises:
-      OSError: nobody there.
+      OSError: there is no server.
     """
     connected = socket.create_connection((host, port), timeout=CONNECT_S)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -121,11 +121,11 @@ def connect(host: str, port: int) -> Wire:
 
 
 class Wire:
-    """A connection and its calls. Nothing here waits: select on `socket` and on `wants_to_write`.
+    """Connection and its calls. No method waits: use `select` on `socket`, for writing if `wants_to_write`.
 
     Args:
-      connected: Owned from here on.
-      authority: What the server is called.
+      connected: Connected socket; this object owns it from here on.
+      authority: Value of the `:authority` header.
     """
 
     def __init__(self, connected: socket.socket, authority: str) -> None:
@@ -147,18 +147,18 @@ class Wire:
 
     @staticmethod
     def framed(message: bytes) -> bytes:
-        """What `send` takes."""
+        """Return the form of a message that `send` takes."""
         return framed(message)
 
     def close(self) -> None:
-        """Leave without a word."""
+        """Close the socket without GOAWAY."""
         self.socket.close()
 
     # ---- out
 
     @property
     def wants_to_write(self) -> bool:
-        """The socket has not taken everything yet."""
+        """True if the socket has not taken everything yet."""
         return bool(self._out)
 
     def call(self, path: str) -> Call:
@@ -177,7 +177,7 @@ class Wire:
         return call
 
     def send(self, call: Call, message: bytes) -> None:
-        """Send what `framed` gave, as far as the windows allow; the rest follows when they open."""
+        """Send a message made by `framed`, as far as the windows allow; the rest follows when they open."""
         length = len(message)
         if call.unsent or length > _MAX_FRAME or length > call.window or length > self._window:
             call.unsent.append(memoryview(message))
@@ -189,12 +189,12 @@ class Wire:
         self._out.append(message)
 
     def half_close(self, call: Call) -> None:
-        """Say that nothing more follows."""
+        """Half-close the call: nothing more follows."""
         call.ending = True
         self._send_unsent(call)
 
     def credit(self, call: Call, most: int) -> int:
-        """Let the server send as many bytes more as have come of a call, but no more than `most`; how many that is."""
+        """Return credit for the bytes received of a call, at most `most`; return the number of bytes credited."""
         increment = min(most, call.uncredited)
         if increment > 0:
             self._put(frames.WindowUpdateFrame(call.number, window_increment=increment))
@@ -226,20 +226,20 @@ class Wire:
         self._out.append(frame.serialize())
 
     def flush(self) -> None:
-        """Hand to the socket what it takes.
+        """Write as much to the socket as it takes.
 
         Raises:
-          ConnectionLost: it takes nothing any more.
+          ConnectionLost: the socket is broken.
         """
         self._out = send_ahead(self.socket, self._out)
 
     # ---- in
 
     def receive(self) -> list[tuple[Call, bytes | None]]:
-        """What has come: messages, and None for each call that is over; empty if nothing has.
+        """Return the received messages, and None for each call that is over; empty if nothing has arrived.
 
         Raises:
-          ConnectionLost: and nothing more will come.
+          ConnectionLost: the connection is closed or broken.
         """
         data = what_came(self.socket)
         if data is None:
@@ -335,13 +335,13 @@ class Wire:
 def _take_messages(call: Call, data: bytes, came: list[tuple[Call, bytes | None]]) -> None:
     partial = call.partial
     if not partial and len(data) > 5 and len(data) == 5 + int.from_bytes(data[1:5]) and not data[0]:
-        came.append((call, data[5:]))  # a frame that is just one message, as most are
+        came.append((call, data[5:]))  # the frame is exactly one message, as most are
         return
     partial += data
     while len(partial) >= 5:
         compressed, length = _PREFIX.unpack_from(partial)
         if compressed:
-            raise ConnectionLost("the server compresses, which nobody asked for")
+            raise ConnectionLost("the server compresses messages without being asked")
         if len(partial) < 5 + length:
             return
         came.append((call, bytes(partial[5 : 5 + length])))

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def numbers_option(name: str, default: str, text: str, kind: type[int] | type[float] = int) -> Callable[[F], F]:
-    """An option that takes a list of positive numbers, such as 1,10,50."""
+    """Make an option that takes a list of positive numbers, such as 1,10,50."""
 
     def parse(context: click.Context, option: click.Parameter, value: str) -> tuple[float, ...]:
         try:
@@ -29,7 +29,7 @@ def numbers_option(name: str, default: str, text: str, kind: type[int] | type[fl
         except ValueError:
             numbers = ()
         if not numbers or min(numbers) <= 0:
-            raise click.BadParameter(f"{value!r} is no list of positive numbers, such as {default}")
+            raise click.BadParameter(f"{value!r} is not a list of positive numbers, such as {default}")
         return numbers
 
     return click.option(name, default=default, metavar="N,N,...", callback=parse, help=text)
@@ -44,11 +44,11 @@ def _manifest(context: click.Context, option: click.Parameter, value: str) -> tu
 
 @attrs.frozen
 class Streamed:
-    """What each session streams, through what.
+    """Audio and pipeline of each session.
 
     Attributes:
-      name: Of the manifest.
-      seconds: Of audio; two chunks at least.
+      name: Name of the manifest.
+      seconds: Seconds of audio; at least two chunks are sent.
       lean: Ask for results without per-node maps.
     """
 
@@ -61,11 +61,11 @@ class Streamed:
 
     @property
     def period_s(self) -> float:
-        """From chunk to chunk, at real pace."""
+        """Seconds from chunk to chunk, at real pace."""
         return self.chunk_ms / 1000
 
     def script(self, *, sample_every: int = 0) -> Script:
-        """A session, every so many of whose results are kept."""
+        """Make the script of a session that keeps one in `sample_every` results; 0 keeps none."""
         return pipeline_script(
             self.manifest,
             chunk_ms=self.chunk_ms,
@@ -82,12 +82,12 @@ class Streamed:
 def streamed_options(
     *, seconds: float, chunk_ms: float = 20.0, manifest: str = "speech"
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Options for what sessions stream; the command is called with the `Streamed` that they give, as `streamed`."""
+    """Make a decorator that adds the options for `Streamed` to a command, which receives it as `streamed`."""
     options = (
         click.option("--manifest", default=manifest, callback=_manifest, help=f"A file, or {', '.join(WORKLOADS)}."),
-        click.option("--seconds", default=seconds, type=click.FloatRange(0.1), help="Audio of a session, in a run."),
+        click.option("--seconds", default=seconds, type=click.FloatRange(0.1), help="Seconds of audio in a session."),
         click.option("--chunk-ms", default=chunk_ms, type=click.FloatRange(1, 10_000), help="Length of a chunk."),
-        click.option("--sample-rate", default=48_000, type=click.IntRange(1000, 192_000), help="Of the audio, Hz."),
+        click.option("--sample-rate", default=48_000, type=click.IntRange(1000, 192_000), help="Sample rate, Hz."),
         click.option("--lean/--full", default=True, help="Results without or with per-node maps."),
     )
 

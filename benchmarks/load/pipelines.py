@@ -1,4 +1,4 @@
-"""What a load says to Headrace, and what Headrace says of itself."""
+"""Scripts of sessions with Headrace, and the reading of its messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATH = f"/{STREAMING_SERVICE}/StreamPipeline"
 
 
 def kind_of(message: bytes) -> Kind:
-    """What a `StreamResponse` is to a load."""
+    """Return the kind of a `StreamResponse`."""
     response = streaming.StreamResponse.FromString(message)
     if response.HasField("result"):
         return Kind.OTHER if response.flush else Kind.ANSWER
@@ -38,15 +38,15 @@ def pipeline_script(
     lean: bool = True,
     sample_every: int = 0,
 ) -> Script:
-    """A session that streams speech-like audio, mono i16.
+    """Make the script of a session that streams speech-like audio, mono i16.
 
     Args:
-      manifest: Of one source.
+      manifest: Pipeline with one source.
       chunk_ms: Length of a chunk.
-      chunks: How many.
-      sample_rate: Hz.
+      chunks: Number of chunks.
+      sample_rate: In Hz.
       lean: Ask for results without per-node maps.
-      sample_every: Keep every so many of a session's results.
+      sample_every: Keep one in this number of a session's results; 0 keeps none.
     """
     options = SessionOptions(lean=lean, metrics_interval_ms=600_000)
     return Script(
@@ -61,7 +61,7 @@ def pipeline_script(
 
 
 def troubles(outcome: Outcome) -> list[str]:
-    """What went wrong, for people: the first few errors of a load."""
+    """Return a note on the errors of a load, with the first few; empty without errors."""
     if not outcome.failed:
         return []
     told = {each if isinstance(each, str) else _message(each) for each in outcome.errors}
@@ -73,7 +73,7 @@ def _message(error: bytes) -> str:
 
 
 def _cut(chunk_ms: float, chunks: int, sample_rate: int) -> list[Audio]:
-    """Ten seconds of audio at most, again and again."""
+    """Make the chunks from at most ten seconds of audio, which are repeated."""
     step = max(1, round(sample_rate * chunk_ms / 1000))
     period = max(1, min(chunks, 10 * sample_rate // step))
     frames = speech_like(period * step / sample_rate + 1, sample_rate).frames

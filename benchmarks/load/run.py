@@ -1,4 +1,4 @@
-"""A load against a fresh server: what the commands over a socket are made of."""
+"""Run of a load against a fresh server, for all commands over a socket."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 
 def run_trio(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """`trio.run`, with what a server or the engine refuses told as a command's error.
+    """Run `trio.run`, and turn an error of a server or the engine into a command's error.
 
     Raises:
-      Abort: Ctrl-C.
-      ClickException: the first refusal.
+      Abort: after Ctrl-C.
+      ClickException: the first such error.
     """
     refusals: list[BaseException] = []
     try:
@@ -44,14 +44,14 @@ def run_load(
     """Start a server, run a load against it, and stop it.
 
     Args:
-      load: What to do.
-      bars: Where its progress is shown.
-      text: Beside its bar; how many sessions, if nothing else is said.
-      module: The server, as `running_server` takes it.
-      python: Its interpreter.
+      load: Load to run.
+      bars: Bars that show the progress.
+      text: Text of its bar; by default, the number of sessions.
+      module: Server, as `running_server` takes it.
+      python: Interpreter of the server.
 
     Raises:
-      ClickException: it cannot be run.
+      ClickException: the load cannot be run.
     """
     total = load.sessions * len(load.script.chunks)
     try:

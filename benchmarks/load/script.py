@@ -1,14 +1,13 @@
-"""The load that every comparison uses: sessions of ready-made messages.
+"""Load that every comparison uses: sessions of ready-made messages.
 
-A `Script` is what one session says, in bytes, so that any gRPC server can be driven: Headrace through
-`benchmarks.load.pipelines`, another one with messages of its own. A `Load` is how many sessions follow it, and at what
-pace.
-`benchmarks.load.drive` runs a load, from client processes of their own, and gives an `Outcome`.
+A `Script` holds the messages of one session, in bytes, so that any gRPC server can be driven: Headrace through
+`benchmarks.load.pipelines`, another server with messages of its own. A `Load` sets the number of sessions that follow
+the script, and their pace. `benchmarks.load.drive` runs a load from separate client processes and returns an `Outcome`.
 
 At real pace a chunk's clock starts when the chunk was *due*, not when the client got round to sending it, so that a
-stall is charged to every chunk that it delayed (this corrects for coordinated omission). Back to back, one chunk is
-under way in a session at a time, and its clock starts at the send. Times are `time.perf_counter`'s, which on Linux is
-one clock for all processes.
+stall is charged to every chunk that it delayed (this corrects for coordinated omission). Back to back, a session has
+one chunk under way at a time, and the clock starts at the send. Times are those of `time.perf_counter`, which on Linux
+is one clock for all processes.
 """
 
 from __future__ import annotations
@@ -27,33 +26,33 @@ __all__ = ["Kind", "Load", "Outcome", "Report", "Script", "Share", "every_messag
 
 
 class Kind(enum.Enum):
-    """What a message from the server is."""
+    """Kind of a message from the server."""
 
-    ANSWER = "to the session's oldest chunk without one"
+    ANSWER = "answer to the session's oldest chunk without one"
     KEPT = "kept for the report"
-    ERROR = "kept, and counted"
+    ERROR = "kept and counted"
     OTHER = "ignored"
 
 
 def every_message(message: bytes) -> Kind:
-    """For a server that answers each chunk with one message, and says nothing else."""
+    """Return the kind of every message of a server that answers each chunk with one message and sends no others."""
     return Kind.ANSWER
 
 
 @attrs.frozen(kw_only=True)
 class Script:
-    """What one session says.
+    """Messages of one session.
 
     Attributes:
-      path: `/package.Service/Method`, a bidirectional one; or what takes its place in another protocol.
-      connect: To a host and a port, in that protocol; a function of a module.
-      calls_per_connection: As many as there can be in it; 0 is any number.
+      path: Path of a bidirectional method, `/package.Service/Method`, or its counterpart in another protocol.
+      connect: Connects to a host and a port in that protocol; a function of a module.
+      calls_per_connection: Most calls on one connection in that protocol; 0 is any number.
       chunks: Messages that get one answer each, in order.
       opening: Messages before the first chunk.
-      ready_after: How many messages of the server to wait for after them.
-      closing: Messages after the last answer; then this side of the call is closed.
-      kind_of: Tells what a message of the server is; a function of a module, since it is called in another process.
-      sample_every: Answers kept for the report: every so many of each session; 0 is none.
+      ready_after: Number of messages from the server to wait for after the opening.
+      closing: Messages after the last answer; then the call is half-closed.
+      kind_of: Returns the kind of a message from the server; a function of a module, because another process calls it.
+      sample_every: Keep one in this number of each session's answers for the report; 0 keeps none.
     """
 
     path: str
@@ -69,17 +68,17 @@ class Script:
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """How a script is followed.
+    """Number and pace of the sessions that follow a script.
 
     Attributes:
-      sessions: At once.
-      period_s: Between the chunks of a session; 0 is back to back: the next goes when the last one's answer has come.
-      warm_up: Chunks of each session, its first ones, whose latencies do not count.
-      connections: That the sessions share; 0 is one for every 25 sessions.
-      processes: Of clients; 0 is one for each core that is not the server's, but no more than four.
+      sessions: Number of sessions at once.
+      period_s: Seconds between the chunks of a session; 0 is back to back: each is sent after the last one's answer.
+      warm_up: Number of first chunks of each session whose latencies do not count.
+      connections: Number of connections that the sessions share; 0 is one for every 25 sessions.
+      processes: Number of client processes; 0 is one for each core that is not the server's, but at most four.
       beside: One more session, which sends all its chunks at once and whose answers do not count.
-      beside_reads_per_s: Bytes of its answers that its client reads; 0 is a client that has stalled.
-      grace_s: After the last chunk was due, how long its answer is waited for; back to back, how long a silence.
+      beside_reads_per_s: Bytes of its answers that its client reads in a second; 0 is a stalled client.
+      grace_s: Longest wait for answers after the last chunk was due; back to back, longest time without an answer.
     """
 
     script: Script
@@ -95,7 +94,7 @@ class Load:
 
 @attrs.frozen(kw_only=True)
 class Share:
-    """One client process's part of a load: these of its sessions, over so many connections; the first one's is more."""
+    """Part of a load for one client process; the part with session 0 also has the `beside` session."""
 
     load: Load
     host: str
@@ -107,16 +106,16 @@ class Share:
 
 @attrs.define(kw_only=True)
 class Report:
-    """What one client process has to say.
+    """Figures of one client process.
 
     Attributes:
-      due, received: Seconds, shape (sessions, chunks); NaN where it was not sent, or not answered.
-      late_s: How long after a chunk was due this client got round to it, each.
-      cpu_s, wall_s: This client's own, from the first chunk to the last answer.
-      beside_unread_bytes: Answers that have come for the session beside, and that it has not read.
-      kept: Messages that `Kind.KEPT` and sampling kept.
-      errors: Messages that were errors, and sessions that ended badly, the first few.
-      failed: How many of these there were.
+      due, received: Seconds, shape (sessions, chunks); NaN for a chunk that was not sent, or not answered.
+      late_s: Time from when a chunk was due to when this client got round to it, for each chunk.
+      cpu_s, wall_s: CPU and wall time of this client, from the first chunk to the last answer.
+      beside_unread_bytes: Bytes that arrived for the `beside` session and that it has not read.
+      kept: Messages kept as `Kind.KEPT` or by sampling.
+      errors: First few of the error messages and of the sessions that ended badly.
+      failed: Number of all of these.
     """
 
     due: npt.NDArray[np.float64]
@@ -132,18 +131,18 @@ class Report:
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What came of a load.
+    """Result of a load.
 
     Attributes:
-      latencies_ms: Of the chunks after the warm-up; infinite where no answer came.
-      chunks: Answered, warm-up included.
-      lost: Sent, or due, and not answered; warm-up included.
-      wall_s: From the first chunk's being due to the last answer.
-      server: What the server used in that time.
-      idle_rss_bytes: Its resident memory when all sessions were open and none had sent a chunk.
+      latencies_ms: Latencies of the chunks after the warm-up; infinite for a chunk without an answer.
+      chunks: Number of answered chunks, warm-up included.
+      lost: Number of chunks sent or due and not answered, warm-up included.
+      wall_s: Seconds from when the first chunk was due to the last answer.
+      server: Resources that the server used in that time.
+      idle_rss_bytes: Resident memory of the server when all sessions were open and none had sent a chunk.
       client_cpu_shares: CPU time over wall time of each client process: near 1, the client is the limit.
-      client_late_p99_ms: How late the clients got round to chunks that were due.
-      beside_unread_bytes, kept, errors, failed: As in `Report`, of all processes.
+      client_late_p99_ms: 99th percentile of `late_s` over all clients, in ms.
+      beside_unread_bytes, kept, errors, failed: As in `Report`, over all processes.
     """
 
     latencies_ms: npt.NDArray[np.float64]
@@ -161,12 +160,12 @@ class Outcome:
 
     @property
     def server_cpu_us_per_chunk(self) -> float:
-        """CPU time of the server over the chunks it answered."""
+        """CPU time of the server for each chunk that it answered."""
         return self.server.cpu_s / self.chunks * 1e6 if self.chunks else float("nan")
 
 
 def outcome_of(load: Load, reports: list[Report], before: Usage, after: Usage) -> Outcome:
-    """What all client processes saw, and what the server used between two looks at it."""
+    """Combine the reports of all client processes and the server's usage before and after the load."""
     due = np.concatenate([report.due for report in reports])
     received = np.concatenate([report.received for report in reports])
     counted = (received - due)[:, load.warm_up :]

@@ -1,4 +1,4 @@
-"""A server in a process of its own, on a core of its own where there are two."""
+"""Server in a process of its own, and on a core of its own if there are two."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STOP_S = 20.0
 
 @attrs.frozen
 class Running:
-    """A server that is ready."""
+    """Running server that is ready for calls."""
 
     host: str
     port: int
@@ -34,11 +34,11 @@ def running_server(module: Sequence[str] = HEADRACE, python: str = sys.executabl
     """Run `python -m MODULE ARGUMENTS...` while the block runs.
 
     Args:
-      module: Of a server that prints `listening on HOST:PORT` once it is ready, and ends on SIGTERM.
-      python: Another interpreter than this.
+      module: Module and arguments of a server that prints `listening on HOST:PORT` once ready, and ends on SIGTERM.
+      python: Interpreter to run it with.
 
     Raises:
-      ClickException: it does not start.
+      ClickException: the server does not start.
     """
     command = [python, "-m", *module]
     with deaf_to_interrupts():

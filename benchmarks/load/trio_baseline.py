@@ -1,4 +1,4 @@
-"""The floor under the engine: the same graph of bare trio tasks and channels that hand on what they get."""
+"""Baseline of the engine: the same graph of bare trio tasks, which pass packets on through memory channels."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ CAPACITY = 32
 
 @attrs.frozen
 class Relay:
-    """The two ends.
+    """Both ends of the graph.
 
     Attributes:
-      feed: Where packets go in.
-      drains: Where they come out, one for each sink.
+      feed: Channel into the source.
+      drains: Channels out of the sinks, one each.
     """
 
     feed: trio.MemorySendChannel[object]
     drains: list[trio.MemoryReceiveChannel[object]]
 
     async def send(self, packet: object) -> None:
-        """Put a packet in; waits while there is no room."""
+        """Send a packet into the graph, waiting for room."""
         await _send(self.feed, packet)
 
     async def receive(self) -> object:
-        """The packet that has come out of every sink; one for each sent."""
+        """Wait until a packet has come out of every sink, and return it."""
         for drain in self.drains:
             packet = await _receive(drain)
         return packet
@@ -40,7 +40,7 @@ class Relay:
 
 @asynccontextmanager
 async def open_relay(manifest: Manifest, capacity: int = CAPACITY) -> AsyncIterator[Relay]:
-    """Run one task per node of a manifest with one source, and one channel per edge, until the block is left."""
+    """Run one task per node of a manifest with one source, and one channel per edge, while the block runs."""
     inlets: dict[str, list[trio.MemoryReceiveChannel[object]]] = {node.id: [] for node in manifest.nodes}
     outlets: dict[str, list[trio.MemorySendChannel[object]]] = {node.id: [] for node in manifest.nodes}
 

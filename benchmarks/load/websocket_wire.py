@@ -1,7 +1,8 @@
-"""The load client's way to a WebSocket server (RFC 6455): one session to a connection, binary messages, no extensions.
+"""WebSocket client of a load (RFC 6455): one session on a connection, binary messages, no extensions.
 
-It is to `benchmarks.load.client_process` what `benchmarks.load.grpc_wire.Wire` is for gRPC, and costs as little: a
-message is framed once, with a masking key of zeros, which the RFC allows and every server unmasks like any other.
+It is for WebSocket what `benchmarks.load.grpc_wire.Wire` is for gRPC, and takes as little CPU: a message is framed
+once, with a masking key of zeros. The RFC asks for a random key, to protect proxies; a server unmasks zeros like any
+other key.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _NORMAL_CLOSURE = 1000
 
 
 class WebSocketWire:
-    """A connection, which is one session. Nothing but `call` waits.
+    """Connection with one session. Only connecting and `call` wait.
 
     Raises:
-      OSError: nobody there.
+      OSError: there is no server.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -38,23 +39,23 @@ class WebSocketWire:
 
     @staticmethod
     def framed(message: bytes) -> bytes:
-        """A message as it goes over the socket."""
+        """Return a message as a frame, the form that `send` takes."""
         return _frame(_BINARY, message)
 
     def close(self) -> None:
-        """Leave without a word."""
+        """Close the socket without a close frame."""
         self.socket.close()
 
     @property
     def wants_to_write(self) -> bool:
-        """The socket has not taken everything yet."""
+        """True if the socket has not taken everything yet."""
         return bool(self._out)
 
     def call(self, path: str) -> Call:
-        """Shake hands.
+        """Do the opening handshake.
 
         Raises:
-          ConnectionLost: the server speaks no WebSocket there.
+          ConnectionLost: the server does not speak WebSocket at this path.
         """
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
@@ -73,26 +74,26 @@ class WebSocketWire:
         return self._call
 
     def send(self, call: Call, message: bytes) -> None:
-        """Send what `framed` gave."""
+        """Send a message made by `framed`."""
         self._out.append(message)
 
     def half_close(self, call: Call) -> None:
-        """Say that nothing more follows."""
+        """Send a close frame: nothing more follows."""
         self._out.append(_frame(_CLOSE, struct.pack(">H", _NORMAL_CLOSURE)))
 
     def flush(self) -> None:
-        """Hand to the socket what it takes.
+        """Write as much to the socket as it takes.
 
         Raises:
-          ConnectionLost: it takes nothing any more.
+          ConnectionLost: the socket is broken.
         """
         self._out = send_ahead(self.socket, self._out)
 
     def receive(self) -> list[tuple[Call, bytes | None]]:
-        """What has come: messages, and None at the end.
+        """Return the received messages, and None at the end.
 
         Raises:
-          ConnectionLost: the end came without the server's saying so.
+          ConnectionLost: the connection is broken, or was closed without a close frame.
         """
         data = what_came(self.socket)
         if data is None:
@@ -132,7 +133,7 @@ def _frame(kind: int, payload: bytes) -> bytes:
 
 
 def _span(data: bytes, at: int) -> tuple[int, int] | None:
-    """Where the payload of the frame at `at` begins and ends; None if it is not all there. Servers do not mask."""
+    """Return the start and end of the payload of the frame at `at`; None if it is incomplete. Servers do not mask."""
     if len(data) < at + 2:
         return None
     start, length = at + 2, data[at + 1]

@@ -1,4 +1,4 @@
-"""What is measured: manifests by name, and the audio that is sent."""
+"""Workloads of the benchmarks: manifests by name, and the audio to send."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ WORKLOADS: dict[str, dict[str, object]] = {
 
 
 def workload(name: str) -> Manifest:
-    """A manifest by name, or from a JSON file.
+    """Return a manifest by its name here, or from a JSON file.
 
     Raises:
-      OSError: it is no name here, and no file that can be read.
-      ManifestInvalid: the file holds no manifest.
+      OSError: the name is unknown, and not that of a readable file.
+      ManifestInvalid: the file does not hold a valid manifest.
     """
     known = WORKLOADS.get(name)
     return load_manifest(Path(name)) if known is None else manifest_from_dict(known)
 
 
 def branches(depth: int, fan_out: int, *, joined: bool = False) -> Manifest:
-    """A graph of pass-through nodes: one that feeds `fan_out` equal chains, so that the longest path has `depth` nodes.
+    """Make a graph of pass-through nodes: one feeds `fan_out` equal chains, and the longest path has `depth` nodes.
 
     Args:
       depth: At least 1, and at least 2 with a fan-out above 1.
-      fan_out: How many chains there are behind the first node.
+      fan_out: Number of chains behind the first node.
       joined: End all chains in one more node.
     """
     nodes = ends = ["in"]
@@ -77,7 +77,7 @@ def branches(depth: int, fan_out: int, *, joined: bool = False) -> Manifest:
 
 
 def speech_like(seconds: float, sample_rate: int) -> Audio:
-    """Mono i16: a buzz with formant-like bands, swelling and pausing as syllables do, over faint noise."""
+    """Make mono i16 audio: a buzz of 24 harmonics, swelling and pausing as syllables do, over faint noise."""
     rng = np.random.default_rng(7)
     t = np.arange(int(seconds * sample_rate)) / sample_rate
     buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 25))

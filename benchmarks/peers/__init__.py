@@ -1,1 +1,1 @@
-"""Headrace beside others: who they are, how each does the same work, and what the comparison tells."""
+"""Comparison of Headrace with its peers: programs that do the same work, and the budgets that Headrace must meet."""

@@ -1,4 +1,4 @@
-"""What a hand-written server of our protocol answers: the same functions behind grpcio, purerpc and our driver."""
+"""Answers of a hand-written server of our protocol: the same functions behind grpcio, purerpc and our driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["METHOD", "SERVICE", "WORK", "Session"]
 SERVICE, METHOD = "remotemedia.v1.StreamingPipelineService", "StreamPipeline"
 
 _Work = Callable[[streaming.AudioChunk, pb.ExecutionResult], None]
-"""Writes what a chunk gives into an empty result."""
+"""Writes the outputs of a chunk into an empty result."""
 
 
 def _echo() -> _Work:
@@ -46,17 +46,17 @@ def _speech() -> _Work:
 
 
 WORK: dict[str, Callable[[], _Work]] = {"echo": _echo, "vad": _vad, "speech": _speech}
-"""By name: what makes the work of one session."""
+"""Name → factory of the work of one session."""
 
 
 class Session:
-    """One stream's requests and their responses, with no check of anything."""
+    """Requests of one stream and their responses, without any checks."""
 
     def __init__(self, work: str) -> None:
         self._work = WORK[work]()
 
     def respond(self, request: streaming.StreamRequest) -> streaming.StreamResponse | None:
-        """The response to a request; None to what asks for none."""
+        """Return the response to a request, or None if the request needs none."""
         if request.HasField("audio_chunk"):
             chunk = request.audio_chunk
             response = streaming.StreamResponse(sequence=chunk.sequence)

@@ -1,7 +1,7 @@
-"""The measured work as one writes it by hand, with no engine: NumPy, libsamplerate and webrtcvad, nothing else.
+"""The measured work, written by hand without an engine: NumPy, libsamplerate and webrtcvad, nothing else.
 
-What every server but Headrace's own does with a chunk. It is the least that answers the same question: decisions and
-level, no segments, no figures per node, no limits. Being less than Headrace's nodes do, it favours the peers.
+All servers except Headrace's own do this with a chunk. It is the least that answers the same question: decisions and
+level, no segments, no figures per node, no limits. Headrace's nodes do more, so this favours the peers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _AGGRESSIVENESS = 2
 
 
 class Resampler:
-    """48 kHz to 16 kHz, mono i16."""
+    """Resampler from 48 kHz to 16 kHz, mono i16."""
 
     def __init__(self) -> None:
         self._resampler = samplerate.Resampler("sinc_fastest", 1)
 
     def convert(self, samples: bytes) -> npt.NDArray[np.int16]:
-        """What the filter gives for these samples; it keeps about a millisecond back."""
+        """Resample these samples; the filter holds back about a millisecond."""
         frames = np.frombuffer(samples, np.int16) * np.float32(1 / _FULL_SCALE)
         scaled = self._resampler.process(frames, 1 / 3) * np.float32(_FULL_SCALE)
         np.rint(scaled, scaled).clip(-32768, 32767, scaled)
@@ -38,7 +38,7 @@ class Resampler:
 
 
 class VoiceActivity:
-    """webrtcvad on 16 kHz i16 mono, as much at a time as there is."""
+    """Voice activity detector: webrtcvad on mono i16 at 16 kHz, in pieces of any length."""
 
     def __init__(self) -> None:
         self._is_speech: Callable[[bytes, int], bool] = webrtcvad.Vad(_AGGRESSIVENESS).is_speech
@@ -46,7 +46,7 @@ class VoiceActivity:
         self._pending = b""
 
     def hear(self, samples: bytes) -> str:
-        """A "0" or "1" for each frame of 30 ms that these samples complete."""
+        """Return a "0" or "1" for each frame of 30 ms that these samples complete."""
         pending, size = self._pending + samples, self._frame_bytes
         whole = len(pending) - len(pending) % size
         self._pending = pending[whole:]
@@ -54,7 +54,7 @@ class VoiceActivity:
 
 
 def level(samples: npt.NDArray[np.int16]) -> dict[str, float]:
-    """How many frames, their RMS and their peak."""
+    """Return the number of frames, their RMS and their peak."""
     if not len(samples):
         return {"frames": 0, "rms_dbfs": _FLOOR_DBFS, "peak_dbfs": _FLOOR_DBFS}
     wide = samples.astype(np.float64)

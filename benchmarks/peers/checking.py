@@ -1,4 +1,4 @@
-"""Whether a server's answers are right, before it is timed: against the work done by hand, here."""
+"""Check of a server's answers before it is timed: they must equal the work done by hand in this process."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ CHECKED = {
     "vad": Stream("vad", 16_000, 100, 10),
     "speech": Stream("speech", 48_000, 20, 50),
 }
-"""What is sent for a check: short, but with speech and silence in it."""
+"""Work → stream for its check: short, but with speech and silence in it."""
 
 _LEVEL_TOLERANCE_DB = 0.01
 
 
 @attrs.frozen
 class Answers:
-    """What a session was told.
+    """Answers of a session.
 
     Attributes:
-      audio: All samples that came back.
+      audio: All samples that were returned.
       decisions: A "0" or "1" for every detector frame.
-      frames: Of each answer's level.
+      frames: Number of frames in each answer's level.
       levels: RMS and peak in dBFS, shape (answers, 2).
     """
 
@@ -45,7 +45,7 @@ class Answers:
     levels: np.ndarray[Any, np.dtype[np.float64]] = attrs.field(eq=False)
 
     def faults(self, right: Answers) -> list[str]:
-        """In what they differ from the right ones."""
+        """Return the names of the fields that differ from the right answers."""
         names = [name for name in ("audio", "decisions", "frames") if getattr(self, name) != getattr(right, name)]
         if self.levels.shape != right.levels.shape or not np.allclose(
             self.levels, right.levels, rtol=0, atol=_LEVEL_TOLERANCE_DB
@@ -55,7 +55,7 @@ class Answers:
 
 
 def read(messages: Sequence[bytes], *, websocket: bool = False) -> Answers:
-    """A session's answers, in the order in which they came."""
+    """Read a session's answers from its messages, in the order of arrival."""
     audio, found = b"", []
     for message in messages:
         if websocket:
@@ -74,7 +74,7 @@ def read(messages: Sequence[bytes], *, websocket: bool = False) -> Answers:
 
 
 def right_answers(stream: Stream) -> Answers:
-    """By hand, in this process."""
+    """Return the answers of the work done by hand, in this process."""
     session = Session(stream.work)
     script = stream.script(SERVERS["driver"])
     responses = [session.respond(streaming.StreamRequest.FromString(chunk)) for chunk in script.chunks]
@@ -82,15 +82,15 @@ def right_answers(stream: Stream) -> Answers:
 
 
 def check(name: str, work: str, run: Any) -> None:
-    """Have a server do the work once, and compare.
+    """Have a server do the work once, and compare its answers.
 
     Args:
-      name: Of the server.
-      work: Which.
-      run: A load against the server, as `Callable[[Load], Outcome]`.
+      name: Name of the server.
+      work: Name of the work.
+      run: Runs a load against the server, as `Callable[[Load], Outcome]`.
 
     Raises:
-      ClickException: something is wrong.
+      ClickException: an answer is wrong or missing.
     """
     contender, stream = SERVERS[name], CHECKED[work]
     outcome: Outcome = run(Load(script=stream.script(contender, sample_every=1), sessions=1))
@@ -99,7 +99,7 @@ def check(name: str, work: str, run: Any) -> None:
     if outcome.lost or outcome.failed or faults:
         raise click.ClickException(
             f"{name} does not do {work!r} right: {outcome.lost} chunks lost, {outcome.failed} errors"
-            f"{''.join(f', other {fault}' for fault in faults)}"
+            f"{''.join(f', wrong {fault}' for fault in faults)}"
         )
 
 

@@ -1,7 +1,7 @@
-"""`python -m benchmarks peers`: Headrace beside others, on the same work, with the same client, on the same machine.
+"""`python -m benchmarks peers`: compare Headrace with other systems on the same work, client and machine.
 
-Contenders take turns within every round, and each round begins with another one, so that whatever else the machine does
-falls on all. A ratio is taken in each round. Before anything is timed, everybody's output is checked.
+Contenders take turns within every round, and each round begins with another one, so that other work on the machine
+affects all. A ratio is taken in each round. Before anything is timed, the output of every contender is checked.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def _names(context: click.Context, option: click.Parameter, value: str) -> tuple
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--only", default="", callback=_names, metavar="PEER,...", help="These peers alone.")
-@click.option("--without", default="", callback=_names, metavar="PEER,...", help="All peers but these.")
+@click.option("--only", default="", callback=_names, metavar="PEER,...", help="Only these peers.")
+@click.option("--without", default="", callback=_names, metavar="PEER,...", help="All peers except these.")
 @click.option(
-    "--comparisons", default=",".join(COMPARISONS), callback=_names, metavar="NAME,...", help="What to compare."
+    "--comparisons", default=",".join(COMPARISONS), callback=_names, metavar="NAME,...", help="Comparisons to make."
 )
-@click.option("--rounds", default=5, type=click.IntRange(1), help="Turns of each contender.")
-@click.option("--share", default=1.0, type=click.FloatRange(0.001), help="Of the usual length of each run.")
-@click.option("--install", "installing", is_flag=True, help="Install what is missing, and measure nothing.")
+@click.option("--rounds", default=5, type=click.IntRange(1), help="Rounds, with one run of each contender.")
+@click.option("--share", default=1.0, type=click.FloatRange(0.001), help="Length of the runs, as a share of the usual.")
+@click.option("--install", "installing", is_flag=True, help="Install missing peers, and measure nothing.")
 @report_options
 def peers(
     only: tuple[str, ...],
@@ -68,7 +68,7 @@ def peers(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Headrace beside other systems on the same work; tells which budgets are met."""
+    """Compare Headrace with other systems on the same work, and report which budgets are met."""
     chosen = [name for name in PEERS if (not only or name in only) and name not in without]
     with progress() as bars:
         if installing:

@@ -1,4 +1,4 @@
-"""What is compared, and the budgets that the comparisons answer."""
+"""Comparisons between contenders, and the budgets that they answer."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["COMPARISONS", "Budget", "Capacity", "Chain", "Comparison", "Figures"
 
 Figures = Mapping[str, float]
 Rounds = Mapping[str, Sequence[Figures]]
-"""What each contender gave, round by round."""
+"""Contender → its figures, round by round."""
 
 
 @attrs.frozen
 class Budget:
-    """What has to hold.
+    """Limit that a figure, or its ratio to another contender's, must keep.
 
     Attributes:
-      figure: Of ours.
-      ours: A contender.
-      theirs: Another, whose same figure ours is divided by; empty: the figure itself is judged.
-      limit: Of that ratio, or figure.
-      at_least: Ours is to be more than that, not less.
+      figure: Name of the figure.
+      ours: Contender that is judged.
+      theirs: Contender whose same figure ours is divided by; if empty, the figure itself is judged.
+      limit: Limit of that ratio or figure.
+      at_least: True if the limit is a minimum, not a maximum.
     """
 
     figure: str
@@ -40,7 +40,7 @@ class Budget:
     at_least: bool = False
 
     def answer(self, rounds: Rounds) -> dict[str, float | str]:
-        """Median and spread of the ratio, taken in each round, and whether the median keeps to the limit."""
+        """Return the median and spread of the ratios of the rounds, and the verdict on the median."""
         asked = {
             "figure": self.figure,
             "ours": self.ours,
@@ -62,10 +62,10 @@ class Comparison:
     """Contenders on the same work.
 
     Attributes:
-      title: Of the table.
-      contenders: By name.
-      columns: Figures to show, and their headings.
-      budgets: That it answers.
+      title: Title of the table.
+      contenders: Names of the contenders.
+      columns: Figure to show → heading.
+      budgets: Budgets that it answers.
     """
 
     title: str
@@ -74,14 +74,14 @@ class Comparison:
     budgets: tuple[Budget, ...] = ()
 
     def contender(self, name: str) -> Contender:
-        """The program of that name."""
+        """Return the contender of this name."""
         return SERVERS[name]
 
     def check(self, name: str, python: str, bars: Bars) -> None:
-        """See that its output is right.
+        """Check the output of a contender.
 
         Raises:
-          ClickException: it is not.
+          ClickException: the output is wrong.
         """
         raise NotImplementedError
 
@@ -89,26 +89,26 @@ class Comparison:
         """Run one contender once.
 
         Args:
-          name: Of the contender.
+          name: Name of the contender.
           python: Its interpreter.
-          share: Of the usual length of a run.
-          bars: For the progress.
+          share: Length of the run, as a share of the usual.
+          bars: Bars that show the progress.
 
         Raises:
-          ClickException: it cannot be run.
+          ClickException: the contender cannot be run.
         """
         raise NotImplementedError
 
 
 @attrs.frozen(kw_only=True)
 class OverSocket(Comparison):
-    """Servers under a load, each run on a fresh one.
+    """Servers under a load; every run starts a fresh server.
 
     Attributes:
-      stream: What each session sends.
-      sessions: At once; 0 is for a comparison that looks for the number.
-      connections: That they share; 0 is one for every 25.
-      paced: At real time, else back to back.
+      stream: Stream of each session.
+      sessions: Number of sessions at once; 0 for a comparison that searches for the number.
+      connections: Number of connections that they share; 0 is one for every 25 sessions.
+      paced: True for real pace, False for back to back.
     """
 
     stream: Stream
@@ -139,7 +139,7 @@ class OverSocket(Comparison):
 
 @attrs.frozen(kw_only=True)
 class Capacity(OverSocket):
-    """The largest number of sessions whose p99 stays below a chunk's length, looked for anew in every round."""
+    """The largest number of sessions whose p99 stays below a chunk's length, searched anew in every round."""
 
     start: int = 32
     resolution: float = 0.04
@@ -162,8 +162,8 @@ class Chain(Comparison):
     """Five pass-through nodes in process; each run checks its own output.
 
     Attributes:
-      mode: As `benchmarks.peers.chains.meter` has them.
-      frames: In a run.
+      mode: One of the modes of `benchmarks.peers.chains.meter`.
+      frames: Number of frames in a run.
     """
 
     mode: str

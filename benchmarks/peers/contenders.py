@@ -1,4 +1,4 @@
-"""What is run: the servers and the in-process chains, a row of a table each."""
+"""Contenders: the servers and the in-process chains, each a row of a table."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["CHAINS", "MANIFESTS", "SERVERS", "Contender", "Stream", "run_chain"]
 _SERVERS, _CHAINS = "benchmarks.peers.servers", "benchmarks.peers.chains"
 _CHAIN_S = 120.0
 MANIFESTS = {"echo": "passthrough", "vad": "vad", "speech": "speech"}
-"""What Headrace runs for the work that others do by hand."""
+"""Work that others do by hand → workload that Headrace runs for it."""
 
 
 @attrs.frozen
 class Contender:
-    """A program.
+    """Program to measure.
 
     Attributes:
-      peer: Whose; a name of the roster.
-      module: To run, and its arguments; "{work}" stands for the work.
-      lean: Ask Headrace for results without figures of every node, which nobody else gives.
-      websocket: Pipecat's protocol instead of ours.
+      peer: Name of its peer in the roster.
+      module: Module to run, and its arguments; "{work}" stands for the work.
+      lean: Ask Headrace for results without per-node figures, which no other contender has.
+      websocket: Use Pipecat's protocol instead of ours.
     """
 
     peer: str
@@ -42,7 +42,7 @@ class Contender:
     websocket: bool = False
 
     def command(self, work: str) -> tuple[str, ...]:
-        """The module and its arguments."""
+        """Return the module and its arguments for this work."""
         return tuple(part.format(work=work) for part in self.module)
 
 
@@ -72,7 +72,7 @@ CHAINS: Mapping[str, Contender] = {
 
 @attrs.frozen
 class Stream:
-    """What a session sends, mono i16, and what is done with it."""
+    """Audio that a session sends, mono i16, and the work done on it."""
 
     work: str
     sample_rate: int
@@ -80,7 +80,7 @@ class Stream:
     chunks: int
 
     def script(self, contender: Contender, *, sample_every: int = 0) -> Script:
-        """The session in the contender's protocol."""
+        """Make the script of the session in the contender's protocol."""
         script = pipeline_script(
             workload(MANIFESTS[self.work]),
             chunk_ms=self.chunk_ms,
@@ -100,7 +100,7 @@ def run_chain(name: str, python: str, mode: str, frames: int) -> dict[str, float
     """Run an in-process chain, on the core that servers are measured on.
 
     Raises:
-      ClickException: it failed, or gave back something else than it was sent.
+      ClickException: the chain failed, or its output differs from its input.
     """
     module, *arguments = CHAINS[name].module
     command = [python, "-m", module, mode, str(frames), *arguments]

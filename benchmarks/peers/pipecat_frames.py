@@ -1,4 +1,4 @@
-"""Pipecat's wire: its protobuf `Frame`, of which two kinds are needed here (pipecat/frames/frames.proto)."""
+"""Pipecat's wire format: the two kinds of its protobuf `Frame` needed here (pipecat/frames/frames.proto)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _field(number: int, value: bytes | int) -> bytes:
 
 
 def _content(data: bytes, number: int) -> bytes:
-    """What is in a message whose only field is this one."""
+    """Return the value of a message's only field."""
     at = len(_varint(number << 3 | _LENGTH_DELIMITED))
     while data[at] & 0x80:
         at += 1
@@ -39,24 +39,24 @@ def _content(data: bytes, number: int) -> bytes:
 
 
 def kind_of(message: bytes) -> Kind:
-    """What a frame from the server is to a load."""
+    """Return the kind of a frame from the server."""
     return Kind.ANSWER if message[0] == _MESSAGE << 3 | _LENGTH_DELIMITED else Kind.OTHER
 
 
 def found_in(message: bytes) -> dict[str, Any]:
-    """The JSON object of a message frame."""
+    """Return the JSON object of a message frame."""
     found: dict[str, Any] = json.loads(_content(_content(message, _MESSAGE), _DATA))
     return found
 
 
 def audio_frame(samples: bytes, sample_rate: int) -> bytes:
-    """Mono i16 as a client sends it."""
+    """Encode mono i16 audio as a client sends it."""
     audio = _field(_SAMPLES, samples) + _field(_SAMPLE_RATE, sample_rate) + _field(_CHANNELS, 1)
     return _field(_AUDIO, audio)
 
 
 def speech_script(chunks: tuple[bytes, ...], sample_rate: int, sample_every: int = 0) -> Script:
-    """A session that streams mono i16."""
+    """Make the script of a session that streams mono i16 audio."""
     return Script(
         path="/",
         connect=WebSocketWire,

@@ -1,8 +1,8 @@
-"""Who is measured: the peers, where each is found, and how each is installed.
+"""Roster of the measured peers, with the ways to find and install them.
 
-A peer runs in an interpreter that can import it: the one that runs this, where it has the versions that Headrace has;
-else an environment of its own, which `install` builds in XDG_CACHE_HOME/headrace/peers; else the system's. MediaPipe
-cannot do without its own, since its protobuf is older than ours.
+A peer runs in the first of three interpreters that can import it: the current one, where it shares Headrace's versions
+of its dependencies; an environment of its own, which `install` builds in XDG_CACHE_HOME/headrace/peers; or the
+system's. MediaPipe needs an environment of its own, because its protobuf is older than ours.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _PROBE_S = 60.0
 
 
 class InstallFailed(Exception):
-    """pip's last words."""
+    """Pip failed; the message is the last line of its error output."""
 
 
 @attrs.frozen(kw_only=True)
 class Peer:
-    """Somebody to measure.
+    """System to measure.
 
     Attributes:
-      about: What it is.
-      modules: That its programs import.
-      versions: An expression for a dict of them, after `modules` and importlib.metadata's `version` are imported.
-      pip: What pip installs, from this directory; empty is nothing, or Debian's.
-      apt: Debian's packages.
+      about: Short description.
+      modules: Modules that its programs import.
+      versions: Expression for a dict of versions, after `modules` and importlib.metadata's `version` are imported.
+      pip: Requirement for pip, run in the root of this repository; empty if there is nothing for pip to install.
+      apt: Debian packages.
     """
 
     about: str
@@ -48,7 +48,7 @@ class Peer:
     apt: str = ""
 
     def install_line(self, name: str) -> str:
-        """What a user types."""
+        """Return the command that installs the peer."""
         if self.apt:
             return f"apt-get install -y --no-install-recommends {self.apt}"
         return f"python -m benchmarks peers --install --only {name}"
@@ -90,11 +90,11 @@ PEERS: Mapping[str, Peer] = {
 
 @attrs.frozen
 class Found:
-    """A peer that can run.
+    """Peer that can run.
 
     Attributes:
-      python: The interpreter.
-      versions: Of what matters.
+      python: Interpreter to run it with.
+      versions: Package → version, of the packages that matter.
     """
 
     python: str
@@ -103,13 +103,13 @@ class Found:
 
 @attrs.frozen
 class Missing:
-    """A peer that cannot, and what to type so that it can."""
+    """Peer that cannot run, with the command that installs it."""
 
     install: str
 
 
 def find(name: str) -> Found | Missing:
-    """Look for a peer."""
+    """Search the interpreters for a peer."""
     peer = PEERS[name]
     if not peer.modules:
         return Found(sys.executable, {})
@@ -120,7 +120,7 @@ def find(name: str) -> Found | Missing:
 
 
 def _probe(python: str, peer: Peer) -> Mapping[str, str] | None:
-    """Its versions in an interpreter; None if it is not there."""
+    """Return a peer's versions in an interpreter; None if it cannot be imported there."""
     imports = "".join(f"import {module}\n" for module in peer.modules)
     code = f"import json\nfrom importlib.metadata import version\n{imports}print(json.dumps({peer.versions}))"
     try:
@@ -134,10 +134,10 @@ def _probe(python: str, peer: Peer) -> Mapping[str, str] | None:
 
 
 def install(name: str) -> None:
-    """Build a peer's own environment, if it cannot be found without; nothing where pip has nothing to install.
+    """Build a peer's own environment, unless the peer is found without it or has nothing for pip to install.
 
     Raises:
-      InstallFailed: pip cannot.
+      InstallFailed: pip failed.
     """
     requirement = PEERS[name].pip
     if not requirement or isinstance(find(name), Found):

@@ -1,4 +1,4 @@
-"""Where a chunk's time went, by the server's own account and by what it leaves unexplained."""
+"""Breakdown of a chunk's latency: the stages that the server reports, and the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Stage", "account"]
 
 @attrs.frozen
 class Stage:
-    """A part of the way; times are means per chunk."""
+    """Stage of a chunk's way, with its mean and longest time."""
 
     name: str
     mean_ms: float
@@ -22,14 +22,14 @@ class Stage:
 
 
 def account(kept: Sequence[bytes], mean_ms: float, nodes: Sequence[str]) -> list[Stage]:
-    """The stages of a chunk's way.
+    """Return the stages of a chunk's way.
 
-    Nodes on parallel branches wait for one another, so that stages may add up to more than their whole.
+    Nodes on parallel branches wait for one another, so the stages may add up to more than the whole.
 
     Args:
       kept: Final metrics of sessions, and a sample of their results.
-      mean_ms: Latency as the client saw it.
-      nodes: Their ids, in the order to tell of them.
+      mean_ms: Mean latency, as the client measured it.
+      nodes: Ids of the nodes, in the order of the stages.
     """
     messages = [streaming.StreamResponse.FromString(each) for each in kept]
     finals = [each.metrics for each in messages if each.HasField("metrics")]

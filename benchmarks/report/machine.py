@@ -1,4 +1,4 @@
-"""The machine and versions that a figure belongs to, which core does what, and what a process has used."""
+"""Description of the machine and its versions, assignment of cores, and resource usage of processes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") els
 
 
 def describe(*packages: str) -> dict[str, str]:
-    """Processor, cores, load, system, commit and versions, as they are here and now.
+    """Describe processor, cores, load, system, commit and versions at this moment.
 
     Args:
-      packages: Whose versions count beside our own dependencies'.
+      packages: Packages to list in addition to Headrace and its dependencies.
     """
     facts = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -65,24 +65,27 @@ def _commit() -> str:
 
 
 def split_cores() -> tuple[set[int], set[int]] | None:
-    """A core for the server and the others for clients; None where there are not two, or no way to say so."""
+    """Return one core for the server and the others for clients; None with fewer than two cores, or without pinning."""
     return ({_CORES[0]}, set(_CORES[1:])) if len(_CORES) > 1 else None
 
 
 def client_cores() -> set[int]:
-    """Where clients run: not on the server's core, if there is another."""
+    """Return the cores for clients: without the server's, if there is another."""
     cores = split_cores()
     return set(_CORES) or {0} if cores is None else cores[1]
 
 
 def pin(process: int, cores: set[int]) -> None:
-    """Keep a process (0: this one) on some cores."""
+    """Pin a process (0: this one) to some cores."""
     os.sched_setaffinity(process, cores)
 
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """What is started in the block does not hear Ctrl-C, which goes to the whole group: its parent ends it."""
+    """Make processes that are started in the block ignore Ctrl-C, which goes to the whole group.
+
+    Their parent ends them instead.
+    """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -106,12 +109,12 @@ def on_client_cores() -> Iterator[None]:
 
 @attrs.frozen
 class Usage:
-    """What a process has used so far; a difference is what it used between.
+    """Resources that a process has used so far; a difference is the use between two moments.
 
     Attributes:
-      cpu_s: CPU time of all its threads, by the scheduler's own account, which is exact where ticks are not.
-      waited_s: How long they were ready to run and others had the core.
-      rss_bytes: Resident memory now; of a difference, at its end.
+      cpu_s: CPU time of all threads, as the scheduler accounts it: more exact than ticks.
+      waited_s: Time that threads were ready to run while other threads had the core.
+      rss_bytes: Resident memory now; in a difference, at its end.
     """
 
     cpu_s: float
@@ -123,7 +126,7 @@ class Usage:
 
 
 def usage(process: int) -> Usage:
-    """As it is now; of a process that has children, with theirs."""
+    """Return the usage of a process and all its children so far."""
     family = _family(process)
     times_ns = [told.split() for each in family for told in _of_threads(each, "schedstat")]
     return Usage(
@@ -139,7 +142,7 @@ def _family(process: int) -> list[int]:
 
 
 def _of_threads(process: int, file: str) -> list[str]:
-    """What the system tells of each thread, if it has such a file and the thread has not just ended."""
+    """Read a file of each thread in /proc; a missing file, or that of a thread that has just ended, is skipped."""
     told = []
     for thread in Path(f"/proc/{process}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):

@@ -13,7 +13,11 @@ _LATENCIES = {"p50_ms": "p50", "p99_ms": "p99"}
 
 
 def need_matplotlib() -> None:
-    """Raise ClickException unless matplotlib is installed, before anything is measured in vain."""
+    """Check that matplotlib is installed, before anything is measured in vain.
+
+    Raises:
+      ClickException: it is not installed.
+    """
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -21,14 +25,14 @@ def need_matplotlib() -> None:
 
 
 def draw(stem: Path, title: str, x: str, x_label: str, rows: Sequence[Mapping[str, float]]) -> None:
-    """Plot p50 and p99 latency, and below them the server's CPU time per chunk, against what was varied.
+    """Plot p50 and p99 latency, and below them the server's CPU time per chunk, against the quantity that varied.
 
     Args:
-      stem: Of the files: `.png` and `.svg` are added.
-      title: Above the plot.
-      x: Key of what was varied.
-      x_label: What it is, with its unit.
-      rows: As `benchmarks.load.figures.summarize` gives them, with `x`.
+      stem: Path of the files without `.png` and `.svg`.
+      title: Title of the plot.
+      x: Key of the quantity that varied.
+      x_label: Name of that quantity, with its unit.
+      rows: Figures as `benchmarks.load.figures.summarize` returns them, and `x`.
     """
     from matplotlib.figure import Figure
 

@@ -14,18 +14,18 @@ Advance = Callable[[int], None]
 
 
 def no_progress(count: int) -> None:
-    """For whoever wants to see nothing."""
+    """Ignore the progress."""
 
 
 class Bars:
-    """Bars that come and go; made by `progress`."""
+    """Progress bars, each shown while its work runs; made by `progress`."""
 
     def __init__(self, shown: Progress) -> None:
         self._shown = shown
 
     @contextmanager
     def bar(self, text: str, total: float | None) -> Iterator[Advance]:
-        """A bar for the length of a block: what is called with every step done."""
+        """Show a bar while the block runs; the yielded function takes the number of steps just done."""
         task = self._shown.add_task(text, total=total)
         try:
             yield lambda count: self._shown.advance(task, count)

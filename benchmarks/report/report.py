@@ -1,4 +1,4 @@
-"""What a command found: one report, shown in the terminal, and as JSON and Markdown for who wants to keep it."""
+"""Report of a benchmark: shown in the terminal, and written as JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Table:
     """Rows of figures.
 
     Attributes:
-      title: What they are of.
-      columns: Key of a row → heading, with the unit; what JSON has beyond these is not shown.
+      title: Description of the rows.
+      columns: Key of a row → heading, with the unit; further keys are only in the JSON.
       rows: Figures by key.
     """
 
@@ -39,20 +39,22 @@ class Table:
     rows: Sequence[Mapping[str, Any]]
 
     def cells(self) -> list[list[str]]:
-        """The rows as text."""
+        """Return the rows as text."""
         return [[_text(row.get(key)) for key in self.columns] for row in self.rows]
 
 
 @attrs.frozen
 class Report:
-    """What a command found.
+    """Result of a benchmark.
 
     Attributes:
-      name: Of the command, and of the files.
-      tables: The figures.
-      notes: What has to be known to read them.
-      plots: File names, without their kind.
-      packages: Whose versions count beside our own dependencies'.
+      name: Name of the command, and of the files.
+      tables: Tables of the figures.
+      notes: Facts that a reader of the figures needs.
+      plots: Names of the plots' files, without suffix.
+      packages: Packages to list in addition to Headrace and its dependencies.
+      machine: Description of the machine.
+      command: Command line that made the report.
     """
 
     name: str
@@ -68,13 +70,13 @@ class Report:
         return describe(*self.packages)
 
     def as_json(self) -> str:
-        """Everything; what is infinite or undefined is null."""
+        """Return the whole report as JSON; infinite and undefined figures are null."""
         tables = [{"title": each.title, "rows": [dict(row) for row in each.rows]} for each in self.tables]
         found = {"command": self.command, "machine": dict(self.machine), "notes": list(self.notes), "tables": tables}
         return json.dumps(_finite(found), indent=1, allow_nan=False)
 
     def as_markdown(self) -> str:
-        """For a README."""
+        """Return the report as Markdown."""
         parts = [f"`{self.command}`", self.header()]
         for table in self.tables:
             lines = [f"**{table.title}**", "", _line(table.columns.values()), "|" + "---|" * len(table.columns)]
@@ -84,11 +86,11 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def header(self) -> str:
-        """The machine and the versions, in a line."""
+        """Return the machine and the versions, in a line."""
         return ", ".join(f"{name} {value}" for name, value in self.machine.items())
 
     def show(self, console: Console) -> None:
-        """Print it."""
+        """Print the report."""
         console.print(self.header())
         for table in self.tables:
             shown = RichTable(
@@ -108,7 +110,7 @@ def _line(cells: Sequence[str] | Any) -> str:
 
 
 def _text(value: Cell) -> str:
-    """Three figures that count; a whole number whole."""
+    """Format a figure with three significant digits; whole numbers and figures from 100 on without decimals."""
     if value is None or isinstance(value, str):
         return value or ""
     if not math.isfinite(value):
@@ -129,23 +131,23 @@ def _finite(value: Any) -> Any:
 _OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
     click.option(
-        "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write JSON and Markdown there."
+        "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write JSON and Markdown here."
     ),
 )
 
 
 def report_options(command: F) -> F:
-    """Give a command the options that `publish` takes."""
+    """Add the options that `publish` takes to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def publish(report: Report, as_json: bool, out: Path | None) -> None:
-    """Print a report, and write it where that is asked for.
+    """Print a report, and write it to the directory `out`, if there is one.
 
     Raises:
-      ClickException: it cannot be written.
+      ClickException: the report cannot be written.
     """
     if out is not None:
         try:

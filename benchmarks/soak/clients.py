@@ -1,11 +1,11 @@
-"""The clients of the soak: a good one whose latencies are measured, and bad ones of many kinds.
+"""Clients of the soak: good ones, whose latencies are measured, and bad ones of many kinds.
 
-Bad clients live in a process of their own, so that what they do costs the good ones nothing but at the server. Every
-kind of them ends within `PATIENCE_S`, and takes what the server does to it for what it came for.
+Bad clients run in a process of their own, so that they can disturb the good ones only at the server. Each of them ends
+within `PATIENCE_S`, and accepts any reaction of the server.
 
     python -m benchmarks.soak.clients crowd HOST PORT NUMBER SEED KIND...
 
-lets so many at a time in, until its standard input ends; then it prints how many of each kind there were.
+runs NUMBER bad clients at a time until its standard input ends; then it prints the number of clients of each kind.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _COUNTED = ("received", "accepted", "refused", "delivered", "rejected", "dropped
 
 @attrs.frozen
 class Where:
-    """The server's address."""
+    """Address of the server."""
 
     host: str
     port: int
@@ -68,14 +68,14 @@ class Where:
 
 @attrs.define
 class Good:
-    """A client at a microphone's pace, session after session.
+    """Client at a microphone's pace, with one session after another.
 
     Attributes:
-      speech: What it sends in each, at `RATE`.
-      latencies_ms: From when a chunk was due to its result.
-      ledger: The servers' final accounts, added up.
-      sessions: That ended well.
-      failures: What went wrong; nothing should.
+      speech: Audio of each session, at `RATE`.
+      latencies_ms: Times from when a chunk was due to its result.
+      ledger: Sum of the ledgers in the sessions' final metrics.
+      sessions: Number of sessions that ended well.
+      failures: Descriptions of failures; there should be none.
     """
 
     where: Where
@@ -86,7 +86,7 @@ class Good:
     failures: list[str] = attrs.field(factory=list)
 
     async def run(self, stop: trio.Event) -> None:
-        """Talk until told to stop; the session that is under way is finished."""
+        """Stream until `stop` is set; the session under way is then closed."""
         while not stop.is_set():
             try:
                 async with connect(str(self.where)) as client, client.stream(SPEECH) as session:
@@ -140,20 +140,20 @@ async def _send_some(session: RemoteSession, count: int) -> None:
 
 
 async def leave(where: Where, random: Random) -> None:
-    """Leaves in mid-stream: RST_STREAM."""
+    """Leave in mid-stream, with RST_STREAM."""
     async with connect(str(where)) as client, client.stream(SPEECH) as session:
         await _send_some(session, random.randrange(20))
 
 
 async def deadline(where: Where, random: Random) -> None:
-    """Sets a deadline that passes."""
+    """Set a deadline that passes."""
     async with connect(str(where)) as client, client.stream(SPEECH, timeout_s=0.2 * random.random()) as session:
         await _send_some(session, 100)
         await session.receive()
 
 
 async def disconnect(where: Where, random: Random) -> None:
-    """Is gone, without a word, with sessions open."""
+    """Drop the connection without GOAWAY while sessions are open."""
     stream = await trio.open_tcp_stream(where.host, where.port)
     async with channel_over(stream, str(where)) as channel:
         client = Client(channel)
@@ -163,7 +163,7 @@ async def disconnect(where: Where, random: Random) -> None:
 
 
 async def kill(where: Where, random: Random) -> None:
-    """A process that is killed in mid-stream."""
+    """Run a client process that is killed in mid-stream."""
     command = [sys.executable, "-m", "benchmarks.soak.clients", "victim", where.host, str(where.port)]
     process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
     try:
@@ -178,7 +178,7 @@ async def kill(where: Where, random: Random) -> None:
 
 
 async def stall(where: Where, random: Random) -> None:
-    """Sends, and reads nothing at all from its socket."""
+    """Send, and read only the first few bytes from the socket."""
     stream = await trio.open_tcp_stream(where.host, where.port)
     async with channel_over(_Deaf(stream), str(where)) as channel, channel.call(_STREAM) as call:
         while True:
@@ -186,7 +186,7 @@ async def stall(where: Where, random: Random) -> None:
 
 
 class _Deaf(trio.abc.Stream):
-    """A stream that gives the first few bytes that come, and then no more."""
+    """Stream that reads the first few bytes, and then no more."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
@@ -210,14 +210,14 @@ class _Deaf(trio.abc.Stream):
 
 
 async def unread(where: Where, random: Random) -> None:
-    """Sends a session far more than it reads of it."""
+    """Send far more to a session than is read from it."""
     async with connect(str(where)) as client, client.stream(_ECHO) as session:
         with trio.move_on_after(5):
             await _send_some(session, 10_000)
 
 
 async def garbage(where: Where, random: Random) -> None:
-    """Writes bytes of no meaning, at once or after a good beginning."""
+    """Send random bytes, at once or after a valid beginning."""
     stream = await trio.open_tcp_stream(where.host, where.port)
     async with stream:
         beginning = random.choice((b"", _PREFACE, _PREFACE + b"\0\0\0\4\0\0\0\0\0"))
@@ -227,7 +227,7 @@ async def garbage(where: Where, random: Random) -> None:
 
 
 async def silence(where: Where, random: Random) -> None:
-    """Connects, and says nothing, or half a word."""
+    """Connect, and send nothing but a part of the preface."""
     stream = await trio.open_tcp_stream(where.host, where.port)
     async with stream:
         await stream.send_all(_PREFACE[: random.randrange(1, 24)])
@@ -236,7 +236,7 @@ async def silence(where: Where, random: Random) -> None:
 
 
 async def http1(where: Where, random: Random) -> None:
-    """Speaks another protocol."""
+    """Send an HTTP/1.1 request."""
     stream = await trio.open_tcp_stream(where.host, where.port)
     async with stream:
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: there\r\n\r\n")
@@ -245,7 +245,7 @@ async def http1(where: Where, random: Random) -> None:
 
 
 async def resets(where: Where, random: Random) -> None:
-    """Opens calls and resets them at once, as fast as it can."""
+    """Open calls and reset them at once, as fast as possible."""
     async with open_channel(where.host, where.port) as channel:
         for _ in range(2_000):
             async with channel.call(_STREAM):
@@ -254,7 +254,7 @@ async def resets(where: Where, random: Random) -> None:
 
 
 async def nonsense(where: Where, random: Random) -> None:
-    """Sends messages that are none, to methods that are there and to some that are not."""
+    """Send random bytes as messages, to methods that exist and to one that does not."""
     async with open_channel(where.host, where.port) as channel:
         for path in (_STREAM, _UNARY, "/no.Such/Method"):
             async with channel.call(path, timeout_s=PATIENCE_S) as call:
@@ -264,7 +264,7 @@ async def nonsense(where: Where, random: Random) -> None:
 
 
 async def wrong_manifests(where: Where, random: Random) -> None:
-    """Asks for pipelines that cannot be."""
+    """Request pipelines with invalid manifests."""
     async with connect(str(where)) as client:
         for manifest in (
             Manifest("v1", (NodeSpec("a", "Nonesuch"),)),
@@ -285,11 +285,11 @@ async def _expect_refusal(asked: Awaitable[object]) -> None:
         await asked
     except EngineError:
         return
-    raise AssertionError("a manifest that cannot be was taken")
+    raise AssertionError("an invalid request was accepted")
 
 
 async def too_much(where: Where, random: Random) -> None:
-    """Asks for more than its limits, and sends half of a message that is too large."""
+    """Exceed the limits of a call, and send half of a message that is too large."""
     async with connect(str(where)) as client:
         await _expect_refusal(client.execute(_ECHO, {"pass": _BLOCK}, limits=ResourceLimits(max_audio_samples=10)))
     async with open_channel(where.host, where.port) as channel, channel.call(_UNARY, timeout_s=PATIENCE_S) as call:
@@ -299,7 +299,7 @@ async def too_much(where: Where, random: Random) -> None:
 
 
 async def _end(channel: Channel) -> None:
-    channel.driver.close("left with a message half sent")
+    channel.driver.close("closed with a message half sent")
     await trio.lowlevel.checkpoint()
 
 
@@ -324,7 +324,7 @@ KINDS: dict[str, Callable[[Where, Random], Awaitable[None]]] = {
 
 
 async def misbehave(where: Where, kinds: Sequence[str], stop: trio.Event, random: Random, done: Counter[str]) -> None:
-    """One bad client after another, of a kind that chance chooses; `kill`, which is a process, more seldom."""
+    """Run one bad client after another, of random kinds; `kill`, which starts a process, is less likely."""
     shares = [0.3 if kind == "kill" else 1.0 for kind in kinds]
     while not stop.is_set():
         name = random.choices(kinds, shares)[0]

@@ -1,10 +1,9 @@
-"""The server under soak, in a process of its own, with a side pipe that tells how it is.
+"""Server under soak, in a process of its own, with a pipe that reports its state.
 
     python -m benchmarks.soak.server
 
-It prints `listening on ADDRESS`; then, for every line on standard input, one line of JSON. It ends with its input.
-What it serves, and how, is what `engine.serve` serves; its timeouts are short, so that every way for a bad client to be
-cut is taken within seconds.
+It prints `listening on ADDRESS`; then, for every line on standard input, one line of JSON. It ends when its input ends.
+It serves the same as `engine.serve`; its timeouts are short, so that every kind of bad client is cut within seconds.
 """
 
 from __future__ import annotations
@@ -55,12 +54,12 @@ _WATCHED = (Session, Ledger, Node, Call, Connection)
 
 @attrs.frozen
 class Look:
-    """How the server is at one moment; objects are those that live after a full collection.
+    """State of the server at one moment.
 
     Attributes:
-      tasks: Trio's, all of them.
-      large_message_bytes: What large messages hold of the server's budget.
-      objects: By class, of what a session, a call and a connection are made of.
+      tasks: Number of all trio tasks.
+      large_message_bytes: Part of the server's budget for large messages that is in use.
+      objects: Number of objects of sessions, calls and connections after a full collection, by class.
     """
 
     tasks: int
@@ -75,7 +74,7 @@ class Look:
 
 
 def look(server: Server) -> Look:
-    """Count."""
+    """Run a full garbage collection, and take the state of the server."""
     gc.collect()
     objects: Counter[str] = Counter({kind.__name__: 0 for kind in _WATCHED})
     for each in gc.get_objects():

@@ -1,8 +1,8 @@
-"""Minutes of good and bad clients against one server: what it holds at the start, in the middle and at the end.
+"""Soak test: minutes of good and bad clients against one server, whose resources must not grow.
 
-Between the phases everybody leaves, so that tasks, file descriptors and objects of a server at rest are compared with
-those of the same server at rest before. Memory is watched all the time: what counts is its slope over the last third.
-Everything is on the loopback interface, and bounded: so many good clients, so many bad ones, at a time.
+After each phase all clients leave, so that tasks, file descriptors and objects of a server at rest are compared with
+those of the same server at rest before. Memory is sampled all the time, and its slope over the last third is judged.
+Everything runs on the loopback interface, with a fixed number of good and of bad clients at a time.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from benchmarks.soak.server import Look
 __all__ = ["Phase", "rise_per_10_minutes", "soak", "verdicts"]
 
 MAX_RISE = 0.01
-JUDGED_FROM_MINUTES = 15.0  # floors of a minute differ by 0.3 MB of 57: of less, a slope per 10 minutes is noise
+JUDGED_FROM_MINUTES = 15.0  # the floors of a minute differ by 0.3 of 57 MB, so a shorter run's slope is noise
 WARM_UP_S = 20.0
 SESSION_S = 15.0
 SETTLE_S = 30.0
 SAMPLE_S = 1.0
 WINDOWS = 6
-FLOOR = 10.0  # percent
+FLOOR = 10.0  # percentile
 LAST_REFERENCES = 10
-"""Objects more than at the start that are no leak: what the last error's traceback, or a parked frame, still names."""
+"""Number of objects above the start that is not a leak: the last error's traceback or a parked frame refers to them."""
 
 
 @attrs.frozen
 class Crowd:
-    """How many at a time, and how they are drawn."""
+    """Numbers of clients at a time, and the kinds and seed of the bad ones."""
 
     good: int
     bad: int
@@ -56,7 +56,7 @@ class Crowd:
 
 
 class _Server:
-    """The server's process and its side pipe."""
+    """Process of the server, and the pipe for its state."""
 
     def __init__(self, process: trio.Process, where: Where) -> None:
         self.where = where
@@ -64,21 +64,21 @@ class _Server:
         self._line = trio.Lock()
 
     async def look(self) -> Look:
-        """Ask it how it is."""
+        """Ask the server for its state."""
         assert self.process.stdin is not None
         async with self._line:
-            with suppress(trio.BrokenResourceError):  # reading tells what it died of
+            with suppress(trio.BrokenResourceError):  # reading reports the end of the process
                 await self.process.stdin.send_all(b"\n")
             return Look(**json.loads(await _read_line(self.process)))
 
     @property
     def rss_bytes(self) -> int:
-        """As the system sees it, without disturbing it."""
+        """Resident memory, read from the system without disturbing the server."""
         with open(f"/proc/{self.process.pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     async def look_at_rest(self) -> Look:
-        """Wait until nobody is served, and ask then."""
+        """Wait until all clients have left, but at most SETTLE_S, and ask for the state."""
         deadline = monotonic() + SETTLE_S
         while (look := await self.look()).connections or look.calls:
             if monotonic() > deadline:
@@ -120,7 +120,7 @@ async def _running() -> AsyncIterator[_Server]:
 
 @asynccontextmanager
 async def _misbehaving(where: Where, crowd: Crowd, name: str) -> AsyncIterator[Counter[str]]:
-    """Bad clients, in their own process, until the block is left; what is given is filled then."""
+    """Run bad clients in their own process while the block runs; the yielded counter is filled at its end."""
     done = Counter[str]()
     drawn = [where.host, str(where.port), str(crowd.bad), f"{crowd.seed} {name}", *crowd.kinds]
     command = [sys.executable, "-m", "benchmarks.soak.clients", "crowd", *drawn]
@@ -139,7 +139,7 @@ async def _misbehaving(where: Where, crowd: Crowd, name: str) -> AsyncIterator[C
 
 @attrs.define
 class Phase:
-    """What came of a stretch of time with clients."""
+    """Figures of a period with clients, and the state of the server at rest after it."""
 
     name: str
     look: Look
@@ -150,12 +150,12 @@ class Phase:
     failures: list[str] = attrs.field(factory=list)
 
     def p(self, share: float) -> float:
-        """A percentile of the good clients' latencies, ms."""
+        """Return a percentile of the good clients' latencies, in ms."""
         return float(np.percentile(self.latencies_ms, share)) if self.latencies_ms else 0.0
 
 
 class _Soak:
-    """Runs phases against one server, watching its memory all the while."""
+    """Runs phases against one server, and samples its memory all the time."""
 
     def __init__(self, server: _Server, crowd: Crowd, progress: Progress, bar: TaskID) -> None:
         self._server = server
@@ -167,7 +167,7 @@ class _Soak:
         self.samples: list[tuple[float, int]] = []
 
     async def phase(self, name: str, seconds: float) -> Phase:
-        """Let the clients in for so long, wait until all have left, and look."""
+        """Run the clients for some seconds, wait until all have left, and take the state of the server."""
         stop = trio.Event()
         good = [Good(self._server.where, self._speech) for _ in range(self._crowd.good)]
         async with _misbehaving(self._server.where, self._crowd, name) as bad, trio.open_nursery() as nursery:
@@ -192,11 +192,11 @@ class _Soak:
 
 
 def rise_per_10_minutes(samples: Sequence[tuple[float, int]]) -> float:
-    """How much memory grows, as a share of itself, over the last third of the samples.
+    """Return the growth of memory in 10 minutes, as a share, over the last third of the samples.
 
-    Large messages come and go, so a line through all samples would tell of chance: it is the floors of windows that
-    are compared (what is held also when little is), each with each, and the median of those slopes that is given
-    (Theil and Sen's estimator).
+    Large messages come and go, so a line through all samples would depend on chance. Instead, the floors of windows
+    (the memory held when little is under way) are compared, each with each, and the median of their slopes is returned
+    (the Theil-Sen estimator).
 
     Args:
       samples: (seconds, bytes), at even steps.
@@ -211,7 +211,7 @@ def rise_per_10_minutes(samples: Sequence[tuple[float, int]]) -> float:
 
 
 def verdicts(phases: Sequence[Phase], rise: float | None) -> list[str]:
-    """What is not as it should be; nothing, if all is well. `rise` is None when the run was too short to tell."""
+    """Return a text for each fault found. `rise` is None if the run was too short to judge it."""
     start, found = phases[0].look, []
     for phase in phases[1:]:
         for name in ("tasks", "fds", "connections", "calls", "sessions", "large_message_bytes"):
@@ -252,9 +252,9 @@ def _table(phases: Sequence[Phase]) -> Table:
         "tasks": [str(phase.look.tasks) for phase in phases],
         "connections, calls": [f"{phase.look.connections}, {phase.look.calls}" for phase in phases],
         "sessions' objects": [str(sum(phase.look.objects.values())) for phase in phases],
-        "neighbours' p50, ms": [f"{phase.p(50):.1f}" for phase in phases],
-        "neighbours' p99, ms": [f"{phase.p(99):.1f}" for phase in phases],
-        "neighbours' sessions": [str(phase.sessions) for phase in phases],
+        "good clients' p50, ms": [f"{phase.p(50):.1f}" for phase in phases],
+        "good clients' p99, ms": [f"{phase.p(99):.1f}" for phase in phases],
+        "good clients' sessions": [str(phase.sessions) for phase in phases],
         "bad clients": [str(phase.bad.total() - phase.bad[OTHERWISE]) for phase in phases],
     }
     for name in ("received", "accepted", "refused", "delivered", "rejected", "dropped", "cancelled", "missing"):
@@ -285,17 +285,19 @@ def _as_json(
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--minutes", default=20.0, type=click.FloatRange(0.1), help="How long, besides warming up.")
+@click.option("--minutes", default=20.0, type=click.FloatRange(0.1), help="Minutes of the soak, without the warm-up.")
 @click.option("--good", default=4, type=click.IntRange(1, 50), help="Good clients at a time, whose latency counts.")
 @click.option("--bad", default=8, type=click.IntRange(0, 50), help="Bad clients at a time.")
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Of bad clients, only these.")
-@click.option("--seed", default=1, help="Of what bad clients do.")
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only this kind of bad clients; repeatable."
+)
+@click.option("--seed", default=1, help="Random seed of the bad clients.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 def soak(minutes: float, good: int, bad: int, kinds: tuple[str, ...], seed: int, as_json: bool) -> None:
-    """Good and bad clients against one server for minutes: does it leak?
+    """Run good and bad clients against one server for minutes, and report leaks.
 
-    Ends with 1 if tasks, file descriptors or objects at rest differ from those at the start, if memory rises by 1 % in
-    10 minutes or more over the last third (of 15 minutes at least), or if a good client was served badly.
+    Exits with 1 if tasks, file descriptors or objects at rest differ from those at the start, if memory rises by 1 % or
+    more in 10 minutes over the last third (of at least 15 minutes), or if a good client was served badly.
     """
     with Progress(console=Console(stderr=True), transient=True) as progress:
         phases, samples = trio.run(_run, minutes, Crowd(good, bad, kinds or tuple(KINDS), seed), progress)
@@ -307,7 +309,7 @@ def soak(minutes: float, good: int, bad: int, kinds: tuple[str, ...], seed: int,
         console = Console(width=None if sys.stdout.isatty() else 110)
         console.print(", ".join(f"{name} {value}" for name, value in describe().items()))
         console.print(_table(phases))
-        judged = "" if minutes >= JUDGED_FROM_MINUTES else " (of too short a run to say)"
+        judged = "" if minutes >= JUDGED_FROM_MINUTES else " (not judged: the run was too short)"
         console.print(f"memory over the last third: {rise:+.2%} in 10 minutes{judged}")
         console.print("bad clients:", ", ".join(f"{count} {name}" for name, count in _all_bad(phases)))
         for fault in found:

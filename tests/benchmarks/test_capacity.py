@@ -1,4 +1,4 @@
-"""The search for the largest number of sessions, on a server that is made up."""
+"""The search for the largest number of sessions, on a simulated server."""
 
 from __future__ import annotations
 

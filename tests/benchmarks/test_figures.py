@@ -1,4 +1,4 @@
-"""From samples to figures."""
+"""Figures computed from samples, and reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the load's client counts, against a server that is made up."""
+"""Counts of the load's client, against a simulated server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.benchmarks.test_wire import PATH, Server
 
 @contextmanager
 def stalling_server(until: float) -> Iterator[int]:
-    """Says back what it hears, but takes nothing before a time; its port."""
+    """Run a server that echoes, but reads nothing before a given time; yields its port."""
     over = threading.Event()
 
     def serve() -> None:
@@ -56,7 +56,7 @@ def follow(load: Load, port: int, begin: float) -> Report:
 
 
 def test_a_stall_is_charged_to_every_chunk_that_was_due_meanwhile() -> None:
-    """Although the client could not send most of them: the server's window was shut."""
+    """Even to chunks that the client could not send, because the server's window was shut."""
     chunks, period = 10, 0.005
     load = Load(script=Script(path=PATH, chunks=(bytes(20_000),) * chunks), sessions=2, period_s=period)
     begin = perf_counter()

@@ -1,4 +1,4 @@
-"""Peers: that each does the same work and says so, never how fast."""
+"""Peers: each does the same work and reports it; speed is not tested."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from benchmarks.report.progress import progress
 
 
 def peers(*arguments: str) -> dict[str, list[dict[str, Any]]]:
-    """The command's tables, by title."""
+    """Run the command; return its tables, by title."""
     told = CliRunner().invoke(main, ["peers", "--rounds", "1", "--json", *arguments], catch_exceptions=False)
     assert told.exit_code == 0, told.output
     return {table["title"]: table["rows"] for table in json.loads(told.stdout)["tables"]}
@@ -72,7 +72,7 @@ def test_a_wrong_answer_is_named(change: dict[str, Any], fault: str) -> None:
 def test_a_server_that_answers_wrong_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = attrs.evolve(right_answers(CHECKED["vad"]), decisions="1")
     monkeypatch.setattr(checking, "right_answers", lambda stream: wrong)
-    with progress() as bars, pytest.raises(ClickException, match=r"driver does not do 'vad' right: .* other decisions"):
+    with progress() as bars, pytest.raises(ClickException, match=r"driver does not do 'vad' right: .* wrong decisions"):
         COMPARISONS["crowd"].check("driver", roster.find("driver").python, bars)  # type: ignore[union-attr]
 
 
@@ -83,13 +83,13 @@ def test_a_chain_that_loses_or_alters_a_frame_has_no_figures() -> None:
             frame = meter.send()
             meter.receive(b"" if lose and meter.sent == 7 else frame)
         if lose:
-            with pytest.raises(SystemExit, match="came out, or others"):
+            with pytest.raises(SystemExit, match="are not the 20 frames sent, in order"):
                 meter.report(bytes)
         else:
             assert meter.report(bytes)["frames"] == 20
 
 
-# ---- what is told
+# ---- reports
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -133,7 +133,7 @@ def test_an_unknown_peer_is_refused_with_the_known_ones() -> None:
 
 
 def pipecat_frame() -> Any:
-    """Pipecat's `Frame`, as far as it is needed, by protobuf itself."""
+    """Make the class of the needed part of Pipecat's `Frame`, with protobuf itself."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="frames.proto", package="pipecat", syntax="proto3")
     kinds = {"bytes": field.TYPE_BYTES, "uint32": field.TYPE_UINT32, "string": field.TYPE_STRING}
@@ -192,7 +192,7 @@ def test_the_websocket_client_speaks_rfc_6455() -> None:
 
 
 def echo_websocket(listener: socket.socket, messages: int) -> None:
-    """Answer a handshake, send back what comes, unmasked, with a ping before it, and close as the client does."""
+    """Answer a handshake, echo each message unmasked, with a ping before it, and answer the client's close frame."""
     connected, _ = listener.accept()
     with connected, connected.makefile("rb") as stream:
         while stream.readline().strip():

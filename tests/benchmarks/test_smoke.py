@@ -1,4 +1,4 @@
-"""Every command at its smallest: that it measures and reports, never how fast anything is."""
+"""Every command at its smallest: it measures and reports; speed is not tested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.__main__ import main
 
 
 def run(*arguments: str) -> Any:
-    """A command's report, as JSON."""
+    """Run a command; return its report, from JSON."""
     told = CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False)
     assert told.exit_code == 0, told.output
     report = json.loads(told.stdout)
@@ -63,7 +63,7 @@ def test_engine() -> None:
 
 
 def test_scale(tmp_path: Path) -> None:
-    """Of messages that are larger than every window, back to back, with a plot."""
+    """With messages that are larger than every window, back to back, and a plot."""
     report = run(
         *("scale", "--only", "message-bytes", "--message-bytes", "1000000", "--seconds", "0.1"),
         *("--out", str(tmp_path)),

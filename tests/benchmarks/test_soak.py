@@ -1,4 +1,4 @@
-"""What the soak makes of its figures."""
+"""Verdicts of the soak on its figures."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_memory_and_good_clients_count_too() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.005, 0.02, -0.01])
 def test_the_rise_of_the_last_third(share: float) -> None:
-    """Whatever came before, and large messages that come and go."""
+    """Independent of the time before, and of large messages that come and go."""
     random = Random(1)
 
     def memory(second: float) -> float:

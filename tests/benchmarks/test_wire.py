@@ -19,7 +19,7 @@ PATH = "/some.Service/Method"
 
 
 class Server:
-    """Says back what it hears, as far as the windows allow, and ends a call when its client has."""
+    """Echoes data as far as the windows allow, and ends a call after its client has half-closed it."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
@@ -72,7 +72,7 @@ def make_ends() -> Iterator[tuple[Wire, Server]]:
 
 
 def turn(wire: Wire, server: Server) -> list[tuple[Call, bytes | None]]:
-    """Everything that both have to say to one another now."""
+    """Exchange all pending data of both ends; return the received messages."""
     came = []
     for _ in range(3):
         wire.flush()

@@ -1,4 +1,4 @@
-"""The command line as a user runs it: a process of its own, or click's runner where no signal or server is needed."""
+"""The command line as a user runs it: in its own process, or in click's runner if no signal or server is needed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def invoke(*args: str | Path, input: str | None = None) -> Result:
 
 
 def lines_of(text: str) -> list[dict[str, Any]]:
-    """Every line is a JSON object."""
+    """Parse text with a JSON object on every line."""
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -41,7 +41,7 @@ def of_type(lines: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 @attrs.frozen
 class Finished:
-    """A process that is over."""
+    """Process that has ended."""
 
     code: int
     out: str
@@ -53,14 +53,14 @@ class Finished:
 
     @property
     def complaints(self) -> list[str]:
-        """What was written to standard error, but for nodes that held the event loop: on a busy machine any may."""
+        """Lines of standard error, without those on nodes that held the event loop: on a busy machine, any may."""
         return [line for line in self.err.splitlines() if "held the event loop" not in line]
 
 
 class Program:
     """`python -m …` in a process of its own, away from the source tree.
 
-    Its pipes have no buffer here, so that nothing is read from them but what is asked for.
+    Its pipes have no buffers here, so that nothing is read ahead.
     """
 
     started: ClassVar[list[Program]] = []
@@ -79,7 +79,7 @@ class Program:
         self.started.append(self)
 
     def line(self, containing: str = "") -> str:
-        """Read lines up to one that contains this."""
+        """Read lines up to the first one that contains a text, and return that line."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if containing in (text := line.decode()):
@@ -90,7 +90,7 @@ class Program:
         self.process.send_signal(signum)
 
     def finish(self) -> Finished:
-        """Wait for its end; what has been read by `line` is not in the output."""
+        """Wait for the end of the process; lines that `line` has read are not in the output."""
         try:
             out, err = self.process.communicate(timeout=TIMEOUT_S)
         finally:
@@ -99,7 +99,7 @@ class Program:
 
 
 def stop_all() -> None:
-    """End what a test that failed has left running."""
+    """Kill processes that a failed test has left running."""
     while Program.started:
         program = Program.started.pop()
         program.process.kill()
@@ -132,7 +132,7 @@ def run_on_terminal(*args: str) -> Finished:
 
 @contextmanager
 def server() -> Iterator[tuple[Program, str]]:
-    """A server process and its address."""
+    """Run a server process; yields it and its address."""
     program = Program("--port", "0", module="engine.serve")
     try:
         match = re.search(r"listening on (\S+)", program.line("listening on"))
@@ -146,14 +146,14 @@ def server() -> Iterator[tuple[Program, str]]:
 def write_tone(
     path: Path, *, frames: int = 48_000, rate: int = 48_000, channels: int = 1, subtype: str = "FLOAT"
 ) -> Path:
-    """A 440 Hz tone at half of full scale."""
+    """Write a 440 Hz tone at half of full scale."""
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(frames) / rate)
     soundfile.write(path, np.repeat(tone[:, np.newaxis], channels, axis=1), rate, subtype=subtype)
     return path
 
 
 def write_manifest(path: Path, nodes: dict[str, Any], connections: Iterable[tuple[str, str]] = ()) -> Path:
-    """Node id → node type, or a whole node without its id."""
+    """Write a manifest; `nodes` maps a node id to a node type, or to a whole node without its id."""
     specs = [{"id": name, **(spec if isinstance(spec, dict) else {"node_type": spec})} for name, spec in nodes.items()]
     links = [{"from": source, "to": target} for source, target in connections]
     path.write_text(json.dumps({"version": "v1", "nodes": specs, "connections": links}))

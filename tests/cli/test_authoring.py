@@ -1,4 +1,4 @@
-"""`headrace node`: what it writes works, what it checks is told check by check."""
+"""`headrace node`: the nodes that it writes work, and it reports each check."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Leaky(Node):
 
 
 def check(path: Path, *options: str) -> tuple[int, dict[str, str]]:
-    """The exit code, and check → status."""
+    """Run the command; return its exit code, and check → status."""
     done = invoke("node", "check", path, "--json", *options)
     return done.exit_code, {line["check"]: line["status"] for line in lines_of(done.stdout)}
 

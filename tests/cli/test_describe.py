@@ -1,4 +1,4 @@
-"""`headrace nodes`, `headrace validate`, help: what needs no stream."""
+"""Commands without a stream: `headrace nodes`, `headrace validate`, `headrace schema` and help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`headrace graph`: a manifest as a picture, with what a run has measured."""
+"""`headrace graph`: drawings of a manifest, with the figures of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands are made of: pacing, send times, segments and the strips."""
+"""Parts of the commands: pacing, send times, segments and the strips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.cli.programs import write_tone
 
 @attrs.define
 class SlowSession:
-    """Takes chunks, one of them slowly; notes when each came."""
+    """Session that takes one of its chunks slowly, and records the arrival of each."""
 
     slow: int
     taken: list[tuple[float, Chunk]] = attrs.field(factory=list)
@@ -54,7 +54,7 @@ def test_a_paced_feed_catches_up_after_a_stall_and_never_drifts(tmp_path: Path) 
         assert session.closed
         assert [chunk.sequence for _, chunk in session.taken] == list(range(150))
         assert sent_ms[:11] == pytest.approx([10 * (i + 1) for i in range(11)], abs=0.03)
-        assert sent_ms[11:35] == pytest.approx([360.0] * 24, abs=0.03)  # what was due meanwhile, at once
+        assert sent_ms[11:35] == pytest.approx([360.0] * 24, abs=0.03)  # the chunks due meanwhile, at once
         assert sent_ms[40:] == pytest.approx([10 * (i + 1) for i in range(40, 150)], abs=0.03)
         assert (feeder.times.take(12) or 0) - began == pytest.approx(0.130, abs=1e-4)  # due, not sent
 

@@ -1,4 +1,4 @@
-"""Nodes from files on the command line: used where there is a registry, told of where they are broken."""
+"""Nodes from files on the command line: usable where there is a registry, and reported if they are broken."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Mirror(Node):
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """A node, a broken one, and a manifest that uses the first."""
+    """Files of a node, of a broken node, and of a manifest that uses the first."""
     good, bad = tmp_path / "mirror.py", tmp_path / "bad.py"
     good.write_text(NODE)
     bad.write_text("1 / 0\n")

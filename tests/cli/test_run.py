@@ -1,4 +1,4 @@
-"""`headrace run`: a file through a pipeline in this process."""
+"""`headrace run`: it runs a file through a pipeline in this process."""
 
 from __future__ import annotations
 

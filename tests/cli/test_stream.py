@@ -130,7 +130,7 @@ def test_a_server_that_dies_is_an_error_not_a_hang() -> None:
     summary = of_type(done.lines, "summary")[0]
     assert summary["failure"]
     assert summary["results"] >= 10
-    assert summary["balanced"] is None  # nobody has told the final account
+    assert summary["balanced"] is None  # the final metrics never arrived
     assert "Traceback" not in done.err
 
 

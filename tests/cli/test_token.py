@@ -1,4 +1,4 @@
-"""`headrace token`: what it makes is what a server takes."""
+"""`headrace token`: a server accepts the tokens and lines that it makes."""
 
 from __future__ import annotations
 

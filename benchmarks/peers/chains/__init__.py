@@ -1,1 +1,1 @@
-"""In-process peers, each a program that runs in its own interpreter."""
+"""In-process peers, each a program for the interpreter of its peer."""

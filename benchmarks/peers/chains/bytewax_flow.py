@@ -55,7 +55,7 @@ class _Sink(DynamicSink[bytes]):
 
 
 def pass_on(frame: Any) -> Any:
-    """What a step does."""
+    """Return the frame unchanged: the work of every step."""
     return frame
 
 

@@ -1,4 +1,4 @@
-"""Five `identity` elements of a GStreamer pipeline, each behind a queue and so on a thread of its own.
+"""Five `identity` elements of a GStreamer pipeline, each behind a queue and therefore on its own thread.
 
 With `--one-thread` there are no queues.
 """

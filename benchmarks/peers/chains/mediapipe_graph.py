@@ -1,7 +1,6 @@
 """Five `PassThroughCalculator`s of a MediaPipe graph.
 
-It runs on the caller's thread, which takes half of the time that MediaPipe's default, a pool of threads, does
-(`--threads`).
+It runs on the caller's thread, which takes half the time of MediaPipe's default, a pool of threads (`--threads`).
 """
 
 from __future__ import annotations

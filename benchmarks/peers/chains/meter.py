@@ -1,10 +1,10 @@
-"""What the in-process peers share: the frames, the clock, and the check that what comes out is what went in.
+"""Common part of the in-process peers: the frames, the clock, and the check that the output equals the input.
 
 Each `python -m benchmarks.peers.chains.NAME MODE FRAMES` sends frames of 640 bytes through five nodes that pass them
 on, and prints one line of JSON. Modes: `one` at a time; `paced`, the same every 5 ms; `saturated`, with 32 under way.
-The clock of a frame starts at its send, on every peer.
+The clock of a frame starts at its send, for every peer.
 
-Standard library only: it runs in every peer's interpreter.
+This module imports only the standard library, because it runs in every peer's interpreter.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _WARM_UP = 10
 
 
 class Meter:
-    """One run's frames and times.
+    """Frames and times of one run.
 
     Attributes:
-      frames: What to send, each unlike the others.
-      window: How many may be under way.
-      period_s: Between sends; 0 is none.
+      frames: Frames to send, all different.
+      window: Most frames under way at once.
+      period_s: Seconds between sends; 0 sends without a pause.
     """
 
     def __init__(self, mode: str, frames: int) -> None:
@@ -46,45 +46,45 @@ class Meter:
 
     @property
     def count(self) -> int:
-        """Of all frames, the first ones to warm up included."""
+        """Number of all frames, including those of the warm-up."""
         return len(self.frames)
 
     @property
     def sent(self) -> int:
-        """How many have gone in."""
+        """Number of frames sent."""
         return len(self._sent)
 
     @property
     def received(self) -> int:
-        """How many have come out."""
+        """Number of frames received."""
         return len(self._received)
 
     @property
     def has_room(self) -> bool:
-        """Whether the next frame may go in."""
+        """True if the next frame may be sent."""
         return self.sent < self.count and self.sent - self.received < self.window
 
     @property
     def wait_s(self) -> float:
-        """How long until the next frame is due."""
+        """Seconds until the next frame is due."""
         if not (self.period_s and self._sent):
             return 0.0
         return max(0.0, self._sent[0] + self.sent * self.period_s - perf_counter())
 
     def wait(self) -> None:
-        """Wait for it, blocking."""
+        """Block the thread until the next frame is due."""
         if wait_s := self.wait_s:
             sleep(wait_s)
 
     def send(self) -> bytes:
-        """The next frame, whose clock starts now."""
+        """Return the next frame, and start its clock."""
         if not self._sent:
             self._cpu_s = process_time()
         self._sent.append(perf_counter())
         return self.frames[len(self._sent) - 1]
 
     def receive(self, item: Any) -> None:
-        """A frame has come out, in whatever form."""
+        """Record a received frame, in any form."""
         self._received.append(perf_counter())
         self._came.append(item)
 
@@ -94,7 +94,7 @@ class Meter:
         send: Callable[[bytes], Awaitable[None]],
         receive: Callable[[], Awaitable[Any]],
     ) -> None:
-        """Send while there is room, then take one, until all have come out; `pause` is the event loop's sleep."""
+        """Send while there is room, then receive one, until all are received; `pause` is the event loop's sleep."""
         while self.received < self.count:
             while self.has_room:
                 if wait_s := self.wait_s:
@@ -103,16 +103,16 @@ class Meter:
             self.receive(await receive())
 
     def report(self, content: Callable[[Any], bytes]) -> dict[str, float]:
-        """The figures.
+        """Return the figures.
 
         Args:
-          content: The bytes of what was received.
+          content: Returns the bytes of a received frame.
         Raises:
-          SystemExit: what came out is not what went in.
+          SystemExit: the output differs from the input.
         """
         cpu_s = process_time() - self._cpu_s
         if [content(item) for item in self._came] != self.frames:
-            raise SystemExit(f"{self.received} of {self.count} frames came out, or others, or in another order")
+            raise SystemExit(f"the {self.received} frames received are not the {self.count} frames sent, in order")
         latencies = [b - a for a, b in zip(self._sent, self._received, strict=True)][_WARM_UP:]
         return {
             "frames": self.count,
@@ -124,7 +124,7 @@ class Meter:
 
 
 def main(run: Callable[[Meter], None], content: Callable[[Any], bytes] = bytes) -> None:
-    """Measure as the command line says, and print the figures."""
+    """Measure a run with the mode and number of frames of the command line, and print the figures."""
     mode, frames = sys.argv[1], int(sys.argv[2])
     meter = Meter(mode, frames)
     gc.collect()

@@ -1,8 +1,8 @@
 """Five frame processors of a Pipecat pipeline that pass frames on.
 
-On uvloop, without turn tracking, RTVI or idle watch, which takes off half of its time; with `--defaults` as it comes.
-With `--direct` the processors call one another, without queues and tasks. Frames are `InputAudioRawFrame`s, which go
-through one queue of a processor where other audio goes through two.
+It runs on uvloop without turn tracking, RTVI or idle watch, which halves its time; `--defaults` keeps Pipecat's
+defaults. With `--direct` the processors call one another, without queues and tasks. Frames are `InputAudioRawFrame`s,
+which pass through one queue in each processor, while other audio passes through two.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _PassOn(FrameProcessor):
 
 
 class _Drain(FrameProcessor):
-    """Takes what comes out."""
+    """Collects the frames that come out of the pipeline."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -1,4 +1,4 @@
-"""Five bare trio tasks joined by memory channels: the floor under Headrace's engine."""
+"""Five bare trio tasks joined by memory channels: the baseline of Headrace's engine."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Servers that do the measured work, each a program that runs in its own interpreter."""
+"""Servers that do the measured work, each a program for the interpreter of its peer."""

@@ -18,7 +18,7 @@ from transport.server.call import Call
 
 
 async def stream_pipeline(call: Call, work: str) -> None:
-    """Answer one call's messages."""
+    """Answer the requests of one call."""
     session = Session(work)
     while (data := await call.receive()) is not None:
         if (response := session.respond(streaming.StreamRequest.FromString(data))) is not None:

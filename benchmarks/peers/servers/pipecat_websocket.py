@@ -1,10 +1,10 @@
-"""Pipecat served over its FastAPI WebSocket transport with its protobuf serializer, a pipeline to each connection.
+"""Pipecat served over its FastAPI WebSocket transport with its protobuf serializer, one pipeline per connection.
 
     python -m benchmarks.peers.servers.pipecat_websocket [--queues]
 
 Tuned as far as its settings go: uvicorn on uvloop, no logging, turn tracking, RTVI, idle watch or metrics. The
-processors, none of which ever waits, are in direct mode (unless `--queues`), where Pipecat calls one after the other
-without a queue between them. What a chunk gives goes out as one urgent message, which no playback clock paces.
+processors never wait, so they are in direct mode (unless `--queues`), in which Pipecat calls one after the other
+without a queue between them. The results of a chunk are sent as one urgent message, which no playback clock paces.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks.peers.by_hand import Resampler, VoiceActivity, level
 
 
 class Resample(FrameProcessor):
-    """48 kHz to 16 kHz."""
+    """Resampling from 48 kHz to 16 kHz."""
 
     def __init__(self, direct: bool) -> None:
         super().__init__(enable_direct_mode=direct)
@@ -45,7 +45,7 @@ class Resample(FrameProcessor):
 
 
 class Activity(FrameProcessor):
-    """Voice activity, as a note on the audio."""
+    """Voice activity detection; its decisions go into the metadata of the audio."""
 
     def __init__(self, direct: bool) -> None:
         super().__init__(enable_direct_mode=direct)
@@ -59,7 +59,7 @@ class Activity(FrameProcessor):
 
 
 class Level(FrameProcessor):
-    """The level, and with it the message to the client."""
+    """Level measurement; emits the message to the client."""
 
     def __init__(self, direct: bool) -> None:
         super().__init__(enable_direct_mode=direct)
@@ -74,7 +74,7 @@ class Level(FrameProcessor):
 
 
 async def serve_session(websocket: WebSocket, direct: bool) -> None:
-    """Run a pipeline until its client has gone."""
+    """Run a pipeline until its client has disconnected."""
     await websocket.accept()
     params = FastAPIWebsocketParams(audio_in_enabled=True, serializer=ProtobufFrameSerializer())
     transport = FastAPIWebsocketTransport(websocket, params)
@@ -99,7 +99,7 @@ async def serve_session(websocket: WebSocket, direct: bool) -> None:
 
 
 class Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+    """Server that prints its address once it listens."""
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)

@@ -25,12 +25,12 @@ _BACKENDS: dict[str, dict[str, Any]] = {
 
 
 class Servicer(StreamingPipelineServiceServicer):
-    """StreamPipeline."""
+    """Servicer of StreamPipeline."""
 
     def __init__(self, work: str) -> None:
         self._work = work
 
-    async def StreamPipeline(  # type: ignore[override]  # the generated base takes it for a coroutine
+    async def StreamPipeline(  # type: ignore[override]  # the generated base declares a coroutine
         self, input_messages: AsyncIterator[streaming.StreamRequest]
     ) -> AsyncIterator[streaming.StreamResponse]:
         session = Session(self._work)
