@@ -130,12 +130,12 @@ def _table(costs: Mapping[str, Cost]) -> Table:
 
 
 def _written(costs: Mapping[str, Cost]) -> str:
-    told: dict[str, Any] = {"machine": describe(), "sample_rate": SAMPLE_RATE, "chunk_ms": CHUNK_MS}
-    told["nodes"] = {
+    document: dict[str, Any] = {"machine": describe(), "sample_rate": SAMPLE_RATE, "chunk_ms": CHUNK_MS}
+    document["nodes"] = {
         node_type: {name: round(value, 3) for name, value in attrs.asdict(cost).items()}
         for node_type, cost in sorted(costs.items())
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(document, indent=2) + "\n"
 
 
 @click.command(context_settings={"show_default": True})

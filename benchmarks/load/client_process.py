@@ -20,7 +20,7 @@ from benchmarks.load.script import Kind, Load, Report, Script, Share
 
 __all__ = ["run"]
 
-TELL_EVERY_S = 0.25
+PROGRESS_EVERY_S = 0.25
 KEEP_ERRORS = 5
 CLOSING_S = 10.0
 
@@ -57,7 +57,7 @@ class _Session:
         self.greeted = 0
 
 
-_Hear = Callable[[_Session, bytes | None, float], None]
+_Handler = Callable[[_Session, bytes | None, float], None]
 
 
 class _Beside:
@@ -101,7 +101,7 @@ class Clients:
         self._sessions: list[_Session] = []
         self._by_call: dict[Call, _Session] = {}
         self._open_answers = len(share.sessions) * len(self._chunks)
-        self._told, self._untold = 0.0, 0
+        self._reported_at, self._unreported = 0.0, 0
         for row in range(len(share.sessions)):
             wire = self._wires[row % len(self._wires)]
             session = _Session(row, wire, wire.call(self._script.path))
@@ -176,14 +176,14 @@ class Clients:
         self._turn(max(0.0, begin - perf_counter()), self._answer)
         for session in self._sessions:
             self._send_next(session, perf_counter())
-        heard = perf_counter()
+        answered_at = perf_counter()
         while self._open_answers:
             before = self._open_answers
-            self._turn(self._load.grace_s, self._answer_and_go_on)
+            self._turn(self._load.grace_s, self._answer_and_send_next)
             now = perf_counter()
             if self._open_answers < before:
-                heard = now
-            elif now - heard > self._load.grace_s:
+                answered_at = now
+            elif now - answered_at > self._load.grace_s:
                 return
 
     def _send_next(self, session: _Session, now: float) -> None:
@@ -191,7 +191,7 @@ class Clients:
             self.report.due[session.row, session.answered] = now
             session.wire.send(session.call, self._chunks[session.answered])
 
-    def _answer_and_go_on(self, session: _Session, message: bytes | None, now: float) -> None:
+    def _answer_and_send_next(self, session: _Session, message: bytes | None, now: float) -> None:
         before = session.answered
         self._answer(session, message, now)
         if session.answered > before:
@@ -207,7 +207,7 @@ class Clients:
                 self.report.received[session.row, session.answered] = now
                 session.answered += 1
                 self._open_answers -= 1
-                self._tell(now)
+                self._report_progress(now)
                 if self._script.sample_every and session.answered % self._script.sample_every == 0:
                     self.report.kept.append(message)
             case Kind.KEPT:
@@ -220,11 +220,11 @@ class Clients:
         if len(self.report.errors) < KEEP_ERRORS:
             self.report.errors.append(error)
 
-    def _tell(self, now: float) -> None:
-        self._untold += 1
-        if now - self._told > TELL_EVERY_S:
-            self._pipe.send(("progress", self._untold))
-            self._told, self._untold = now, 0
+    def _report_progress(self, now: float) -> None:
+        self._unreported += 1
+        if now - self._reported_at > PROGRESS_EVERY_S:
+            self._pipe.send(("progress", self._unreported))
+            self._reported_at, self._unreported = now, 0
 
     def close(self) -> None:
         """Close every session, and read the last messages."""
@@ -235,11 +235,11 @@ class Clients:
                 session.wire.half_close(session.call)
         deadline = perf_counter() + CLOSING_S
         while any(session.call.status is None for session in self._sessions) and perf_counter() < deadline:
-            self._turn(0.1, self._hear_last)
+            self._turn(0.1, self._take_last)
         for wire in self._wires:
             wire.close()
 
-    def _hear_last(self, session: _Session, message: bytes | None, now: float) -> None:
+    def _take_last(self, session: _Session, message: bytes | None, now: float) -> None:
         if message is None:
             if session.call.status:
                 self._fail(f"a session ended badly: status {session.call.status}, {session.call.details}")
@@ -248,7 +248,7 @@ class Clients:
         elif kind is Kind.ERROR:
             self._fail(message)
 
-    def _turn(self, timeout_s: float | None, hear: _Hear) -> None:
+    def _turn(self, timeout_s: float | None, handle: _Handler) -> None:
         """Write pending data, wait for something to read, and read it."""
         writing = []
         for wire in self._wires:
@@ -262,6 +262,6 @@ class Clients:
             now = perf_counter()
             for call, message in came:
                 if (session := self._by_call.get(call)) is not None:
-                    hear(session, message, now)
+                    handle(session, message, now)
         if self._beside is not None:
             self._beside.read(perf_counter())

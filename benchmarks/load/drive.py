@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.load.client_process import run
 from benchmarks.load.script import Load, Outcome, Share, outcome_of
-from benchmarks.report.machine import client_cores, deaf_to_interrupts, usage
+from benchmarks.report.machine import client_cores, ignoring_interrupts, usage
 from benchmarks.report.progress import Advance, no_progress
 
 __all__ = ["LoadFailed", "drive"]
@@ -86,7 +86,7 @@ def _client_processes(shares: list[Share]) -> Iterator[list[Connection]]:
         for share in shares:
             ours, theirs = context.Pipe()
             process = context.Process(target=run, args=(share, theirs), daemon=True)
-            with deaf_to_interrupts():
+            with ignoring_interrupts():
                 process.start()
             theirs.close()
             started.append((process, ours))
@@ -102,7 +102,7 @@ def _expect(pipe: Connection, what: str) -> Any:
     """Wait up to OPENING_S for a message of this kind from a client process; return its value."""
     if not pipe.poll(OPENING_S):
         raise LoadFailed(f"a client process did not report {what!r} within {OPENING_S:g} s")
-    word, value = _hear(pipe)
+    word, value = _receive(pipe)
     assert word == what
     return value
 
@@ -113,14 +113,14 @@ def _await_all(pipes: list[Connection], what: str, advance: Advance) -> None:
     while waiting:
         for pipe in wait(waiting):
             assert isinstance(pipe, Connection)
-            word, value = _hear(pipe)
+            word, value = _receive(pipe)
             if word == what:
                 waiting.remove(pipe)
             else:
                 advance(value)
 
 
-def _hear(pipe: Connection) -> tuple[str, Any]:
+def _receive(pipe: Connection) -> tuple[str, Any]:
     """Return the next message of a client process: its kind and value."""
     try:
         word, value = pipe.recv()

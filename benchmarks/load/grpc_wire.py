@@ -16,7 +16,7 @@ from typing import Protocol
 import hpack  # type: ignore[import-untyped]
 import hyperframe.frame as frames  # type: ignore[import-untyped]
 
-__all__ = ["AnyWire", "Call", "ConnectionLost", "Wire", "connect", "framed", "send_ahead", "what_came"]
+__all__ = ["AnyWire", "Call", "ConnectionLost", "Wire", "connect", "framed", "read_available", "send_ahead"]
 
 STREAM_WINDOW = 256 * 1024
 CONNECTION_WINDOW = 16 * 1024 * 1024
@@ -95,7 +95,7 @@ def send_ahead(connected: socket.socket, out: list[bytes | memoryview]) -> list[
     return [data[sent:]] if sent < len(data) else []
 
 
-def what_came(connected: socket.socket) -> bytes | None:
+def read_available(connected: socket.socket) -> bytes | None:
     """Return the bytes that a socket has, without waiting; None if there are none, b"" at the end.
 
     Raises:
@@ -137,7 +137,7 @@ class Wire:
         self._encoder, self._decoder = hpack.Encoder(), hpack.Decoder()
         self._window = self._initial_window = _DEFAULT_WINDOW
         self._uncredited = 0
-        self._rest = b""
+        self._unparsed = b""
         self._block: tuple[int, bool, bytes] | None = None
         self._out: list[bytes | memoryview] = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
         settings = {frames.SettingsFrame.ENABLE_PUSH: 0, frames.SettingsFrame.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
@@ -241,13 +241,13 @@ class Wire:
         Raises:
           ConnectionLost: the connection is closed or broken.
         """
-        data = what_came(self.socket)
+        data = read_available(self.socket)
         if data is None:
             return []
         if not data:
             raise ConnectionLost("the server has closed the connection")
         came: list[tuple[Call, bytes | None]] = []
-        data = self._rest + data
+        data = self._unparsed + data
         at, size = 0, len(data)
         while at + 9 <= size:
             high, low, kind, flags, number = _HEAD.unpack_from(data, at)
@@ -261,7 +261,7 @@ class Wire:
             else:
                 self._take_other(data[at:end], came)
             at = end
-        self._rest = data[at:]
+        self._unparsed = data[at:]
         return came
 
     def _take_data(self, number: int, flags: int, data: bytes, came: list[tuple[Call, bytes | None]]) -> None:
@@ -300,7 +300,7 @@ class Wire:
             case frames.WindowUpdateFrame() as frame:
                 self._open_window(frame.stream_id, frame.window_increment)
             case frames.SettingsFrame() as frame if "ACK" not in frame.flags:
-                self._heed_settings(frame.settings)
+                self._apply_settings(frame.settings)
             case frames.PingFrame() as frame if "ACK" not in frame.flags:
                 self._put(frames.PingFrame(0, opaque_data=frame.opaque_data, flags=["ACK"]))
             case frames.RstStreamFrame() as frame if frame.stream_id in self._calls:
@@ -318,7 +318,7 @@ class Wire:
             call.window += increment
             self._send_unsent(call)
 
-    def _heed_settings(self, settings: dict[int, int]) -> None:
+    def _apply_settings(self, settings: dict[int, int]) -> None:
         window = settings.get(frames.SettingsFrame.INITIAL_WINDOW_SIZE, self._initial_window)
         for call in self._calls.values():
             call.window += window - self._initial_window

@@ -64,8 +64,8 @@ def troubles(outcome: Outcome) -> list[str]:
     """Return a note on the errors of a load, with the first few; empty without errors."""
     if not outcome.failed:
         return []
-    told = {each if isinstance(each, str) else _message(each) for each in outcome.errors}
-    return [f"{outcome.failed} errors, such as: {'; '.join(sorted(told))}"]
+    texts = {each if isinstance(each, str) else _message(each) for each in outcome.errors}
+    return [f"{outcome.failed} errors, such as: {'; '.join(sorted(texts))}"]
 
 
 def _message(error: bytes) -> str:

@@ -28,14 +28,14 @@ def run_trio(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
       Abort: after Ctrl-C.
       ClickException: the first such error.
     """
-    refusals: list[BaseException] = []
+    errors: list[BaseException] = []
     try:
         return trio.run(work, *arguments)
     except* (EngineError, RpcError) as group:
-        refusals.extend(leaves(group))
+        errors.extend(leaves(group))
     except* KeyboardInterrupt:
         raise click.Abort from None
-    raise click.ClickException(str(refusals[0]))
+    raise click.ClickException(str(errors[0]))
 
 
 def run_load(

@@ -11,7 +11,7 @@ from selectors import EVENT_READ, DefaultSelector
 import attrs
 import click
 
-from benchmarks.report.machine import deaf_to_interrupts, pin, split_cores
+from benchmarks.report.machine import ignoring_interrupts, pin, split_cores
 
 __all__ = ["HEADRACE", "Running", "running_server"]
 
@@ -41,7 +41,7 @@ def running_server(module: Sequence[str] = HEADRACE, python: str = sys.executabl
       ClickException: the server does not start.
     """
     command = [python, "-m", *module]
-    with deaf_to_interrupts():
+    with ignoring_interrupts():
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     with process:
         try:

@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 
-from benchmarks.load.grpc_wire import Call, ConnectionLost, send_ahead, what_came
+from benchmarks.load.grpc_wire import Call, ConnectionLost, read_available, send_ahead
 
 __all__ = ["WebSocketWire"]
 
@@ -34,7 +34,7 @@ class WebSocketWire:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._host = f"{host}:{port}"
         self._call = Call(0, 0)
-        self._rest = b""
+        self._unparsed = b""
         self._out: list[bytes | memoryview] = []
 
     @staticmethod
@@ -67,7 +67,7 @@ class WebSocketWire:
             if not (data := self.socket.recv(_READ)):
                 raise ConnectionLost("the server has closed the connection")
             answer += data
-        head, _, self._rest = answer.partition(b"\r\n\r\n")
+        head, _, self._unparsed = answer.partition(b"\r\n\r\n")
         if b" 101 " not in head.splitlines()[0]:
             raise ConnectionLost(head.splitlines()[0].decode(errors="replace"))
         self.socket.setblocking(False)
@@ -95,7 +95,7 @@ class WebSocketWire:
         Raises:
           ConnectionLost: the connection is broken, or was closed without a close frame.
         """
-        data = what_came(self.socket)
+        data = read_available(self.socket)
         if data is None:
             return []
         if not data:
@@ -103,12 +103,12 @@ class WebSocketWire:
                 return []
             raise ConnectionLost("the server has closed the connection")
         came: list[tuple[Call, bytes | None]] = []
-        data, at = self._rest + data, 0
+        data, at = self._unparsed + data, 0
         while (span := _span(data, at)) is not None:
             start, end = span
             self._take(data[at] & 0x0F, data[start:end], came)
             at = end
-        self._rest = data[at:]
+        self._unparsed = data[at:]
         return came
 
     def _take(self, kind: int, payload: bytes, came: list[tuple[Call, bytes | None]]) -> None:

@@ -41,20 +41,20 @@ class Budget:
 
     def answer(self, rounds: Rounds) -> dict[str, float | str]:
         """Return the median and spread of the ratios of the rounds, and the verdict on the median."""
-        asked = {
+        about = {
             "figure": self.figure,
             "ours": self.ours,
             "against": self.theirs,
             "budget": f"{'≥' if self.at_least else '≤'} {self.limit:g}",
         }
         if not (rounds.get(self.ours) and (not self.theirs or rounds.get(self.theirs))):
-            return {**asked, "verdict": "not measured"}
+            return {**about, "verdict": "not measured"}
         values = [each[self.figure] for each in rounds[self.ours]]
         if self.theirs:
             values = [ours / theirs[self.figure] for ours, theirs in zip(values, rounds[self.theirs], strict=True)]
         median, low, high = spread(values)
         kept = median >= self.limit if self.at_least else median <= self.limit
-        return {**asked, "found": median, "lowest": low, "highest": high, "verdict": "met" if kept else "MISSED"}
+        return {**about, "found": median, "lowest": low, "highest": high, "verdict": "met" if kept else "MISSED"}
 
 
 @attrs.frozen(kw_only=True)

@@ -109,11 +109,11 @@ def run_chain(name: str, python: str, mode: str, frames: int) -> dict[str, float
         if cores is not None:
             pin(process.pid, cores[0])
         try:
-            told, complaints = process.communicate(timeout=_CHAIN_S)
+            output, errors = process.communicate(timeout=_CHAIN_S)
         except subprocess.TimeoutExpired:
             process.kill()
             raise click.ClickException(f"{name} did not end within {_CHAIN_S:g} s") from None
     if process.returncode:
-        raise click.ClickException(f"{name}: {complaints.strip().splitlines()[-1]}")
-    figures: dict[str, float] = json.loads(told.splitlines()[-1])
+        raise click.ClickException(f"{name}: {errors.strip().splitlines()[-1]}")
+    figures: dict[str, float] = json.loads(output.splitlines()[-1])
     return figures

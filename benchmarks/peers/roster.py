@@ -124,12 +124,12 @@ def _probe(python: str, peer: Peer) -> Mapping[str, str] | None:
     imports = "".join(f"import {module}\n" for module in peer.modules)
     code = f"import json\nfrom importlib.metadata import version\n{imports}print(json.dumps({peer.versions}))"
     try:
-        told = subprocess.run(
+        probe = subprocess.run(
             [python, "-W", "ignore", "-c", code], cwd="/", capture_output=True, text=True, timeout=_PROBE_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    versions: dict[str, str] = json.loads(told.stdout.splitlines()[-1])
+    versions: dict[str, str] = json.loads(probe.stdout.splitlines()[-1])
     return versions
 
 

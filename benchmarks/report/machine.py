@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["Usage", "client_cores", "deaf_to_interrupts", "describe", "on_client_cores", "pin", "split_cores", "usage"]
+__all__ = ["Usage", "client_cores", "describe", "ignoring_interrupts", "on_client_cores", "pin", "split_cores", "usage"]
 
 _PACKAGES = ("headrace", "trio", "purerpc", "h2", "protobuf", "numpy", "samplerate", "webrtcvad-wheels")
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -81,7 +81,7 @@ def pin(process: int, cores: set[int]) -> None:
 
 
 @contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
+def ignoring_interrupts() -> Iterator[None]:
     """Make processes that are started in the block ignore Ctrl-C, which goes to the whole group.
 
     Their parent ends them instead.
@@ -128,7 +128,7 @@ class Usage:
 def usage(process: int) -> Usage:
     """Return the usage of a process and all its children so far."""
     family = _family(process)
-    times_ns = [told.split() for each in family for told in _of_threads(each, "schedstat")]
+    times_ns = [text.split() for each in family for text in _of_threads(each, "schedstat")]
     return Usage(
         sum(int(run) for run, _, _ in times_ns) / 1e9,
         sum(int(waited) for _, waited, _ in times_ns) / 1e9,
@@ -137,17 +137,17 @@ def usage(process: int) -> Usage:
 
 
 def _family(process: int) -> list[int]:
-    children = [int(child) for told in _of_threads(process, "children") for child in told.split()]
+    children = [int(child) for text in _of_threads(process, "children") for child in text.split()]
     return [process, *(each for child in children for each in _family(child))]
 
 
 def _of_threads(process: int, file: str) -> list[str]:
     """Read a file of each thread in /proc; a missing file, or that of a thread that has just ended, is skipped."""
-    told = []
+    texts = []
     for thread in Path(f"/proc/{process}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):
-            told.append((thread / file).read_text())
-    return told
+            texts.append((thread / file).read_text())
+    return texts
 
 
 def _rss_bytes(process: int) -> int:

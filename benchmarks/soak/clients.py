@@ -180,17 +180,17 @@ async def kill(where: Where, random: Random) -> None:
 async def stall(where: Where, random: Random) -> None:
     """Send, and read only the first few bytes from the socket."""
     stream = await trio.open_tcp_stream(where.host, where.port)
-    async with channel_over(_Deaf(stream), str(where)) as channel, channel.call(_STREAM) as call:
+    async with channel_over(_Stalled(stream), str(where)) as channel, channel.call(_STREAM) as call:
         while True:
             await call.send(random.randbytes(60_000))
 
 
-class _Deaf(trio.abc.Stream):
+class _Stalled(trio.abc.Stream):
     """Stream that reads the first few bytes, and then no more."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
-        self._heard = 0
+        self._n_read = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -199,10 +199,10 @@ class _Deaf(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._heard > 200:
+        if self._n_read > 200:
             await trio.sleep_forever()
         data = await self._stream.receive_some(max_bytes)
-        self._heard += len(data)
+        self._n_read += len(data)
         return data
 
     async def aclose(self) -> None:

@@ -181,7 +181,7 @@ def _record(outcomes: Outcomes, name: str, run: Callable[[], None]) -> None:
     check_name, _, form = name.partition(": ")
     try:
         run()
-    except Exception as error:  # an error of the node's is a failed check too
+    except Exception as error:  # an error in the node is a failed check too
         raised = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
         if outcomes.get(check_name, ("", ""))[0] != "failed":
             outcomes[check_name] = ("failed", f"{form}: {raised}")

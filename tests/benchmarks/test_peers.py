@@ -49,7 +49,7 @@ def test_a_server_answers_right(server: str, comparison: str) -> None:
 def test_the_check_has_speech_and_silence_to_tell_apart() -> None:
     right = right_answers(CHECKED["speech"])
     assert set(right.decisions) == {"0", "1"}
-    assert sum(right.frames) == 50 * 320 - 19  # what the filter holds back at the end
+    assert sum(right.frames) == 50 * 320 - 19  # the filter holds back 19 frames at the end
     assert not right.faults(right)
 
 

@@ -24,9 +24,8 @@ _SAMPLE_RATE = 16_000
 
 async def chain(meter: Meter) -> None:
     """Run a session until all frames have come out."""
-    options = SessionOptions(
-        lean="--full" not in sys.argv, input_capacity=meter.window + 1
-    )  # one more, for a result being handed over
+    capacity = meter.window + 1  # one more, for a result being handed over
+    options = SessionOptions(lean="--full" not in sys.argv, input_capacity=capacity)
     async with open_session(branches(NODES, 1), registry=BUILTIN, options=options) as session:
 
         async def send(frame: bytes) -> None:

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-os.environ["LOGURU_LEVEL"] = "ERROR"  # before it is imported
+os.environ["LOGURU_LEVEL"] = "ERROR"  # before loguru is imported
 
 import uvloop
 from pipecat.frames.frames import EndFrame, Frame, InputAudioRawFrame

@@ -13,7 +13,7 @@ import gc
 import os
 from typing import Any
 
-os.environ["LOGURU_LEVEL"] = "ERROR"  # before it is imported
+os.environ["LOGURU_LEVEL"] = "ERROR"  # before loguru is imported
 
 import click
 import numpy as np
