@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.contract import Audio, Float32, InvalidInput
+from nodes.items import Audio, Float32, InvalidInput
 
 __all__ = [
     "StreamFormat",

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.contract import Float32
+from nodes.items import Float32
 from nodes.dsp.windows import Framing
 
 __all__ = ["HOP_MS", "GainComputer", "GainFilter", "hop_frames"]

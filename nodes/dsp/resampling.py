@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import samplerate
 
-from nodes.contract import Float32
+from nodes.items import Float32
 from nodes.dsp.blocks import bounded
 from nodes.libraries.extras import require
 

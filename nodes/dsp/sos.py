@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.contract import Float32
+from nodes.items import Float32
 from nodes.dsp.blocks import bounded
 from nodes.libraries.extras import require
 

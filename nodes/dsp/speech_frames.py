@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nodes.contract import Audio, from_float32
+from nodes.items import Audio, from_float32
 from nodes.dsp.blocks import mono
 from nodes.dsp.resampling import SincStream
 

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.contract import Audio, InvalidInput, Samples
+from nodes.items import Audio, InvalidInput, Samples
 from nodes.dsp.blocks import StreamFormat, continues, mono, require_finite, require_format
 
 __all__ = ["ChannelWindows", "Framing", "MonoWindows", "Windows"]

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.contract import Float32
+from nodes.items import Float32
 from nodes.libraries.extras import package_folder
 
 __all__ = ["RNNoise", "load_rnnoise"]
