@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.items import Float32
 from nodes.dsp.windows import Framing
+from nodes.items import Float32
 
 __all__ = ["HOP_MS", "GainComputer", "GainFilter", "hop_frames"]
 

@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 import samplerate
 
-from nodes.items import Float32
 from nodes.dsp.blocks import bounded
+from nodes.items import Float32
 from nodes.libraries.extras import require
 
 __all__ = [

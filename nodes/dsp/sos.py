@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.items import Float32
 from nodes.dsp.blocks import bounded
+from nodes.items import Float32
 from nodes.libraries.extras import require
 
 __all__ = ["Sections", "SectionsFilter", "scipy_signal"]

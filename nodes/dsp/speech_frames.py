@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nodes.items import Audio, from_float32
 from nodes.dsp.blocks import mono
 from nodes.dsp.resampling import SincStream
+from nodes.items import Audio, from_float32
 
 __all__ = ["SpeechFrames"]
 

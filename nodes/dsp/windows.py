@@ -8,8 +8,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.items import Audio, InvalidInput, Samples
 from nodes.dsp.blocks import StreamFormat, continues, mono, require_finite, require_format
+from nodes.items import Audio, InvalidInput, Samples
 
 __all__ = ["ChannelWindows", "Framing", "MonoWindows", "Windows"]
 
