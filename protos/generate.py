@@ -1,10 +1,10 @@
 """Regenerate the Python code beside the .proto files: `python protos/generate.py`.
 
-Needs nothing but Python and pip: the tools, pinned below, go into a throw-away virtual environment,
-because grpcio-tools wants a protobuf of its own, older than the newest that the engine runs on. Newer
-tools would give code that the oldest protobuf we declare cannot run.
+It needs only Python and pip. The tools, pinned below, are installed in a temporary virtual environment, because
+grpcio-tools needs an older protobuf than the newest that the engine runs on. Newer tools would generate code that the
+oldest supported protobuf cannot run.
 
-With `--check` nothing is written; the exit status is 1 if the committed code is not what the tools give.
+With `--check` nothing is written; the exit status is 1 if the committed code differs from the generated code.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ TOOLS = ("grpcio-tools==1.76.0", "mypy-protobuf==5.1.0", "purerpc==0.8.0")
 
 _ROOT = Path(__file__).resolve().parent.parent
 _GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_grpc.py")
-# purerpc's plugin writes a file for every .proto; these have no service, or one whose handlers are our own.
-_NEEDLESS = ("common_grpc.py", "health_grpc.py", "reflection_v1_grpc.py", "reflection_v1alpha_grpc.py")
+# purerpc's plugin writes a file for every .proto; these are not used, because the file has no service or its handlers
+# are written by hand.
+_UNUSED = ("common_grpc.py", "health_grpc.py", "reflection_v1_grpc.py", "reflection_v1alpha_grpc.py")
 
 
 def main() -> int:
@@ -42,7 +43,7 @@ def main() -> int:
 
 
 def _install_tools(directory: Path) -> Path:
-    """Make the tools' own virtual environment and return its directory of programs."""
+    """Create the virtual environment of the tools and return its directory of programs."""
     venv.create(directory, with_pip=True)
     programs = directory / ("Scripts" if os.name == "nt" else "bin")
     pip = [str(programs / "python"), "-m", "pip", "--disable-pip-version-check"]
@@ -55,14 +56,14 @@ def _run_protoc(programs: Path, out: Path) -> dict[str, bytes]:
     out.mkdir()
     sources = sorted(path.relative_to(_ROOT).as_posix() for path in _ROOT.glob("protos/*.proto"))
     plugins = [f"--python_out={out}", f"--mypy_out=quiet:{out}", f"--purerpc_out={out}"]
-    path = os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])  # where protoc finds plugins
+    path = os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])  # protoc looks for its plugins here
     subprocess.run(
         [programs / "python", "-m", "grpc_tools.protoc", "-I.", *plugins, *sources],
         cwd=_ROOT,
         env={**os.environ, "PATH": path},
         check=True,
     )
-    return {name: body for name, body in _read_generated(out).items() if Path(name).name not in _NEEDLESS}
+    return {name: body for name, body in _read_generated(out).items() if Path(name).name not in _UNUSED}
 
 
 def _read_generated(root: Path) -> dict[str, bytes]:
@@ -88,7 +89,7 @@ def _report(differing: list[str]) -> int:
     print("Generated code does not match the .proto files:", file=sys.stderr)
     for name in differing:
         print(f"  {name}", file=sys.stderr)
-    print("Run `python protos/generate.py` and commit what it writes.", file=sys.stderr)
+    print("Run `python protos/generate.py` and commit the result.", file=sys.stderr)
     return 1
 
 
