@@ -7,6 +7,7 @@ import enum
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -174,6 +175,15 @@ class TestShadowing:
         result = python("-m", "headrace_startup", "serve", "--help", cwd=tmp_path)
         assert result.returncode == 2
         self.is_named(result.stderr, tmp_path / "engine.py")
+
+    def test_a_checkout_hides_nothing_where_another_copy_is_installed(self, tmp_path: Path) -> None:
+        unused = shutil.ignore_patterns("__pycache__", "data", "examples")
+        for name in ("engine", "transport", "nodes", "protos"):
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=unused)
+        shown = "import engine.errors; print(engine.errors.__file__)"
+        result = python("-c", f"import headrace; {shown}", cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (0, f"{tmp_path / 'engine' / 'errors.py'}\n"), result.stderr
+        assert python("-m", "engine.serve", "--help", cwd=tmp_path).returncode == 0
 
     def test_a_folder_that_is_no_package_hides_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "nodes").mkdir()

@@ -27,17 +27,26 @@ def require_own_packages() -> None:
     Raises:
       ShadowedPackage: a file does; the message says which, and what to rename.
     """
-    here = Path(__file__).resolve().parent
-    home = here if (here / "engine").is_dir() else here.parents[1]  # installed, or in a checkout
     for name in _PACKAGES:
         found = _file_of(name)
-        if found is not None and home / name not in found.parents:
+        if found is not None and not _is_ours(found, name):
             raise ShadowedPackage(
                 f"{found} hides Headrace's own package {name!r}, because its folder comes first on Python's path."
                 f" Rename your {name!r}, or move it into a package of yours, and start again.",
                 name=name,
                 path=str(found),
             )
+
+
+def _is_ours(file: Path, name: str) -> bool:
+    """Return True for the package beside this module, and for that of any checkout of Headrace.
+
+    A command that is started in a checkout runs the checkout's code, also where another copy is installed.
+    """
+    here, package = Path(__file__).resolve(), file.parent
+    if file.name != "__init__.py" or package.name != name:
+        return False
+    return package.parent == here.parent or (package.parent / "engine" / "public" / here.name).is_file()
 
 
 def _file_of(name: str) -> Path | None:
