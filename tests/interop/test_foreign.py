@@ -218,9 +218,9 @@ def test_h2load(loaded: ServerProcess, tmp_path: Path, requests: int, connection
     body.write_bytes(bytes(5))
     amount = (f"-n{requests}", f"-c{connections}", f"-m{streams}")
     headers = ("-H", "content-type: application/grpc", "-H", "te: trailers")
-    told = run(tools.h2load(), *amount, *headers, "-d", body, f"http://{loaded.address}{VERSION}", timeout_s=300)
-    assert f"{requests} succeeded, 0 failed, 0 errored, 0 timeout" in told, told
-    traffic = re.search(r"\((\d+)\) data", told)
+    output = run(tools.h2load(), *amount, *headers, "-d", body, f"http://{loaded.address}{VERSION}", timeout_s=300)
+    assert f"{requests} succeeded, 0 failed, 0 errored, 0 timeout" in output, output
+    traffic = re.search(r"\((\d+)\) data", output)
     assert traffic is not None
     assert int(traffic[1]) == requests * (5 + answer)
     deadline = time.monotonic() + 60

@@ -367,8 +367,8 @@ def test_message_has_exactly_the_fields_of_the_tables(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENUM_MODEL | ENUM_ADDITIONS)
 def test_enum_has_exactly_the_values_of_the_tables(name: str) -> None:
-    told = [f"{value.number} {value.name}" for value in _enums()[name].values]
-    assert sorted(told) == sorted(_merged(ENUM_MODEL, ENUM_ADDITIONS)[name])
+    written = [f"{value.number} {value.name}" for value in _enums()[name].values]
+    assert sorted(written) == sorted(_merged(ENUM_MODEL, ENUM_ADDITIONS)[name])
 
 
 @pytest.mark.parametrize("name", SERVICES)

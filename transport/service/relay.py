@@ -122,7 +122,7 @@ class Reader:
         self._quiet_s = 0.0
         self._is_busy = False
         self._searched = 0  # unread messages, from the oldest on, already searched for a CANCEL
-        self._bug: Exception | None = None  # raised by `_arrived` work; `run` raises it in the call's own task
+        self._bug: Exception | None = None  # unexpected error in `_arrived`; `run` raises it in the call's own task
         call.on_arrival = self._arrived
 
     async def run(self) -> None:
