@@ -176,6 +176,7 @@ def test_a_node_is_written_tested_served_and_called(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_is_up_to_date() -> None:
+    assert f"The catalogue has {len(BUILTIN)} nodes" in README
     assert sorted(each.__name__ for family in FAMILIES.values() for each in family) == sorted(BUILTIN), (
         "each in one family"
     )
