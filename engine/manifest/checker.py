@@ -141,7 +141,7 @@ class _Checker:
         seen: set[tuple[str, str]] = set()
         for i, link in enumerate(connections):
             path = f"connections[{i}]"
-            known = ", ".join(map(repr, places))
+            known = ", ".join(map(repr, places)) or "none"
             for end, name in (("from", link.source), ("to", link.target)):
                 if name not in places:
                     self.fault(f"{path}.{end}", f"{name!r:.140} is not the id of a node; known are {known:.400}")

@@ -110,7 +110,10 @@ OPTIONS = (
     click.option(
         "--debug-errors", is_flag=True, help="Send stack traces and the texts of unexpected exceptions to clients."
     ),
-    click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])),
+    click.option(
+        "--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+        help="Least severe messages to log.",
+    ),
 )  # fmt: skip
 
 
