@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import headrace
 import pytest
+
+import headrace
 
 MOVED = {
     "engine.packet": ("Chunk", "Result", "SessionMetrics", "engine.messages"),

@@ -14,9 +14,9 @@ import types
 from pathlib import Path
 from typing import Any
 
-import headrace
 import pytest
 
+import headrace
 from engine.cli import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
@@ -119,17 +119,27 @@ class TestStartUp:
         assert "engine.cli" in loaded
         assert loaded.isdisjoint(HEAVY)
 
-    @pytest.mark.parametrize("module", ["headrace", "engine", "engine.serve"])
-    def test_ctrl_c_during_imports_ends_with_130_and_no_traceback(self, module: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("command", "imported"),
+        [
+            (["headrace"], "click"),
+            (["engine", "nodes"], "click"),
+            (["engine", "nodes"], "numpy"),
+            (["engine.serve"], "trio"),
+        ],
+    )
+    def test_ctrl_c_during_imports_ends_with_130_and_no_traceback(
+        self, command: list[str], imported: str, tmp_path: Path
+    ) -> None:
         (tmp_path / "sitecustomize.py").write_text(
             "import os, signal, sys\n"
             "class Interrupt:\n"
             "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name == 'click':\n"
+            f"        if name == {imported!r}:\n"
             "            os.kill(os.getpid(), signal.SIGINT)\n"
             "sys.meta_path.insert(0, Interrupt())\n"
         )
-        result = python("-m", module, "--help", cwd=tmp_path, path=tmp_path)
+        result = python("-m", *command, cwd=tmp_path, path=tmp_path)
         assert (result.returncode, result.stdout, result.stderr) == (130, "", "Interrupted.\n")
 
     def test_the_table_of_commands_names_each_and_its_module(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 import trio
+
 from headrace import (
     BUILTIN,
     Audio,

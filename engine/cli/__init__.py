@@ -6,11 +6,10 @@ trio nor NumPy.
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
 from engine.cli.common.terminal import tolerate_encodings
+from headrace_startup import load
 
 __all__ = ["COMMANDS", "main"]
 
@@ -46,7 +45,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"engine.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(load(f"engine.cli.{cmd_name}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

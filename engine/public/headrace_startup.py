@@ -9,8 +9,10 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
-__all__ = ["ShadowedPackage", "headrace", "require_own_packages", "start"]
+__all__ = ["ShadowedPackage", "exit_interrupted", "headrace", "load", "require_own_packages", "start"]
 
 _PACKAGES = ("engine", "transport", "nodes", "protos")
 _USAGE = 2
@@ -71,17 +73,27 @@ def start(module: str, prog_name: str) -> None:
     """
     try:
         require_own_packages()
-        main = importlib.import_module(module).main
     except ShadowedPackage as error:
-        sys.exit(_print_error(f"Error: {error}", _USAGE))
+        _exit(f"Error: {error}", _USAGE)
+    load(module).main(prog_name=prog_name)
+
+
+def load(module: str) -> ModuleType:
+    """Import a module of a command; Ctrl-C meanwhile ends the process with exit code 130, without a traceback."""
+    try:
+        return importlib.import_module(module)
     except KeyboardInterrupt:  # imports take a moment; there is nothing to clean up yet
-        sys.exit(_print_error("Interrupted.", _INTERRUPTED))
-    main(prog_name=prog_name)
+        exit_interrupted()
 
 
-def _print_error(text: str, exit_code: int) -> int:
+def exit_interrupted() -> NoReturn:
+    """End the process as Ctrl-C ends a command."""
+    _exit("Interrupted.", _INTERRUPTED)
+
+
+def _exit(text: str, exit_code: int) -> NoReturn:
     print(text, file=sys.stderr)
-    return exit_code
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

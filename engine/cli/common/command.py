@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from engine.cli.common.terminal import print_json, printable
+from headrace_startup import exit_interrupted
 
 __all__ = ["STREAM_EXITS", "Command", "Group", "with_options"]
 
@@ -52,6 +53,8 @@ class Command(Explained):
         """Run the command; an error that `explain` knows ends it with a message and an exit code."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would end it with exit code 1
+            exit_interrupted()
         except Exception as error:
             from engine.cli.common.explanations import explain  # here, because it loads many libraries
 
