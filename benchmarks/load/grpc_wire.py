@@ -23,7 +23,7 @@ CONNECTION_WINDOW = 16 * 1024 * 1024
 CONNECT_S = 10.0
 _DEFAULT_WINDOW = 65_535
 _MAX_FRAME = 16_384
-_READ = 256 * 1024
+_READ = memoryview(bytearray(256 * 1024))  # one for all reads: glibc would map and unmap this much for each
 
 _HEAD = struct.Struct(">HBBBI")  # length in 24 bits, kind, flags, stream
 _PREFIX = struct.Struct(">BI")  # compressed or not, length
@@ -102,7 +102,7 @@ def read_available(connected: socket.socket) -> bytes | None:
       ConnectionLost: the socket is broken.
     """
     try:
-        return connected.recv(_READ)
+        return bytes(_READ[: connected.recv_into(_READ)])
     except BlockingIOError:
         return None
     except OSError as error:
