@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 import trustme
 from attrs import frozen
 
@@ -22,7 +23,7 @@ from transport.client.errors import DeadlineExceeded, Unavailable
 from transport.grpc.addresses import TcpAddress, UnixAddress
 from transport.grpc.limits import Limits
 from transport.grpc.metadata import BadHeader
-from transport.grpc.tls import BadTlsFiles, ClientTls, Tls, TlsFiles
+from transport.grpc.tls import BadTlsFiles, ClientTls, HandshakeFailed, Tls, TlsFiles
 from transport.server import Server, serve
 from transport.server.call import Call, unary
 
@@ -115,6 +116,23 @@ async def test_a_client_certificate(files: Files) -> None:
         assert await ask(target, tls=ClientTls(files.ca, files.client_cert, files.client_key)) == b""
         with pytest.raises(Unavailable):  # in TLS 1.3 the client learns of it only after its own handshake
             await ask(target, tls=ClientTls(files.ca))
+
+
+async def test_a_strangers_client_certificate_is_not_called_the_servers(files: Files) -> None:
+    mutual = Tls(TlsFiles(files.server.cert, files.server.key, client_ca=files.stranger_ca))
+    context = ClientTls(files.ca, files.client_cert, files.client_key).make_context()
+    near, far = trio.testing.memory_stream_pair()
+
+    async def stranger() -> None:
+        stream = trio.SSLStream(near, context, server_hostname="localhost")
+        with suppress(trio.BrokenResourceError):
+            await stream.receive_some()  # the handshake, and then the server's alert
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stranger)
+            with pytest.raises(HandshakeFailed, match=r"^certificate verify failed$"):
+                await mutual.shake_hands(far)
 
 
 async def test_tls_to_a_server_without_and_none_to_a_server_with(files: Files) -> None:

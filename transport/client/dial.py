@@ -54,7 +54,7 @@ async def dial(target: Target, tls: ClientTls | None = None, *, timeout_s: float
     except trio.TooSlowError:
         reason = f"no answer within {timeout_s:g} s"
     except trio.BrokenResourceError as error:
-        reason = f"TLS failed: {reason_of(error.__cause__ or error)}"
+        reason = f"TLS failed: {_reason_of_tls(error.__cause__ or error)}"
     except (OSError, UnicodeError) as error:
         reason = reason_of(error)
     raise Unavailable(StatusCode.UNAVAILABLE, f"cannot connect to {target}: {reason}")
@@ -80,3 +80,9 @@ async def _shake_hands(stream: trio.abc.Stream, context: ssl.SSLContext, server_
         await trio.aclose_forcefully(stream)
         raise
     return secure
+
+
+def _reason_of_tls(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {error.verify_message}"
+    return reason_of(error)

@@ -182,8 +182,6 @@ def _check_readable(path: Path) -> None:
 
 def reason_of(error: BaseException) -> str:
     """Return in a few words why a file, a handshake or a connection failed."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return str(error.reason).replace("_", " ").lower()
     if isinstance(error, OSError) and isinstance(error.__cause__, BaseExceptionGroup):
