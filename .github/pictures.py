@@ -13,7 +13,6 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
@@ -33,8 +32,7 @@ def terminal(command: str, printed: str) -> str:
     console = Console(record=True, width=WIDTH, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     console.print(Text(f"$ {command}", style="bold green"))
     console.print(Text(printed.rstrip()))
-    svg_format = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    return console.export_svg(title="headrace", code_format=svg_format)
+    return re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="headrace"), flags=re.DOTALL)
 
 
 def main() -> None:
